@@ -1,0 +1,1 @@
+"""The machine underneath, standard library only, and what differs between distributions."""

@@ -1,0 +1,1 @@
+"""An emulated platform for development: fabric, boot DVD, throw-away machine."""

@@ -1,0 +1,1 @@
+"""Everything that crosses the boundary of a process or of the machine."""

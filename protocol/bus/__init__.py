@@ -1,0 +1,1 @@
+"""Worker to worker: msgpack envelopes over ZeroMQ (design in docs/architecture.md)."""

@@ -1,0 +1,199 @@
+"""What crosses the bus: one constant per topic, beside it the frozen value it carries.
+
+Topics are `<serving worker>.<noun>`. A value has `to_body()` and `from_body()`; unknown keys are ignored, a missing
+or wrong one raises ``BodyError``. Requests are desired state: asking again changes nothing more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+V = TypeVar("V", bound="Value")
+
+HANDLER_LIMIT_BYTES = 768 * 1024  # one handler's settings; above it is a configuration error of that handler
+STATUS_LIMIT_BYTES = 256 * 1024  # one status event
+
+# values (subscribe)
+ENDPOINT = "environment_monitor.endpoint"  # Endpoint
+GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
+# requests
+HANDLER = "fabric_client.handler"  # {name} -> HandlerGoal
+PACKAGE = "fabric_client.package"  # {name, version} -> PackageFile, or an error whose text starts with its code
+STATUS = "fabric_client.status"  # ExtensionReport -> {}
+HEALTH = "fabric_client.health"  # HealthReport -> {} once the platform has accepted it
+PROPERTIES = "fabric_client.properties"  # {fingerprint} -> {} once accepted
+TRANSPORT = "certificate_keeper.transport"  # {} -> {certificate: PEM text}
+CERTIFICATES = "certificate_keeper.open"  # {cms: DER bytes} -> CertificatesPresent
+
+
+class BodyError(ValueError):
+    """A body that is not of its topic's shape; the text names the key."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A body with named fields of plain types; tuples cross as arrays, nested values as maps."""
+
+    def to_body(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_body(cls: type[V], body: Mapping[str, Any]) -> V:
+        """Raises BodyError when a key is missing or of another type than its default or annotation."""
+        taken: dict[str, Any] = {}
+        for field in dataclasses.fields(cls):
+            if field.name in body:
+                taken[field.name] = _checked(cls, field, body[field.name])
+            elif field.default is dataclasses.MISSING:
+                raise BodyError(f"{cls.__name__}: {field.name} is missing")
+        return cls(**taken)
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "str": (str,), "int": (int,), "bool": (bool,), "bytes": (bytes,), "float": (int, float),
+    "str | None": (str, type(None)), "int | None": (int, type(None)),
+}
+
+
+def _checked(owner: type[Value], field: dataclasses.Field[Any], value: Any) -> Any:
+    kind = str(field.type)
+    if kind.startswith("tuple["):
+        if not isinstance(value, (list, tuple)):
+            raise BodyError(f"{owner.__name__}: {field.name} is not an array")
+        inner = kind[len("tuple["):].split(",")[0].rstrip("]")
+        return tuple(_element(owner, field.name, inner, item) for item in value)
+    return _element(owner, field.name, kind, value)
+
+
+def _element(owner: type[Value], name: str, kind: str, value: Any) -> Any:
+    nested = globals().get(kind)
+    if isinstance(nested, type) and issubclass(nested, Value):
+        if not isinstance(value, Mapping):
+            raise BodyError(f"{owner.__name__}: {name} is not a map")
+        return nested.from_body(value)
+    allowed = _KINDS[kind]
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise BodyError(f"{owner.__name__}: {name} is {type(value).__name__}, not {kind}")
+    return value
+
+
+@dataclass(frozen=True)
+class Endpoint(Value):
+    """Where the WireServer is (spec: wire, discovery)."""
+
+    address: str
+    source: str
+    """route, lease, dhcp, fixed or configured."""
+
+
+@dataclass(frozen=True)
+class GoalStateSummary(Value):
+    """What every worker may know of a goal state."""
+
+    incarnation: str
+    container_id: str
+    instance_id: str
+    goal_state_id: str
+    """`incarnation_N` or `etag_X`: its change makes extensions run again."""
+    endpoint: str
+    probe_ports: tuple[int, ...] = ()
+    handlers: tuple[str, ...] = ()
+    """Names of the handlers, in the order of the document; ask HANDLER for each."""
+    certificates: tuple[str, ...] = ()
+    """Thumbprints that certificate_keeper has written to <lib>."""
+    extensions_complete: bool = False
+    """The extensions part was fetched and parsed whole: only then may handlers that are not named be removed."""
+    unsupported_features: tuple[str, ...] = ()
+    """Required features that this agent does not have: nothing may be executed (code 2001)."""
+
+
+@dataclass(frozen=True)
+class Dependency(Value):
+    """One dependsOnExtension."""
+
+    handler: str
+    extension: str = ""
+
+
+@dataclass(frozen=True)
+class ExtensionGoal(Value):
+    """One set of settings of a handler."""
+
+    name: str
+    """Empty for single-config handlers."""
+    sequence: int
+    state: str
+    """enabled or disabled."""
+    public_settings: str
+    """JSON text of publicSettings; `null` when absent."""
+    protected_settings: str | None = None
+    """Base64 CMS as the platform sent it, never decrypted by the agent."""
+    certificate_thumbprint: str | None = None
+    dependency_level: int = 0
+    depends_on: tuple[Dependency, ...] = ()
+
+
+@dataclass(frozen=True)
+class HandlerGoal(Value):
+    """The desired state of one handler (spec: extensions, desired and recorded state)."""
+
+    name: str
+    version: str
+    state: str
+    """enabled, disabled or uninstall."""
+    goal_state_id: str
+    multi_config: bool = False
+    extensions: tuple[ExtensionGoal, ...] = ()
+    """Empty: a handler without settings."""
+    error: str = ""
+    """Not empty: this handler's part cannot be carried out (code -1), with the text to report."""
+
+
+@dataclass(frozen=True)
+class PackageFile(Value):
+    """A package in the spool of fabric_client; the runner copies and hashes it itself."""
+
+    file: str
+    """File name below /var/cache/waagent, no slash."""
+    size_bytes: int
+    sha256: str
+    uri: str
+    """Without its query."""
+
+
+@dataclass(frozen=True)
+class ExtensionReport(Value):
+    """What the status blob shall say of one extension, or of a handler without settings."""
+
+    handler: str
+    version: str
+    handler_status: str
+    """Ready, NotReady, Installing or Unresponsive; `Gone`: remove the handler from the report."""
+    handler_code: int
+    handler_message: str
+    extension: str = ""
+    sequence: int | None = None
+    """None: the handler has no settings."""
+    status: str | None = None
+    """JSON text of the `status` object of settingsStatus, already checked and cut; None: no extension status."""
+
+
+@dataclass(frozen=True)
+class HealthReport(Value):
+    """Provisioning health (spec: wire, health)."""
+
+    state: str
+    """Ready or NotReady."""
+    substatus: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class CertificatesPresent(Value):
+    """What certificate_keeper wrote."""
+
+    thumbprints: tuple[str, ...] = ()
+    with_keys: tuple[str, ...] = ()

@@ -1,0 +1,126 @@
+"""The supervisor's socket: which messages there are, who may send them, and how they look on the wire.
+
+One `AF_UNIX SOCK_SEQPACKET` socket, one msgpack map per packet, ``{"type": NAME, ...}``, at most 64 KiB. Every send is
+non-blocking on both sides. The kernel says who speaks (SO_PEERCRED); a name inside a message is never believed.
+Standard library and msgpack only: this is loaded into the supervisor.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import msgpack
+
+PACKET_LIMIT_BYTES = 64 * 1024
+HEARTBEAT_LIMIT_BYTES = 4 * 1024
+FOREIGN_LIMIT_BYTES = 4 * 1024
+FOREIGN_CONNECTIONS = 16
+FOREIGN_PATIENCE_S = 1.0
+
+WORKER, ANYONE, ROOT = "worker", "anyone", "root"
+
+
+class Permission(NamedTuple):
+    """Who may send a message, and (for workers) in which phase of its life."""
+
+    sender: str
+    phase: str
+    """`new` before hello, `greeted` after it, `any` for foreigners."""
+
+
+MESSAGES: dict[str, Permission] = {
+    #            sender  phase
+    "hello":     Permission(WORKER, "new"),      # build -> configure
+    "ready":     Permission(WORKER, "greeted"),
+    "heartbeat": Permission(WORKER, "greeted"),  # doing, progress, facts
+    "busy":      Permission(WORKER, "greeted"),  # seconds, reason, progress
+    "want":      Permission(WORKER, "greeted"),  # name, numbers
+    "unwant":    Permission(WORKER, "greeted"),  # name
+    "done":      Permission(WORKER, "greeted"),  # summary: a one-shot's result
+    "list":      Permission(ANYONE, "any"),      # -> the table
+    "restart":   Permission(ROOT, "any"),        # name -> answer
+    "stop":      Permission(ROOT, "any"),        # -> answer; the whole agent
+    "reload":    Permission(ROOT, "any"),        # -> answer
+}
+"""Worker-bound messages: `configure` (configuration, numbers, level; a log descriptor may ride along), `stop`, `log` (lines)."""
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class ControlError(Exception):
+    """A packet that is not a message of ours; the text says what is wrong."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who is at the other end, as the kernel says."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def pack(kind: str, **fields: Any) -> bytes:
+    """One packet. Raises ControlError when it is over the limit."""
+    packet: bytes = msgpack.packb({"type": kind, **fields}, use_bin_type=True)
+    if len(packet) > PACKET_LIMIT_BYTES:
+        raise ControlError(f"{kind} has {len(packet)} bytes, limit {PACKET_LIMIT_BYTES}")
+    return packet
+
+
+def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, Any]:
+    """The message of one packet, its texts free of control characters. Raises ControlError."""
+    if len(packet) > limit_bytes:
+        raise ControlError(f"{len(packet)} bytes, limit {limit_bytes}")
+    try:
+        message = msgpack.unpackb(
+            packet, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=1024, max_ext_len=0,
+            max_str_len=PACKET_LIMIT_BYTES, max_bin_len=PACKET_LIMIT_BYTES,
+        )
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+        raise ControlError(f"not msgpack: {type(error).__name__}") from error
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise ControlError("not a map with a type")
+    cleaned: dict[str, Any] = clean(message)
+    return cleaned
+
+
+def clean(value: Any) -> Any:
+    """``value`` with every control character in its texts replaced by a blank."""
+    if isinstance(value, str):
+        return _CONTROL_CHARACTERS.sub(" ", value)
+    if isinstance(value, dict):
+        return {clean(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [clean(item) for item in value]
+    return value
+
+
+def send(connection: socket.socket, packet: bytes, descriptors: tuple[int, ...] = ()) -> bool:
+    """Send without waiting; False when it does not fit now. Raises OSError when the peer is gone."""
+    try:
+        if descriptors:
+            socket.send_fds(connection, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        else:
+            connection.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def refusal(message: Mapping[str, Any], peer_uid: int, worker_phase: str | None) -> str | None:
+    """Why the sender may not say this, or None. ``worker_phase`` is None for anyone who is no worker of ours."""
+    permission = MESSAGES.get(str(message.get("type")))
+    if permission is None:
+        return f"unknown message {str(message.get('type'))[:40]!r}"
+    if permission.sender == WORKER and worker_phase is None:
+        return "only a worker may say this"
+    if permission.sender == WORKER and permission.phase != worker_phase:
+        return f"not now ({worker_phase})"
+    if permission.sender == ROOT and peer_uid != 0:
+        return "only root may do this"
+    return None

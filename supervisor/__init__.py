@@ -1,0 +1,1 @@
+"""The privileged core: supervisor, zygote, and the commands `waagent` and `waagent-ps`."""

@@ -1,0 +1,9 @@
+"""`python -m waagent` is the command `waagent`."""
+
+from __future__ import annotations
+
+import sys
+
+from waagent.supervisor.main import main
+
+sys.exit(main())
