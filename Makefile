@@ -4,6 +4,9 @@ PYTHON := $(shell sh tests/find_python)
 VENV := .venv
 BIN := $(VENV)/bin
 
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
 .PHONY: demo test unit machine lint bench clean venv
 
 demo: root-needed venv
@@ -35,8 +38,8 @@ $(VENV)/.complete: setup.cfg pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.9 or newer with venv that every user can read: install python3 and python3-venv"; exit 1; }
 	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest hypothesis mypy ruff"
 	@rm -rf build $(VENV)
-	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
+	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -e '.[test]'
 	@touch $@
 
 clean:
-	rm -rf build dist .venv .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis waagent.egg-info
+	rm -rf build dist .venv .cache waagent.egg-info
