@@ -1,4 +1,4 @@
-"""What is said of a command that failed, in the words that people and the platform search for. Pure (spec: extensions §3.10, §3.11, §4.7)."""
+"""What is said of a command that failed, in the words that people and the platform search for. Pure (spec: extensions §3.10 ff)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from waagent.protocol.handler import errors
 OUTPUT_LIMIT = 4096
 NOEXEC_HINT = "; the file system of the handler's folder is mounted noexec"
 
-_URL_QUERY = re.compile(r"(https?://[^\s\"'<>?]{1,2048})\?[^\s\"'<>]+", re.IGNORECASE)
-_NAMED_SECRET = re.compile(r"\b(sig|password|passwd|accountkey|sharedaccesskey|protectedsettings)(\"?\s{0,4}[=:]\s{0,4})(\"[^\"\n]*\"?|[^\s&;,\"]+)",
-                           re.IGNORECASE)
+_URL_QUERY = re.compile(r"(https?://[^\s\"'<>?]{1,512})\?[^\s\"'<>]+", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    r"\b(sig|password|passwd|accountkey|sharedaccesskey|protectedsettings)(\"?\s{0,4}[=:]\s{0,4})(\"[^\"\n]*\"?|[^\s&;,\"]+)", re.IGNORECASE
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -69,7 +70,7 @@ def signal_name(number: int | None) -> str:
 
 def output_part(stdout: bytes, stderr: bytes, limit: int = OUTPUT_LIMIT) -> str:
     """`[stdout]…[stderr]…` in at most ``limit`` characters; what one does not need the other gets."""
-    out, err = redact(plain(stdout)), redact(plain(stderr))
+    out, err = redact(plain(_near_ends(stdout))), redact(plain(_near_ends(stderr)))
     frame = "[stdout]\n{}\n\n[stderr]\n{}"
     room = limit - len(frame)
     half = room // 2
@@ -86,6 +87,13 @@ def ends(text: str, limit: int) -> str:
     room = max(0, limit - len(marker))
     head = room // 3
     return text[:head] + marker + text[len(text) - (room - head):]
+
+
+def _near_ends(data: bytes) -> bytes:
+    """Enough of both ends to cut from after redaction, which must not run over megabytes."""
+    if len(data) <= 6 * OUTPUT_LIMIT:
+        return data
+    return data[:2 * OUTPUT_LIMIT] + b"\n[...]\n" + data[-4 * OUTPUT_LIMIT:]
 
 
 def plain(data: bytes) -> str:

@@ -270,7 +270,7 @@ def _shown(entry: zipfile.ZipInfo) -> str:
 
 
 def main() -> None:
-    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`."""
+    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again` when it may go better later."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     fields = json.load(sys.stdin)
@@ -281,7 +281,8 @@ def main() -> None:
         answer = {"error": str(error), "code": error.code}
     except OSError as error:
         where = error.filename or job.target
-        answer = {"error": f"the package cannot be unpacked: {error.strerror}: {where}", "code": errors.PACKAGE_INVALID}
+        text = f"the package cannot be unpacked: {error.strerror}: {where}"
+        answer = {"error": text, "code": errors.PACKAGE_INVALID, "again": True}  # a full disk is not the package's fault
     json.dump(answer, sys.stdout)
 
 
