@@ -52,20 +52,35 @@ class Row(NamedTuple):
     """Options, or prefixes ending in a dot, that go with `configure`."""
 
 
-_SYSTEM = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT", "FSETID")
+_SYSTEM = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
+_NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
+_COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
 
 ROSTER: tuple[Row, ...] = (
-    Row("environment_monitor", RESIDENT, ROOT, ROOT_ACCOUNT, ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN"), 96, 64, 256, True,
-        keys=("Provisioning.MonitorHostName", "Provisioning.MonitorHostNamePeriod", "Protocol.EndpointDiscovery", "OS.", "Network.Interface", "Lib.Dir", "Logs.Verbose")),
-    Row("fabric_client", RESIDENT, UNPRIVILEGED, WAAGENT, (), 64, 64, 256, True,
+    Row(
+        "environment_monitor", RESIDENT, ROOT, ROOT_ACCOUNT, _NETWORK, memory_mib=96, pids=64, nofile=256, serves=True,
+        keys=("Provisioning.MonitorHostName", "Provisioning.MonitorHostNamePeriod", "Protocol.EndpointDiscovery", "OS.", *_COMMON_KEYS),
+    ),
+    Row(
+        "fabric_client", RESIDENT, UNPRIVILEGED, WAAGENT, (), memory_mib=64, pids=64, nofile=256, serves=True,
         wants=("probe_responder", "extension_runner", "certificate_keeper"), writes=("/var/cache/waagent",),
-        keys=("HttpProxy.", "OS.AllowHTTP", "Extensions.", "Protocol.", "AutoUpdate.", "Logs.Verbose")),
-    Row("certificate_keeper", ONDEMAND, ROOT, ROOT_ACCOUNT, ("DAC_OVERRIDE", "CHOWN", "FOWNER"), 96, 32, 128, True, changes_system=True,
-        keys=("OS.OpensslPath", "OS.EnableFIPS", "Lib.Dir", "Logs.Verbose")),
-    Row("provisioner", ONESHOT, ROOT, ROOT_ACCOUNT, _SYSTEM, 96, 64, 256, False, changes_system=True,
-        keys=("Provisioning.", "DVD.MountPoint", "OS.", "Lib.Dir", "Logs.Verbose", "Network.Interface")),
-    Row("extension_runner", ONDEMAND, ROOT, ROOT_ACCOUNT, _SYSTEM, 96, 64, 512, False, after=("provisioner",), changes_system=True,
-        keys=("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning", "Lib.Dir", "Logs.Verbose", "HttpProxy.", "Debug.")),
-    Row("probe_responder", ONDEMAND, UNPRIVILEGED, PROBE, (), 32, 16, 1024, False, beat_s=5.0, beat_limit_s=12.0,
-        switch="LBProbeResponder", keys=("LBProbeResponder", "Network.Interface", "Logs.Verbose")),
+        keys=("HttpProxy.", "OS.AllowHTTP", "Extensions.", "Protocol.", "AutoUpdate.", *_COMMON_KEYS),
+    ),
+    Row(
+        "certificate_keeper", ONDEMAND, ROOT, ROOT_ACCOUNT, ("DAC_OVERRIDE", "CHOWN", "FOWNER"), memory_mib=96, pids=32, nofile=128,
+        serves=True, changes_system=True, keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
+    ),
+    Row(
+        "provisioner", ONESHOT, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=256, serves=False,
+        changes_system=True, keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
+    ),
+    Row(
+        "extension_runner", ONDEMAND, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=512, serves=False,
+        after=("provisioner",), changes_system=True,
+        keys=("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning", "HttpProxy.", "Debug.", *_COMMON_KEYS),
+    ),
+    Row(
+        "probe_responder", ONDEMAND, UNPRIVILEGED, PROBE, (), memory_mib=32, pids=16, nofile=1024, serves=False,
+        beat_s=5.0, beat_limit_s=12.0, switch="LBProbeResponder", keys=("LBProbeResponder", *_COMMON_KEYS),
+    ),
 )

@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` (the main job, as root) and `make test`.
+# The interpreter must be one that every user can read: workers run under their own uid and import from .venv.
+PYTHON := $(shell sh tests/find_python)
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test unit machine lint bench clean venv
+
+demo: root-needed venv
+	@$(BIN)/python -m waagent.lab.commands demo
+
+root-needed:
+	@test "$$(id -u)" = 0 || { echo "make demo needs root (it makes namespaces and a loop device); try: sudo make demo"; exit 1; }
+
+test: lint
+	@sh tests/run_all $(BIN)/python
+
+unit: venv
+	@$(BIN)/python -m pytest tests/unit
+
+machine: venv
+	@$(BIN)/python -m pytest tests/machine
+
+lint: venv
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
+	@$(BIN)/mypy -p waagent
+
+bench: venv
+	@$(BIN)/pip install -q -e '.[bench]' && $(BIN)/python -m bench.run
+
+venv: $(VENV)/.complete
+
+$(VENV)/.complete: setup.cfg pyproject.toml setup.py
+	@test -n "$(PYTHON)" || { echo "no Python 3.9 or newer with venv that every user can read: install python3 and python3-venv"; exit 1; }
+	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest hypothesis mypy ruff"
+	@rm -rf build $(VENV)
+	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf build dist .venv .cache waagent.egg-info
