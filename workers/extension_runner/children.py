@@ -8,9 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import waagent
-from waagent.workers.runtime import Worker
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
 
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 REAP_S = 0.02

@@ -119,13 +119,13 @@ class Journal:
         self._is_dirty = True
         self.save()
 
-    def finish(self, outcome: Outcome, *, is_multi: bool) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Record how an operation ended and what follows from it; once, whoever says it how often."""
         if outcome.id not in self.outcomes:
             self.outcomes[outcome.id] = outcome
             if outcome.succeeded:
                 self._advance(outcome)
-            if not is_multi or outcome.operation == plan.INSTALL or outcome.succeeded:
+            if not outcome.extension or outcome.operation == plan.INSTALL or outcome.succeeded:
                 self.handler = self._said(outcome)
             self._prune(outcome.goal_state_id)
             self._is_dirty = True

@@ -10,24 +10,28 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waagent.distro import files
+from waagent.distro.operations import OperationError
+from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import errors, names
 from waagent.protocol.handler.errors import HandlerError
 from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
-from waagent.protocol.handler.settings import HandlerStatus, file_prefix
-from waagent.workers.extension_runner import plan, report, settings
+from waagent.protocol.handler.settings import file_prefix
+from waagent.workers.extension_runner import plan, report, settings, view
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.journal import Journal, Outcome
-from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, read_limits
+from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, parse_limits
 from waagent.workers.extension_runner.log import append_log
-from waagent.workers.extension_runner.operations import Operations, UnderWay
 from waagent.workers.extension_runner.package import Fetch
 from waagent.workers.extension_runner.status import Collector, Watch
 from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, plain, redact
-from waagent.workers.runtime import Worker
+from waagent.workers.extension_runner.tracking import Tracking, UnderWay
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
 
 TROUBLE_PAUSE_S = 5.0
 CERTIFICATE_PATIENCE_S = 60.0
@@ -42,7 +46,8 @@ class House:
 
     worker: Worker
     client: Any
-    operations: Operations
+    operations: Tracking
+    paths: Paths
     boot_id: str
     now: Callable[[], float]
     wall_ns: Callable[[], int]
@@ -59,7 +64,7 @@ class Lane:
 
     def __init__(self, house: House, name: str) -> None:
         self._house = house
-        self._paths = house.worker.paths
+        self._paths = house.paths
         self.journal = Journal(self._paths.operations / "handlers" / f"{name.lower()}.json", name)
         self.goal: HandlerGoal | None = None
         self.under_way: UnderWay | None = None
@@ -76,8 +81,9 @@ class Lane:
 
     def accept(self, goal: HandlerGoal) -> None:
         """Desired state; while an operation runs only the newest is remembered (spec: extensions §3.8)."""
-        if goal not in (self.goal, self._next):
-            self._next = goal
+        self._next = None if goal == self.goal else goal
+        if self._next is not None and self._fetch is not None and self._fetch.cancel():
+            self._fetch = None
         self.turn_soon()
 
     def adopt(self, under_way: UnderWay) -> None:
@@ -138,6 +144,27 @@ class Lane:
             self.activity(), self.under_way is not None and self.under_way.key.operation == plan.INSTALL, tuple(extensions),
             self._house.now(), self._house.wall_ns(),
         )
+
+    def rows(self, reported: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What `waagent-ps extensions` shows of it: what is under way first, then the last outcome of each extension."""
+        if self.goal is None:
+            return []
+        name, rows = self.journal.name, []
+        if self.under_way is not None:
+            pid = self._house.operations.pid_of(self.under_way)
+            rows.append(view.row_running(self.under_way, self._house.now(), pid, reported.get(self.under_way.key.extension, "")))
+        refused = self._refused or self._fetch_failed
+        said = reported.get("", next(iter(reported.values()), ""))
+        if refused is not None:
+            rows.append(view.row_waiting(name, self.version, refused.message, said, is_failed=True))
+        elif self.activity() and self.under_way is None:
+            rows.append(view.row_waiting(name, self.version, self.activity(), said))
+        shown = {self.under_way.key.extension} if self.under_way is not None else set()
+        for outcome in reversed(list(self.journal.outcomes.values())):
+            if outcome.extension not in shown:
+                shown.add(outcome.extension)
+                rows.append(view.row_ended(name, outcome, reported.get(outcome.extension, said)))
+        return rows
 
     def activity(self) -> str:
         """What is done or waited for, in words; empty: nothing."""
@@ -215,7 +242,8 @@ class Lane:
 
     def _refuse(self, refusal: plan.Refuse) -> None:
         if refusal != self._refused:
-            self._house.worker.log.warning("handler not processed handler=%s code=%d reason=%r", self.journal.name, refusal.code, refusal.message)
+            self._house.worker.log.warning("handler not processed handler=%s code=%d reason=%r", self.journal.name, refusal.code,
+                                           refusal.message)
         self._refused = refusal
 
     # packages
@@ -227,7 +255,7 @@ class Lane:
         def done(code: int, text: str, warnings: tuple[str, ...]) -> None:
             self._fetched(goal, step, code, text, warnings)
 
-        self._fetch = Fetch(self._house.worker, self._house.client, self.journal.name, step.version, done)
+        self._fetch = Fetch(self._house.worker, self._house.client, self._paths, self.journal.name, step.version, done)
         self._fetch.start(self._house.now)
 
     def _fetched(self, goal: HandlerGoal, step: plan.Fetch, code: int, text: str, warnings: tuple[str, ...]) -> None:
@@ -243,7 +271,8 @@ class Lane:
             code, text = errors.PACKAGE_INVALID, f"Failed to initialise the handler's folder: {error}"
         if code != errors.OK:
             self._fetch_failed = plan.Refuse(code, text)
-            self._house.worker.log.error("package refused handler=%s version=%s code=%d reason=%r", self.journal.name, step.version, code, text[:300])
+            self._house.worker.log.error("package refused handler=%s version=%s code=%d reason=%r", self.journal.name, step.version, code,
+                                         text[:300])
         self.turn_soon()
         self._house.changed(self)
 
@@ -270,14 +299,16 @@ class Lane:
             code = errors.ENABLE_FAILED if step.key.operation == plan.ENABLE else errors.OK
             self._finish_without(step, code, f"the handler's manifest has no {step.key.operation}Command")
             return
-        self._launch(goal, step, folders, command_line(str(folders.base), command), limits)
+        try:
+            self._launch(step, folders, command_line(str(folders.base), command), limits)
+        except OperationError as error:
+            self._finish_without(step, errors.UNKNOWN, f"Failed to start the operation: {error}")
 
-    def _launch(self, goal: HandlerGoal, step: plan.Run, folders: settings.Folders, command: str, limits: HandlerLimits) -> None:
+    def _launch(self, step: plan.Run, folders: settings.Folders, command: str, limits: HandlerLimits) -> None:
         endpoint = self._house.summary.endpoint if self._house.summary is not None else ""
         environment = command_environment(step.key, str(folders.base), endpoint, os.environ)
         limit_s = limits.timeouts_s[step.key.operation]
-        self.under_way = self._house.operations.begin(
-            step.key, command, folders, environment, limits, is_multi=goal.multi_config)
+        self.under_way = self._house.operations.begin(step.key, command, folders.base, environment, limits)
         shown = json.dumps(shown_environment(environment))
         self._log(step.key, f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n")
         self._house.worker.log.info("operation started handler=%s version=%s operation=%s extension=%s seq=%d id=%s", self.journal.name,
@@ -304,35 +335,38 @@ class Lane:
         outcome = Outcome(
             key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
             under_way.started_at, under_way.started_wall_ns, elapsed_s, under_way.limit_s,
-            end.exit_code if end is not None else None, end.signal if end is not None else None, end.timed_out if end is not None else False,
+            end.exit_code if end else None, end.signal if end else None, end.timed_out if end else False,
         )
         output = redact(output_part(end.stdout, end.stderr, limit=100_000)) if end is not None else ""
         self._log(key, f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f} s\n{output}\n")
-        self._record(outcome, is_multi=under_way.is_multi)
+        self._record(outcome)
 
     def _finish_without(self, step: plan.Run, code: int, message: str) -> None:
         """An operation that needs no process: an absent command, or something that keeps it from running."""
         key = step.key
         outcome = Outcome(key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
                           self._house.now(), self._house.wall_ns(), 0.0, 0.0, warning=message if code == errors.OK else "")
-        self._record(outcome, is_multi=bool(key.extension))
+        self._record(outcome)
 
-    def _record(self, outcome: Outcome, *, is_multi: bool) -> None:
+    def _record(self, outcome: Outcome) -> None:
         log = self._house.worker.log
         if outcome.succeeded:
-            log.info("operation done handler=%s operation=%s extension=%s seq=%d time_s=%.1f%s", self.journal.name, outcome.operation,
-                     outcome.extension or "-", outcome.sequence, outcome.elapsed_s, f" warning={outcome.warning!r}" if outcome.warning else "")
+            warning = f" warning={outcome.warning!r}" if outcome.warning else ""
+            log.info("operation done %s time_s=%.1f%s", self._named(outcome), outcome.elapsed_s, warning)
         else:
-            log.error("operation failed handler=%s operation=%s extension=%s seq=%d code=%d reason=%r", self.journal.name, outcome.operation,
-                      outcome.extension or "-", outcome.sequence, outcome.code, outcome.message.splitlines()[0][:200])
+            log.error("operation failed %s code=%d reason=%r", self._named(outcome), outcome.code, outcome.message.splitlines()[0][:200])
         self.under_way = None
         try:
-            self.journal.finish(outcome, is_multi=is_multi)
+            self.journal.finish(outcome)
+            self._house.operations.settle(outcome.id)
             settings.write_state(self._paths, self.journal, log)
         except OSError as error:
             log.error("outcome is not on the disk yet handler=%s: %s: free space below <lib>", self.journal.name, error)
         self.turn_soon()
         self._house.changed(self)
+
+    def _named(self, outcome: Outcome) -> str:
+        return f"handler={self.journal.name} operation={outcome.operation} extension={outcome.extension or '-'} seq={outcome.sequence}"
 
     # what a command needs
 
@@ -352,12 +386,12 @@ class Lane:
     def _limits(self) -> HandlerLimits:
         path = self._paths.sandbox_folder / f"{self.journal.name}.conf"
         try:
-            text = files.read_foreign(path.parent, path.name, limit_bytes=FILE_LIMIT_BYTES).decode("utf-8", "replace")
+            data = files.read_foreign(path.parent, path.name, limit_bytes=FILE_LIMIT_BYTES)
         except FileNotFoundError:
             return HandlerLimits()
         except (OSError, files.FileError) as error:
             raise HandlerError("limits cannot be read", str(path), str(error)) from error
-        limits = read_limits(text, str(path))
+        limits = parse_limits(data, str(path))
         for warning in limits.warnings:
             self._house.worker.log.warning("%s", warning)
         if limits.refusal:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from waagent.protocol.configuration.lines import read_lines
+
 TIMEOUTS_S: Mapping[str, float] = {"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300}
 PIDS = 4096
 LONGEST_S = 24 * 3600
@@ -30,16 +32,15 @@ class HandlerLimits:
     warnings: tuple[str, ...] = ()
 
 
-def read_limits(text: str, where: str) -> HandlerLimits:
-    """The limits that a sandbox.d file asks for; what is wrong is named with file and line and the default holds."""
+def parse_limits(data: bytes, where: str) -> HandlerLimits:
+    """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the default holds."""
     timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
-    warnings = []
-    for number, line in enumerate(text.splitlines(), 1):
-        content = line.split("#", 1)[0].strip()
-        if not content:
+    assignments, complaints = read_lines(data)
+    warnings = [f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}" for complaint in complaints]
+    for line, key, value in assignments:
+        folded, place = key.lower(), f"{where}:{line}: {key[:60]}"
+        if value is None:
             continue
-        key, equals, value = (part.strip() for part in content.partition("="))
-        folded, place = key.lower(), f"{where}:{number}: {key[:60]}"
         if folded in _SECURITY_KEYS:
             if not (folded == "profile" and value.lower() == "default"):
                 refusal = refusal or f"{place}={value[:60]} is not in this version of the agent: remove the line to run without it"
@@ -50,15 +51,13 @@ def read_limits(text: str, where: str) -> HandlerLimits:
         elif folded == "pidsmax" and value.isdecimal() and 0 < int(value) < 2**22:
             pids = int(value)
         else:
-            warnings.append(f"{place}: {_complaint(folded, equals)}: the default holds: correct or remove the line")
+            warnings.append(f"{place}: {_complaint(folded)}: the default holds: correct or remove the line")
     return HandlerLimits(timeouts, memory_mib, pids, refusal, tuple(warnings))
 
 
-def _complaint(key: str, equals: str) -> str:
+def _complaint(key: str) -> str:
     if key in _LATER_KEYS:
         return "is not in this version of the agent"
-    if not equals:
-        return "is not KEY=VALUE"
     known = key in _TIMEOUT_KEYS or key in ("memorymaxmb", "pidsmax")
     return "is no number in its limits" if known else "is not an option"
 

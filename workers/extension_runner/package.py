@@ -6,13 +6,16 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from waagent.distro.paths import Paths
 from waagent.protocol.bus import topics
 from waagent.protocol.handler import errors, names
 from waagent.workers.extension_runner.children import Child
 from waagent.workers.extension_runner.unpack import Bounds, Job
-from waagent.workers.runtime import Worker
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
 
 UNPACKER = "waagent.workers.extension_runner.unpack"
 ASK_S = 120.0
@@ -30,12 +33,12 @@ Done = Callable[[int, str, tuple[str, ...]], None]
 class Fetch:
     """One package on its way. Invariant: ``done`` is called once, unless `cancel` was called before."""
 
-    def __init__(self, worker: Worker, client: Any, name: str, version: str, done: Done) -> None:
+    def __init__(self, worker: Worker, client: Any, paths: Paths, name: str, version: str, done: Done) -> None:
         self._worker, self._client, self._done = worker, client, done
-        self._name, self._version = name, version
+        self._paths, self._name, self._version = paths, name, version
         self._until: float | None = None
         self._pause_s = FIRST_PAUSE_S
-        self._is_cancelled = False
+        self._is_cancelled = self._is_unpacking = False
         self.note = "downloading"
         """What it does now, for status and `waagent-ps`."""
 
@@ -45,9 +48,10 @@ class Fetch:
         self._until = now() + PATIENCE_S
         self._ask()
 
-    def cancel(self) -> None:
-        """Nobody wants it any more; an unpacker that runs ends by itself and harms nothing."""
-        self._is_cancelled = True
+    def cancel(self) -> bool:
+        """Nobody wants it any more. False while it unpacks: that ends soon, and its folder must not have two writers."""
+        self._is_cancelled = not self._is_unpacking
+        return self._is_cancelled
 
     def _ask(self) -> None:
         if not self._is_cancelled:
@@ -68,14 +72,14 @@ class Fetch:
             self._failed(errors.PACKAGE_DOWNLOAD, "fabric_client named a path, not a file")
             return
         self.note = "unpacking"
-        paths, folder = self._worker.paths, names.folder_name(self._name, self._version)
+        self._is_unpacking = True
+        paths, folder = self._paths, names.folder_name(self._name, self._version)
         job = Job(str(paths.cache), package.file, package.size_bytes, package.sha256, str(paths.operations / f"staging-{folder}"),
                   str(paths.library / folder), Bounds())
         Child(self._worker, UNPACKER, json.dumps(dataclasses.asdict(job)).encode(), deadline_s=UNPACK_S, done=self._unpacked)
 
     def _unpacked(self, output: bytes, reason: str) -> None:
-        if self._is_cancelled:
-            return
+        self._is_unpacking = False
         try:
             answer = json.loads(output) if not reason else {"error": f"the unpacker {reason}", "code": errors.PACKAGE_INVALID}
         except ValueError:
@@ -91,7 +95,8 @@ class Fetch:
             self._done(code, f"Failed to download artifacts: {text}" if code != errors.PACKAGE_INVALID else text, ())
             return
         self.note = f"downloading, next try in {self._pause_s:g} s: {text[:200]}"
-        self._worker.log.warning("package not there yet handler=%s version=%s code=%d reason=%r", self._name, self._version, code, text[:200])
+        self._worker.log.warning("package not there yet handler=%s version=%s code=%d reason=%r", self._name, self._version, code,
+                                 text[:200])
         self._worker.after(self._pause_s, self._ask)
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 

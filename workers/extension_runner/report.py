@@ -69,8 +69,9 @@ def reports(situation: Situation) -> tuple[ExtensionReport, ...]:
         return (report("", None, None),)
     made = []
     for one in wanted:
-        name = one.goal.name if situation.goal.multi_config else ""
-        made.append(report(name, one.goal.sequence, _extension_part(situation, one, f"{situation.name}.{name}" if name else situation.name)))
+        extension = one.goal.name if situation.goal.multi_config else ""
+        name = f"{situation.name}.{extension}" if extension else situation.name
+        made.append(report(extension, one.goal.sequence, _extension_part(situation, one, name)))
     return tuple(made)
 
 

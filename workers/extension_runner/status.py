@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waagent.workers.extension_runner.children import Child
-from waagent.workers.runtime import Worker
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
 
 READER = "waagent.workers.extension_runner.status_reader"
 DEADLINE_S = 2.0

@@ -29,15 +29,18 @@ class CommandEnd:
     timed_out: bool
     is_lost: bool
     """Its shim was killed: nobody saw the end."""
+    error: str
+    """Not empty: nothing could be executed, and why."""
     out_of_memory: str
     """The cgroup in which the kernel killed for lack of memory; empty: it did not."""
     stdout: bytes
     stderr: bytes
+    elapsed_s: float | None = None
 
     @property
     def succeeded(self) -> bool:
         """Exit status 0, and nothing else."""
-        return self.exit_code == 0 and not self.timed_out and not self.is_lost
+        return self.exit_code == 0 and not self.timed_out and not self.is_lost and not self.error
 
 
 def failure(operation: str, command: str, end: CommandEnd, limit_s: float, *, is_noexec: bool = False) -> tuple[int, str]:
@@ -46,6 +49,8 @@ def failure(operation: str, command: str, end: CommandEnd, limit_s: float, *, is
     if end.is_lost:
         code = errors.UNKNOWN
         first = f"[ExtensionError] the shim was killed: how the command ended is not known, it is not run again: {command}"
+    elif end.error:
+        first = f"[ExtensionError] Failed to launch '{command}': {end.error}"
     elif end.timed_out:
         code = errors.TIME_LIMIT
         first = f"[ExtensionError] Timeout({limit_s:g}): {command}"

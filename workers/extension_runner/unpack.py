@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
 import resource
 import shutil
+import signal
 import stat
 import struct
 import sys
@@ -25,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from waagent.distro import files
+from waagent.distro import fences, files
 from waagent.protocol.handler import errors
 from waagent.protocol.handler import manifest as manifests
 
@@ -77,6 +79,8 @@ class PackageRefused(Exception):
 def unpack(job: Job) -> list[str]:
     """Make ``job.target`` from the package; warnings. Raises PackageRefused or OSError with nothing left behind."""
     staging = Path(job.staging)
+    lock = os.open(staging.with_name(staging.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an unpacker whose runner was killed may still write there
     shutil.rmtree(staging, ignore_errors=True)
     files.make_folder(staging, 0o700)
     try:
@@ -90,6 +94,7 @@ def unpack(job: Job) -> list[str]:
         return warnings
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
 
 
 def copy_hashed(job: Job, copy: Path) -> None:
@@ -272,6 +277,7 @@ def _shown(entry: zipfile.ZipInfo) -> str:
 def main() -> None:
     """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again` when it may go better later."""
     os.umask(0o077)
+    fences.set_parent_death_signal(signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     fields = json.load(sys.stdin)
     job = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})

@@ -56,7 +56,7 @@ def a_job(house: Path, data: bytes, bounds: Bounds | None = None) -> Job:
 def refused(house: Path, data: bytes, bounds: Bounds | None = None) -> PackageRefused:
     with pytest.raises(PackageRefused) as caught:
         unpack(a_job(house, data, bounds))
-    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") == []
+    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in ([], ["staging.lock"])
     assert sorted(os.listdir(house)) == ["lib", "outside", "spool"] and (house / "outside").read_text() == "untouched"
     return caught.value
 
@@ -76,7 +76,7 @@ def test_a_package_becomes_a_folder_whose_files_can_be_executed(house: Path) -> 
         "bin/run": "0o744",
         "a/b": "0o755",
     }
-    assert os.listdir(house / "lib/operations") == []
+    assert os.listdir(house / "lib/operations") in ([], ["staging.lock"])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_a_spool_that_changed_is_refused(house: Path, spoil: Callable[[Path], ob
     with pytest.raises((PackageRefused, FileNotFoundError)):
         unpack(job)
 
-    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") == []
+    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in ([], ["staging.lock"])
 
 
 def test_swapping_the_spooled_file_while_it_is_unpacked_has_no_effect(house: Path) -> None:
