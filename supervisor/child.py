@@ -57,7 +57,8 @@ def _close_others(kept: set[int]) -> None:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     before = 0
     for descriptor in (*sorted(kept), max(limit, 4096)):
-        os.closerange(before, descriptor)
+        if before < descriptor:  # closerange(0, 0) closes everything on Python 3.11
+            os.closerange(before, descriptor)
         before = descriptor + 1
 
 

@@ -66,7 +66,7 @@ class Nursery:
         extra = [path for path in (str(PACKAGE.parent), *self._switches.python_path) if path]
         call = f"main({str(PACKAGE)!r}, {self.build!r}, {os.getpid()}, {self._switches.entry!r}, {self._switches.preload!r})"
         code = f"import sys; sys.path += {extra!r}; from waagent.supervisor.zygote import main; {call}"
-        moves = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL), (os.POSIX_SPAWN_DUP2, self.log, 1), (os.POSIX_SPAWN_DUP2, self.log, 2)]
+        moves = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in ((self.log, 1), (self.log, 2), (theirs.fileno(), CHANNEL))]
         default = [signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
         environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LC_ALL": "C.UTF-8"}
         self.pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", code], environment, file_actions=moves, setsigdef=default)
