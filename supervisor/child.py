@@ -6,7 +6,6 @@ clears it; the parent is compared after it, because it may have died in between.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import resource
 import signal
@@ -16,14 +15,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import fences, files
+import waagent
+from waagent.distro import accounts, fences, files, locks
+from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.birth import Birth
+from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_READABLE = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
-_RESOLVER = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")  # where /etc/resolv.conf may point to
+_DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
+_READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")  # where /etc/resolv.conf may point to
 
 
 def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
@@ -64,52 +67,62 @@ def _close_others(kept: set[int]) -> None:
 
 def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
+    paths, row = Paths(order["root"]), order["row"]
     os.setsid()
     os.chdir("/")
     os.umask(0o027)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    lock = os.open(order["lock"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"{order['name']}: another one lives: {order['lock']}: none needed, tried again", file=sys.stderr, flush=True)
+        locks.take_lock(paths.locks / order["name"])
+    except locks.Held as error:
+        print(f"{order['name']}: {error}", file=sys.stderr, flush=True)
         os._exit(EXIT_LOCKED)
     for file in order["procs"]:
         _write(file, "0")
     _write("/proc/self/oom_score_adj", "0")
-    unprivileged = order["privilege"] == "unprivileged"
-    data_mib = order["data_mib"] if unprivileged else None
-    fences.set_limits(nofile=order["nofile"], processes=order["pids"] if order["uid"] else None, data_mib=data_mib)
-    for folder in order["writes"]:
-        files.make_folder(Path(folder), 0o700, (order["uid"], order["gid"]))
+    uid, gid = _ids(order)
+    data_mib = row["memory_mib"] + _DATA_SPARE_MIB if row["privilege"] == UNPRIVILEGED and not order["limited"] else None
+    fences.set_limits(nofile=row["nofile"], processes=row["pids"] if uid else None, data_mib=data_mib)
+    writes = [paths.under(folder) for folder in row["writes"]]
+    for folder in writes:
+        files.make_folder(folder, 0o700, (uid, gid))
     os.environ.clear()
-    os.environ.update({"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **({"TMPDIR": order["writes"][0]} if order["writes"] else {})})
-    state = os.open(order["state"], os.O_RDONLY | os.O_CLOEXEC)
+    os.environ.update({"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **({"TMPDIR": str(writes[0])} if writes else {})})
+    state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
-        state=state, place=tuple(order["place"]), beat_s=order["beat_s"], stack=stack,
+        state=state, place=tuple(order["place"]), beat_s=row["beat_s"], stack=stack,
     )
+
+
+def _ids(order: dict[str, Any]) -> tuple[int, int]:
+    """Uid and gid; an account that is missing has its fixed number."""
+    name, number = order["row"]["account"]
+    return (0, 0) if order["as_root"] else (accounts.uid_of(name, number), accounts.gid_of(name, number))
 
 
 def _fence(order: dict[str, Any]) -> dict[str, Any]:
     """Take away what the worker does not need; what is in force, for the table."""
-    fence = "none"
-    if order["privilege"] == "unprivileged":
+    fence, row, groups = "none", order["row"], [accounts.gid_of(*BUS_GROUP)]
+    if row["privilege"] == UNPRIVILEGED:
         fences.set_no_new_privileges()
-        readable = (*_READABLE, *_RESOLVER, *order["readable"])
-        landlock = fences.landlock(readable, order["writes"], enabled=order["landlock"])
+        package = Path(waagent.__file__).parent
+        ours = [Path(sys.prefix), Path(sys.base_prefix), package, *((package / room).resolve() for room in ("workers", "protocol", "distro"))]
+        writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
+        uid, gid = _ids(order)
+        landlock = fences.landlock((*_READABLE, *ours), writes, enabled="landlock" not in order["without"])
         fence = f"no_new_privs, {landlock or 'no landlock'}"
-        fences.drop_to(order["uid"], order["gid"], order["groups"], keep=order["capabilities"])
+        fences.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
     else:
-        os.setgroups(order["groups"])
-        fences.keep_capabilities(order["capabilities"])
+        os.setgroups(groups)
+        fences.keep_capabilities(row["capabilities"])
     fences.set_dumpable(False)
     return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
 
 
 def _tie_to_parent(order: dict[str, Any]) -> None:
     """Die with the supervisor. Without a subreaper our parent is init: then the closed control connection ends us."""
-    if order["subreaper"]:
+    if "subreaper" not in order["without"]:
         fences.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(EXIT_GATE)

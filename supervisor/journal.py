@@ -6,8 +6,7 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 from waagent.protocol import control
 
@@ -20,11 +19,10 @@ _PRIORITY = {"error": 3, "warning": 4, "info": 6, "debug": 7}
 class Journal:
     """Invariant: once ``direct`` is False nothing here touches a disk; what does not fit into the ring is counted."""
 
-    def __init__(self, log: int, journald: Path, verbose: bool) -> None:
-        """``log`` is the open log file, ``journald`` the socket of journald, used where it exists."""
-        self.log, self.verbose, self.direct, self.lost = log, verbose, True, 0
+    def __init__(self, log: int, journald: socket.socket | None, verbose: bool) -> None:
+        self.log, self._journald, self.verbose = log, journald, verbose
+        self.direct, self.lost = True, 0
         self._ring: deque[str] = deque(maxlen=RING_LINES)
-        self._journald = _connected(journald)
 
     def write(self, level: str, worker: str, text: str) -> None:
         """One line; ``worker`` is whom it is about, empty for the supervisor itself."""
@@ -34,53 +32,35 @@ class Journal:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         line = f"{stamp}.{int(now * 1000) % 1000:03d}Z {level.upper()} supervisor[{os.getpid()}] {said}"
-        if self._journald is not None:
-            self._send_native(level, worker, said)
+        native = f"MESSAGE={said}\nPRIORITY={_PRIORITY[level]}\nSYSLOG_IDENTIFIER=waagent\nWAAGENT_WORKER={worker or 'supervisor'}\n"
+        try:
+            if self._journald is not None:
+                self._journald.send(native.encode())
+        except OSError:
+            pass  # journald restarts or is behind: the file has the line too
         if self.direct:
-            _append(self.log, [line])
+            self._append([line])
         else:
             self.lost += len(self._ring) == RING_LINES
             self._ring.append(line)
 
     def flush(self, send: Callable[[bytes], bool]) -> None:
         """Hand the ring to environment_monitor by ``send``, which says whether a packet fitted."""
-        while self._ring:
-            lines = [self._ring[index] for index in range(min(_BATCH_LINES, len(self._ring)))]
-            if not send(control.pack("log", lines=lines)):
-                return
-            for _ in lines:
+        while self._ring and send(control.pack("log", lines=list(self._ring)[:_BATCH_LINES])):
+            for _ in range(min(_BATCH_LINES, len(self._ring))):
                 self._ring.popleft()
-        if self.lost:
+        if self.lost and not self._ring:
             lost, self.lost = self.lost, 0
             self.write("warning", "", f"{lost} lines lost while environment_monitor was away")
 
     def write_directly(self) -> None:
         """From now on, and with what the ring holds, to the log file: before READY and after the last worker."""
         self.direct = True
-        _append(self.log, self._ring)
+        self._append(self._ring)
         self._ring.clear()
 
-    def _send_native(self, level: str, worker: str, text: str) -> None:
-        fields = {"MESSAGE": text, "PRIORITY": _PRIORITY[level], "SYSLOG_IDENTIFIER": "waagent", "WAAGENT_WORKER": worker or "supervisor"}
+    def _append(self, lines: Iterable[str]) -> None:
         try:
-            if self._journald is not None:
-                self._journald.send("".join(f"{key}={value}\n" for key, value in fields.items()).encode(), socket.MSG_DONTWAIT)
+            os.write(self.log, "".join(f"{line}\n" for line in lines).encode())
         except OSError:
-            pass  # journald restarts or is behind: the file has the line too
-
-
-def _append(log: int, lines: deque[str] | list[str]) -> None:
-    try:
-        os.write(log, "".join(f"{line}\n" for line in lines).encode())
-    except OSError:
-        pass  # the disk is full: supervision goes on without its lines
-
-
-def _connected(path: Path) -> socket.socket | None:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        connection.connect(str(path))
-    except OSError:
-        connection.close()
-        return None
-    return connection
+            pass  # the disk is full: supervision goes on without its lines

@@ -40,7 +40,7 @@ def build_id(package: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def main(package: str, build: str, supervisor_pid: int, entry: str, preload: str = "") -> None:
+def main(package: str, build: str, supervisor_pid: int, entry: str) -> None:
     """Serve orders until the supervisor goes away. ``entry`` is `module:function` of what a worker runs, called with its name and Birth."""
     from waagent.distro import fences  # ctypes: 1 ms, and not for those who only want build_id
     from waagent.supervisor import child
@@ -53,7 +53,7 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, preload: str
     channel = socket.socket(fileno=CHANNEL)
     channel.set_inheritable(False)
     sys.modules["ssl"] = None  # type: ignore[assignment]  # http.client imports it otherwise: 5 MiB a worker
-    for name in (*_PRELOADED, *filter(None, preload.split(","))):
+    for name in _PRELOADED:
         importlib.import_module(name)
     module, function = entry.split(":")
     run = getattr(importlib.import_module(module), function)

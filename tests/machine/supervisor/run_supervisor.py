@@ -16,8 +16,8 @@ HERE = Path(__file__).resolve().parent
 
 def a_row(name: str, kind: str = RESIDENT, **fields: Any) -> Row:
     """A worker with short periods, root without capabilities unless said otherwise."""
-    given = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, "capabilities": (), "memory_mib": 64, "pids": 32, "nofile": 128, **fields}
-    return Row(name=name, kind=kind, **{"beat_s": 0.5, "beat_limit_s": 3.0, **given})
+    usual = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, "capabilities": (), "memory_mib": 64, "pids": 32, "nofile": 128}
+    return Row(name=name, kind=kind, **{**usual, "beat_s": 0.5, "beat_limit_s": 3.0, **fields})
 
 
 def main() -> int:
@@ -30,11 +30,7 @@ def main() -> int:
         return core.Settings({row.name: behaviour for row, behaviour in table.items()}, frozenset(name[:-4] for name in off))
 
     switches = spawn.Switches(frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree)
-    try:
-        return core.supervise(Paths(root), tuple(table), read_settings(), read_settings, switches)
-    except core.AlreadyRunning as error:
-        print(f"waagent: {error}", file=sys.stderr)
-        return 1
+    return core.supervise(Paths(root), tuple(table), read_settings(), read_settings, switches)
 
 
 sys.exit(main())

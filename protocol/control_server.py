@@ -1,4 +1,4 @@
-"""The control socket: who is connected, what they said, and an end to those who only hold a place."""
+"""The supervisor's end of the control socket: who is connected, what they may say, and an end to those who only hold a place."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import selectors
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from waagent.protocol import control
 
-_BACKLOG = 64
 _TURN_MESSAGES = 64  # of one connection in one turn: nobody keeps the others waiting
 _WORKER_CONNECTIONS = 4
 _CREDENTIALS = struct.Struct("3i")
@@ -42,18 +40,17 @@ class Connection:
 class Channel:
     """Invariant: at most FOREIGN_CONNECTIONS strangers, each for FOREIGN_PATIENCE_S; a worker speaks on one greeted connection."""
 
-    def __init__(self, path: Path, selector: selectors.BaseSelector, name_of: Callable[[int], str | None]) -> None:
-        """Bind ``path``, in place of what a dead supervisor left; ``name_of`` says which worker a pid is."""
+    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector, name_of: Callable[[int], str | None]) -> None:
+        """``listener`` does not block; ``name_of`` says which worker a pid is. What is readable is registered with ``selector``."""
         self.connections: set[Connection] = set()
         self.refused = 0
-        self._selector, self._name_of = selector, name_of
-        self._listener = bind(path, 0o666)
+        self._selector, self._name_of, self._listener = selector, name_of, listener
         self._spare = os.open("/dev/null", os.O_RDONLY)
-        selector.register(self._listener, selectors.EVENT_READ, self._listener)
+        selector.register(listener, selectors.EVENT_READ, self)
 
     def accept_all(self, now: float) -> list[Connection]:
         """Take in whoever waits."""
-        taken = []
+        taken: list[Connection] = []
         while True:
             try:
                 endpoint, _ = self._listener.accept()
@@ -144,18 +141,3 @@ class Channel:
         for connection in [connection for connection in self.connections if connection.worker and connection.peer.pid == pid]:
             self.close(connection)
 
-
-def bind(path: Path, mode: int, group: int = 0, kind: socket.SocketKind = socket.SOCK_SEQPACKET) -> socket.socket:
-    """A listening, non-blocking socket at ``path``, in place of what is there; by a short name, so that a long path fits."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, kind)
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
-    finally:
-        os.close(folder)
-    os.chown(path, 0, group)
-    os.chmod(path, mode)
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
