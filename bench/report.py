@@ -47,8 +47,9 @@ def as_markdown(rows: tuple[Row, ...], machine: str) -> str:
     )
     return (
         "# Performance\n\n"
-        "Written by `make bench`; every figure of one run, the agent in the throw-away machine of `lab/`, supervisord and circus beside it with four\n"
-        "stub workers that import msgpack and zmq and do nothing. Ratios are what to compare: absolute times move with the machine.\n\n"
+        "Written by `make bench`; every figure of one run: the agent in the throw-away machine of `lab/`, supervisord and circus beside\n"
+        "it with four stub workers that import msgpack and zmq and do nothing. Ratios are what to compare: absolute times move with\n"
+        "the machine.\n\n"
         f"Machine: {machine}\n\n{head}{body}\n"
         "Restart latency: SIGKILL of a worker that has been READY for more than 5 s until its successor has said `hello`\n"
         "(rivals: until the new stub has written its pid). Idle: goal state polled and status sent at the default period.\n\n"
@@ -79,8 +80,9 @@ def as_svg(series: dict[str, tuple[float, ...]]) -> str:
         parts.append(f'<text x="{left - 10}" y="{middle + 4:.0f}" text-anchor="end">{name}</text>')
         parts += [f'<circle cx="{x_of(value):.1f}" cy="{middle:.0f}" r="4" fill="#1f77b4" fill-opacity="0.4"/>' for value in values]
         median = sorted(values)[len(values) // 2]
-        parts.append(f'<line x1="{x_of(median):.1f}" y1="{middle - 14:.0f}" x2="{x_of(median):.1f}" y2="{middle + 14:.0f}" stroke="#d62728" stroke-width="2"/>')
-        parts.append(f'<text x="{x_of(median):.1f}" y="{middle - 18:.0f}" text-anchor="middle" fill="#d62728">{median:.0f}</text>')
+        x, above, below = f"{x_of(median):.1f}", f"{middle - 14:.0f}", f"{middle + 14:.0f}"
+        parts.append(f'<line x1="{x}" y1="{above}" x2="{x}" y2="{below}" stroke="#d62728" stroke-width="2"/>')
+        parts.append(f'<text x="{x}" y="{middle - 18:.0f}" text-anchor="middle" fill="#d62728">{median:.0f}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
