@@ -49,7 +49,7 @@ def all_settled() -> bool:
 
 def restart_ms(name: str) -> float:
     """SIGKILL of a worker that has been READY for long enough, until its successor has said hello."""
-    measure.wait_until(lambda: rows()[name]["state"] == "READY" and time.monotonic() - rows()[name]["since"] > READY_S, 60, f"{name} READY", 0.02)
+    measure.wait_until(lambda: _has_been_ready(rows()[name]), 60, f"{name} READY", 0.02)
     old = rows()[name]["pid"]
     begun = time.monotonic()
     os.kill(old, signal.SIGKILL)
@@ -60,6 +60,10 @@ def restart_ms(name: str) -> float:
 
     measure.wait_until(greeted, 60, f"a new {name}", 0.0005)
     return (time.monotonic() - begun) * 1000
+
+
+def _has_been_ready(row: dict[str, Any]) -> bool:
+    return row["state"] == "READY" and time.monotonic() - float(row["since"]) > READY_S
 
 
 def agent_pids() -> list[int]:
