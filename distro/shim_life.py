@@ -113,9 +113,9 @@ def _without_groups(plan: Plan, fence: str) -> str:
     """Adopt what the command's tree orphans, so that it can be found: only here, since daemons look at their parent."""
     if plan.values.get("subreaper") != "1":
         return fence + ", session"
-    from waagent.distro import fences  # ctypes, only where no cgroup is
+    from waagent.distro import prctl  # ctypes, 0.4 MiB: only where no cgroup is
 
-    return fence + (", session and subreaper" if fences.set_child_subreaper() else ", session")
+    return fence + (", session and subreaper" if prctl.set_child_subreaper() else ", session")
 
 
 def _wake_at_child_exit() -> int:
@@ -198,6 +198,7 @@ def record_exit(folder: int, fields: dict[str, object], output: Output | None = 
     while True:
         try:
             shim_plan.write_record(folder, shim_plan.EXIT, {"schema": 1, **fields})
+            shim_plan.give_up_reserve(folder)
             return
         except FileNotFoundError:
             return  # the folder was removed: nobody wants to know

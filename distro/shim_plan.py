@@ -106,6 +106,12 @@ def write_record(folder: int, name: str, fields: dict[str, object]) -> None:
         atomic.write_at(folder, name, data)
 
 
+def give_up_reserve(folder: int) -> None:
+    """The last record stands: its disk space is free again."""
+    if has_record(folder, RESERVE):
+        os.unlink(RESERVE, dir_fd=folder)
+
+
 def to_json(value: object) -> str:
     """JSON of None, truth, numbers, text, lists and maps with text keys."""
     if value is None:
