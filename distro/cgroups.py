@@ -153,17 +153,7 @@ def operation_tree(*, enabled: bool = True, name: str = "waagent-operations") ->
 
 def bases_of_self() -> list[Group]:
     """The cgroup that init gave us, in each hierarchy, also when we sit in one of our own leaves."""
-    return [(version, controllers, above_our_leaves(folder)) for version, controllers, folder in groups.of_self()]
-
-
-def above_our_leaves(folder: str) -> str:
-    """``folder`` without what our own trees added to it."""
-    parts = folder.split("/")
-    for index, part in enumerate(parts):
-        inside = parts[index + 1 :]
-        if part.startswith("waagent") and inside and (inside == ["supervisor"] or inside[0].startswith("w-")):
-            return "/".join(parts[:index])
-    return folder
+    return [(version, controllers, groups.above_our_leaves(folder)) for version, controllers, folder in groups.of_self()]
 
 
 def _joins(name: str) -> str:

@@ -13,8 +13,11 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from waagent.distro.prctl import is_child_subreaper as is_child_subreaper
+from waagent.distro.prctl import libc, prctl
+from waagent.distro.prctl import set_child_subreaper as set_child_subreaper
+
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -44,43 +47,25 @@ class FenceError(Exception):
         self.what, self.where, self.remedy = what, where, remedy
 
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _prctl(option: int, first: int = 0, second: int = 0) -> int:
-    return int(_libc.prctl(option, *(ctypes.c_ulong(value) for value in (first, second, 0, 0))))
-
-
 def _must(done: bool, what: str) -> None:
     if not done:
         number = ctypes.get_errno()
         raise FenceError(what, os.strerror(number), "look at the roster's row, and at what the service manager took away")
 
 
-def set_child_subreaper(wanted: bool = True) -> bool:
-    """Adopt descendants whose parents die; whether it holds."""
-    return _prctl(_PR_SET_CHILD_SUBREAPER, int(wanted)) == 0
-
-
-def is_child_subreaper() -> bool:
-    """Whether this process adopts orphaned descendants."""
-    value = ctypes.c_int(0)
-    return _libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
-
-
 def set_parent_death_signal(number: int) -> None:
     """Get this signal when the parent (the thread that forked us) dies. Every later change of uid or gid takes it away."""
-    _must(_prctl(_PR_SET_PDEATHSIG, number) == 0, "the parent's death cannot be signalled")
+    _must(prctl(_PR_SET_PDEATHSIG, number) == 0, "the parent's death cannot be signalled")
 
 
 def set_dumpable(dumpable: bool) -> None:
     """False: no core dump, and no ptrace by our own uid."""
-    _must(_prctl(_PR_SET_DUMPABLE, int(dumpable)) == 0, "core dumps cannot be switched")
+    _must(prctl(_PR_SET_DUMPABLE, int(dumpable)) == 0, "core dumps cannot be switched")
 
 
 def set_no_new_privileges() -> None:
     """No execve grants anything from now on."""
-    _must(_prctl(_PR_SET_NO_NEW_PRIVS, 1) == 0, "no_new_privs cannot be set")
+    _must(prctl(_PR_SET_NO_NEW_PRIVS, 1) == 0, "no_new_privs cannot be set")
 
 
 def capability_mask(names: Iterable[str]) -> int:
@@ -101,11 +86,11 @@ def keep_capabilities(names: Iterable[str]) -> None:
     The bounding set stays, so that a tool executed by uid 0 has what tools expect.
     """
     permitted = capability_mask(names) & _permitted()
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)  # EINVAL before Linux 4.3: there is none
+    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)  # EINVAL before Linux 4.3: there is none
     low, high = permitted & 0xFFFFFFFF, permitted >> 32
     head = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
     sets = ctypes.create_string_buffer(struct.pack("=6I", low, low, 0, high, high, 0))
-    _must(_libc.capset(head, sets) == 0, "capabilities cannot be reduced")
+    _must(libc.capset(head, sets) == 0, "capabilities cannot be reduced")
 
 
 def _permitted() -> int:
@@ -115,7 +100,7 @@ def _permitted() -> int:
 def _capability_sets() -> tuple[int, int]:
     head = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
     sets = ctypes.create_string_buffer(24)
-    _must(_libc.capget(head, sets) == 0, "capabilities cannot be read")
+    _must(libc.capget(head, sets) == 0, "capabilities cannot be read")
     low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", sets.raw[:24])
     return low_effective | high_effective << 32, low_permitted | high_permitted << 32
 
@@ -129,17 +114,17 @@ def capabilities_of_self() -> list[str]:
 def drop_to(uid: int, gid: int, groups: Iterable[int], keep: Iterable[str] = ()) -> None:
     """Become ``uid``, for good, with just the capabilities ``keep``. Ambient is not used: what is executed has none of them."""
     kept = tuple(keep)
-    _must(_prctl(_PR_SET_KEEPCAPS, 1) == 0, "capabilities cannot be kept over a change of uid")
+    _must(prctl(_PR_SET_KEEPCAPS, 1) == 0, "capabilities cannot be kept over a change of uid")
     os.setgroups(list(groups))
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
-    _must(_prctl(_PR_SET_KEEPCAPS, 0) == 0, "keeping of capabilities cannot be ended")
+    _must(prctl(_PR_SET_KEEPCAPS, 0) == 0, "keeping of capabilities cannot be ended")
     keep_capabilities(kept)
 
 
 def landlock_level() -> int:
     """The kernel's landlock ABI; 0 without landlock."""
-    return max(0, int(_libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
+    return max(0, int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
 
 
 def landlock(
@@ -162,7 +147,7 @@ def landlock(
     handled = _rights_known(level)
     attributes = struct.pack("=QQQ", handled, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if level >= 6 else 0)
     size = 24 if level >= 6 else 8
-    ruleset = int(_libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)))
+    ruleset = int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)))
     _must(ruleset >= 0, "landlock gives no ruleset")
     try:
         writable = handled & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK)
@@ -170,7 +155,7 @@ def landlock(
         for paths, rights in ((read_execute, readable), (read_write, writable), (devices, usable)):
             for path in paths:
                 _allow(ruleset, path, rights & handled)
-        done = _libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
+        done = libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
         _must(done, "landlock does not take the ruleset")
     finally:
         os.close(ruleset)
@@ -195,14 +180,14 @@ def _allow(ruleset: int, path: Path | str, rights: int) -> None:
             rights &= _FILE_RIGHTS
         rule = struct.pack("=Qi", rights, descriptor)
         call = (ctypes.c_long(_LANDLOCK_ADD_RULE), ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
-        _must(_libc.syscall(*call) == 0, f"landlock does not take {path}")
+        _must(libc.syscall(*call) == 0, f"landlock does not take {path}")
     finally:
         os.close(descriptor)
 
 
 def lock_memory() -> bool:
     """Pages that were touched stay in memory from now on; whether it holds."""
-    return any(_libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0 for extra in (_MCL_ONFAULT, 0))
+    return any(libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0 for extra in (_MCL_ONFAULT, 0))
 
 
 def set_oom_score(adjustment: int) -> bool:

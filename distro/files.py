@@ -6,10 +6,11 @@ import errno
 import json
 import logging
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Any
+
+from waagent.distro import atomic
 
 _CORRUPT_KEPT = 5  # copies of one broken file: the first ones show how it began
 _log = logging.getLogger("waagent")
@@ -30,43 +31,19 @@ class ForeignFileError(FileError):
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Make ``data`` the whole content of ``path``, or leave what was there.
 
-    A temporary ``.tmp-<random>`` in the same folder, fsync, rename, fsync of the folder. Temporaries of a writer that was
-    killed are left: `remove_temporaries` takes them away. Raises OSError (ENOSPC, EROFS …) with nothing changed.
+    A temporary in the same folder, fsync, rename, fsync of the folder. Temporaries of a writer that was killed are left:
+    `remove_temporaries` takes them away. Raises OSError (ENOSPC, EROFS …) with nothing changed.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    temporary = f".tmp-{secrets.token_hex(8)}"
     try:
-        _write_new(folder, temporary, data, mode, owner)
-        try:
-            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except OSError:
-            os.unlink(temporary, dir_fd=folder)
-            raise
-        os.fsync(folder)
+        atomic.write_at(folder, path.name, data, mode=mode, owner=owner)
     finally:
         os.close(folder)
 
 
-def _write_new(folder: int, name: str, data: bytes, mode: int, owner: tuple[int, int] | None) -> None:
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode)
-        os.fsync(descriptor)
-    except OSError:
-        os.unlink(name, dir_fd=folder)
-        raise
-    finally:
-        os.close(descriptor)
-
-
 def remove_temporaries(folder: Path) -> int:
     """Remove what killed writers of `write_atomic` left in ``folder``; how many. Only for a folder's single writer."""
-    left = [name for name in os.listdir(folder) if name.startswith(".tmp-")]
+    left = [name for name in os.listdir(folder) if name.startswith(atomic.TEMPORARY)]
     for name in left:
         os.unlink(folder / name)
     return len(left)

@@ -6,10 +6,10 @@ Loaded into every shim, hence few imports (typing and pathlib alone cost 1.8 MiB
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterable
 
+SIGKILL, SIGSTOP = 9, 19  # x86, arm, riscv; `signal` would load enum and re, 0.8 MiB
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _KILL_ROUNDS = 20  # a tree that forks while it is killed; each round stops what it sees first
 _ROUND_PAUSE_S = 0.01
@@ -124,9 +124,12 @@ def _tree(root: int, processes: Iterable[Process]) -> list[int]:
     return found
 
 
-def session_of(session: int) -> list[int]:
-    """All living processes of the session ``session``."""
-    return [process.pid for process in all_processes() if process.session == session and process.state not in "ZX"]
+def session_of(leader: int, leader_start_ticks: int | None = None) -> list[int]:
+    """All living processes of the session that ``leader`` made, also after its death; none when its pid is somebody else's now."""
+    now = read_process(leader)
+    if leader_start_ticks is not None and now is not None and now.start_ticks != leader_start_ticks:
+        return []
+    return [process.pid for process in all_processes() if process.session == leader and process.state not in "ZX"]
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
@@ -153,11 +156,11 @@ def kill_tree(root: int, *, spare: Iterable[int] = (), with_root: bool = True, d
             processes = all_processes()
             found = set(_tree(root, processes)) | {p.pid for p in processes if p.session == root and p.state not in "ZX"}
             fresh = found - spared - stopped
-            signal_all(fresh, signal.SIGSTOP)
+            signal_all(fresh, SIGSTOP)
             stopped |= fresh
             if not fresh or time.monotonic() > until:
                 break
-        signal_all(stopped, signal.SIGKILL)
+        signal_all(stopped, SIGKILL)
         left = [pid for pid in stopped if is_alive(pid)]
         if not stopped or (turn and time.monotonic() > until):
             break

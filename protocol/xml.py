@@ -90,16 +90,14 @@ def local_name(element: Element) -> str:
     return str(element.tag).rpartition("}")[2]
 
 
-def children(element: Element, name: str) -> Iterator[Element]:
-    """Children with that local name, in document order."""
-    return (child for child in element if local_name(child) == name)
+def children(element: Element | None, name: str) -> Iterator[Element]:
+    """Children with that local name, in document order; none of an element that is missing."""
+    return (inner for inner in (() if element is None else element) if local_name(inner) == name)
 
 
 def child(element: Element | None, *path: str) -> Element | None:
     """The first element at that path below ``element``; None when a step is missing."""
     for name in path:
-        if element is None:
-            return None
         element = next(children(element, name), None)
     return element
 
