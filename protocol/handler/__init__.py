@@ -1,0 +1,1 @@
+"""The handler contract as data: names, manifest, settings, environment, status (spec: extensions)."""

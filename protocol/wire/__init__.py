@@ -1,0 +1,1 @@
+"""What crosses between agent and platform: WireServer, health, HostGAPlugin, storage (spec: wire)."""

@@ -1,0 +1,35 @@
+"""What happens to the table of workers, and what is to be done about it: one row each."""
+# ruff: noqa: UP014  (a table: one row a line)
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+# events
+Tick = NamedTuple("Tick", [("lag", float), ("stalled", frozenset[str]), ("occupied", frozenset[str])])
+Forked = NamedTuple("Forked", [("name", str), ("run", int), ("pid", int)])
+StartFailed = NamedTuple("StartFailed", [("name", str), ("run", int), ("reason", str), ("chance", float)])
+Exited = NamedTuple("Exited", [("name", str), ("pid", int), ("status", int), ("left", bool), ("chance", float)])
+Hello = NamedTuple("Hello", [("name", str), ("pid", int), ("guard", Mapping[str, Any])])
+Ready = NamedTuple("Ready", [("name", str), ("pid", int)])
+Beat = NamedTuple("Beat", [("name", str), ("pid", int), ("doing", str), ("progress", int), ("facts", Mapping[str, Any])])
+Busy = NamedTuple("Busy", [("name", str), ("pid", int), ("seconds", float), ("reason", str), ("progress", int)])
+Done = NamedTuple("Done", [("name", str), ("pid", int), ("summary", str)])
+Wanted = NamedTuple("Wanted", [("by", str), ("name", str), ("numbers", tuple[int, ...])])
+Unwanted = NamedTuple("Unwanted", [("by", str), ("name", str)])
+Restart = NamedTuple("Restart", [("name", str)])
+Switched = NamedTuple("Switched", [("off", frozenset[str])])  # names that the configuration turns off
+Upgrade = NamedTuple("Upgrade", [])
+End = NamedTuple("End", [("status", int)])
+
+# actions
+Start = NamedTuple("Start", [("name", str), ("run", int), ("as_root", bool), ("lock", str)])
+Open = NamedTuple("Open", [("name", str)])  # the gate, after the pid stands in the state file
+Abandon = NamedTuple("Abandon", [("name", str)])  # close the gate: whoever waits behind it exits
+Configure = NamedTuple("Configure", [("name", str)])
+SayStop = NamedTuple("SayStop", [("name", str)])
+TakeStack = NamedTuple("TakeStack", [("name", str)])
+Kill = NamedTuple("Kill", [("name", str)])
+Note = NamedTuple("Note", [("level", str), ("name", str), ("text", str)])
+Leave = NamedTuple("Leave", [("status", int)])

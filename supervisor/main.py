@@ -1,0 +1,30 @@
+"""The entry of `waagent`: reads the command line and calls the command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from waagent.supervisor import arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status: 0 done, 1 failed or not understood."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        line = arguments.read_line(words)
+    except arguments.UsageError as error:
+        print(f"waagent: {error}", file=sys.stderr)
+        return 1
+    from waagent.supervisor import commands  # after the words are known to be right: 15 ms
+
+    try:
+        status = commands.run(line, dict(os.environ))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status

@@ -1,0 +1,67 @@
+"""The invariants of a worker's life under 100,000 sequences of events: lost messages, clock jumps, kills, stuck processes."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import time
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from waagent.supervisor import events as e
+from waagent.supervisor import life
+
+_SPEC = importlib.util.spec_from_file_location("life_world", Path(__file__).with_name("life_world.py"))
+assert _SPEC is not None and _SPEC.loader is not None
+_WORLD = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(_WORLD)
+World = _WORLD.World
+
+SEQUENCES = 100_000
+
+
+def test_100000_sequences_keep_the_invariants() -> None:
+    started = time.monotonic()
+    events = 0
+    for seed in range(SEQUENCES):
+        world = World(random.Random(seed))
+        world.advance(0.0, 0.01)
+        length = 3 + seed % 10
+        for _ in range(length):
+            world.happen()
+        events += length
+    print(f"{SEQUENCES} sequences, {events} happenings in {time.monotonic() - started:.0f} s")
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False), st.integers(1, 120))
+def test_whatever_happened_all_is_well_after_a_calm_time(chance: random.Random, happenings: int) -> None:
+    world = World(chance)
+    world.advance(0.0, 0.01)
+    for _ in range(happenings):
+        world.happen()
+
+    world.tell(e.Switched(frozenset()))
+    world.calm(700.0)
+
+    assert {name: entry.state for name, entry in world.table.lives.items() if name != "probe"} == {
+        "client": life.READY, "setup": life.DONE, "runner": life.READY,
+    }  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.randoms(use_true_random=False), st.integers(0, 80))
+def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
+    world = World(chance)
+    world.advance(0.0, 0.01)
+    for _ in range(happenings):
+        world.happen()
+
+    world.tell(e.End(0))
+    asked_at = world.now
+    world.advance(life.END_LIMIT_S + life.GIVE_UP_S + 0.1)
+
+    assert world.left == 0
+    assert world.now - asked_at < 11
