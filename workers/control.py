@@ -133,9 +133,8 @@ class Control:
 
 def configured(message: Mapping[str, Any]) -> Configured:
     """The content of a `configure` message."""
-    return Configured(
-        dict(message.get("configuration") or {}), tuple(int(number) for number in message.get("numbers") or ()), bool(message.get("verbose"))
-    )
+    numbers = tuple(int(number) for number in message.get("numbers") or ())
+    return Configured(dict(message.get("configuration") or {}), numbers, bool(message.get("verbose")))
 
 
 def bounded(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,6 @@ class Worker:
         self._doing = "starting"
         self._said_at = -DOING_EVERY_S
         self._facts: dict[str, Any] = {}
-        self._leases = 0
         self._is_ready = False
         self._is_looping = False
         self._must_stop = False
@@ -92,17 +91,12 @@ class Worker:
             self._beat()
 
     def tell(self, **facts: Any) -> None:
-        """Facts (texts and numbers) that go with each heartbeat from the next one on; None takes one back."""
-        for key, value in facts.items():
-            if value is None:
-                self._facts.pop(key, None)
-            else:
-                self._facts[key] = value
+        """Facts (texts and numbers) that go with each heartbeat from the next one on; None: not known any more."""
+        self._facts.update(facts)
 
     def busy(self, seconds: float, reason: str) -> None:
         """Take a lease: no verdict on this worker for ``seconds`` (≤ 600); 0 gives it back."""
         self._loop.turns += 1
-        self._leases += 1
         self._say("busy", seconds=min(max(0.0, seconds), LEASE_LIMIT_S), reason=reason[:DOING_LIMIT], progress=self._progress)
 
     def want(self, name: str, numbers: Sequence[int] = ()) -> None:

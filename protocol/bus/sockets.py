@@ -37,7 +37,7 @@ DOMAIN = b"waagent"
 PATH_LIMIT_BYTES = 107  # sockaddr_un.sun_path without its final zero
 FRAMES_PER_TURN = 256  # of one socket; then timers and heartbeats have their turn
 INSTANCE = "bus.instance"  # event {instance}: a server's answer to a probe
-ADMISSION_ADDRESS = "inproc://zeromq.zap-01"  # fixed by ZeroMQ RFC 27
+ADMISSION_ADDRESS = "inproc://zeromq.zap.01"  # fixed by ZeroMQ RFC 27
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
@@ -87,7 +87,7 @@ def address_of(path: Path) -> str:
     size_bytes = len(os.fsencode(path))
     if size_bytes > PATH_LIMIT_BYTES:
         raise SocketPathError(
-            f"path of {size_bytes} bytes is too long for a Unix socket", str(path), f"use a shorter root prefix, the limit is {PATH_LIMIT_BYTES}"
+            f"path of {size_bytes} bytes is too long for a Unix socket", str(path), f"use a shorter root, the limit is {PATH_LIMIT_BYTES}"
         )
     return f"ipc://{path}"
 
