@@ -1,0 +1,117 @@
+"""Children of this worker that it does not wait for: started, fed, read and killed from the loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import waagent
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
+
+OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
+REAP_S = 0.02
+
+_START = (
+    "import sys, os; sys.path.insert(0, sys.argv[1])\n"
+    "for place in sys.argv[3:]:\n"
+    "    try:\n"
+    "        with open(place, 'w') as procs: procs.write('0')\n"
+    "    except OSError: pass\n"
+    "import importlib; importlib.import_module(sys.argv[2]).main()\n"
+)
+
+
+class Child:
+    """One exec'd Python module of ours. Invariant: ``done`` is called exactly once, from the loop, unless `kill` was called."""
+
+    def __init__(self, worker: Worker, module: str, data: bytes, *, deadline_s: float, done: Callable[[bytes, str], None]) -> None:
+        """``module`` has a ``main()`` that reads stdin to its end; ``done`` gets stdout and a reason, empty when all went well."""
+        self._worker, self._done = worker, done
+        self._output = bytearray()
+        self._reason = ""
+        root = str(Path(waagent.__file__).parent.parent)
+        # -S: our children need the standard library alone; 15 ms instead of 40
+        argv: Sequence[str] = [sys.executable, "-I", "-S", "-B", "-c", _START, root, module, *worker.place]
+        self._process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+            cwd="/", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._stdin, False)
+        os.set_blocking(self._stdout, False)
+        self._left = memoryview(data)
+        worker.on_readable(self._stdout, self._read)
+        self._deadline = worker.after(deadline_s, self._expire)
+        self._write()
+        if self._left:
+            worker.on_writable(self._stdin, self._write)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self._done = _nobody
+        self._expire()
+
+    def _write(self) -> None:
+        try:
+            while self._left:
+                self._left = self._left[os.write(self._stdin, self._left[:65536]):]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._left = memoryview(b"")  # it ended early; its answer or its absence says why
+        self._close_input()
+
+    def _close_input(self) -> None:
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._worker.forget(self._stdin)
+            self._process.stdin.close()
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._stdout, 65536)
+        except BlockingIOError:
+            return
+        self._output += chunk
+        if len(self._output) > OUTPUT_LIMIT_BYTES:
+            self._reason = "answered too much"
+            self._kill_group()
+        if not chunk:
+            self._worker.forget(self._stdout)
+            self._reap()
+
+    def _expire(self) -> None:
+        if self._process.poll() is None:
+            self._reason = self._reason or "took too long"
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it ended by itself in this moment
+
+    def _reap(self) -> None:
+        status = self._process.poll()
+        if status is None:
+            self._worker.after(REAP_S, self._reap)
+            return
+        self._deadline.cancel()
+        self._close_input()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        if status != 0 and not self._reason:
+            self._reason = f"ended with status {status}"
+        done, self._done = self._done, _nobody
+        done(bytes(self._output), self._reason)
+
+
+def _nobody(_output: bytes, _reason: str) -> None:
+    """Nobody waits for this answer any more."""

@@ -1,0 +1,427 @@
+"""One lane per handler: its operations one after another, its neighbours' never waited for.
+
+Each turn: take up the newest goal state, plan, carry out the first step, record it, turn again. A lane that is killed anywhere
+in between does the same when it comes back, because the plan depends on nothing but what is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from waagent.distro import files
+from waagent.distro.operations import OperationError
+from waagent.distro.paths import Paths
+from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
+from waagent.protocol.handler import errors, names
+from waagent.protocol.handler.errors import HandlerError
+from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
+from waagent.protocol.handler.settings import file_prefix
+from waagent.workers.extension_runner import plan, report, settings, view
+from waagent.workers.extension_runner.environment import command_environment, shown_environment
+from waagent.workers.extension_runner.journal import Journal, Outcome
+from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, parse_limits
+from waagent.workers.extension_runner.log import append_log
+from waagent.workers.extension_runner.package import Fetch
+from waagent.workers.extension_runner.status import Collector, Watch
+from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, plain, redact
+from waagent.workers.extension_runner.tracking import Tracking, UnderWay
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
+
+TROUBLE_PAUSE_S = 5.0
+CERTIFICATE_PATIENCE_S = 60.0
+CERTIFICATE_PAUSE_S = 1.0
+LAUNCH_TRIES = 3
+LAUNCH_PATIENCE_S = 20.0
+
+
+@dataclass
+class House:
+    """What all lanes share."""
+
+    worker: Worker
+    client: Any
+    operations: Tracking
+    paths: Paths
+    boot_id: str
+    now: Callable[[], float]
+    wall_ns: Callable[[], int]
+    changed: Callable[[Lane], None]
+    """Somebody should look at this lane's reports again."""
+    configuration_file: str
+    summary: GoalStateSummary | None = None
+    is_enabled: bool = True
+    """Extensions.Enabled."""
+
+
+class Lane:
+    """One handler. Invariant: at most one operation or fetch of it is under way, and nothing is planned meanwhile."""
+
+    def __init__(self, house: House, name: str) -> None:
+        self._house = house
+        self._paths = house.paths
+        self.journal = Journal(self._paths.operations / "handlers" / f"{name.lower()}.json", name)
+        self.goal: HandlerGoal | None = None
+        self.under_way: UnderWay | None = None
+        self.note = ""
+        """What is waited for; empty: nothing."""
+        self._next: HandlerGoal | None = None
+        self._fetch: Fetch | None = None
+        self._refused: plan.Refuse | None = None
+        self._fetch_failed: plan.Refuse | None = None
+        self._waits_since = 0.0
+        self._is_turning = False
+
+    # what comes in
+
+    def accept(self, goal: HandlerGoal) -> None:
+        """Desired state; while an operation runs only the newest is remembered (spec: extensions §3.8)."""
+        self._next = None if goal == self.goal else goal
+        if self._next is not None and self._fetch is not None and self._fetch.cancel():
+            self._fetch = None
+        self.turn_soon()
+
+    def adopt(self, under_way: UnderWay) -> None:
+        """An operation that an earlier runner began."""
+        self.under_way = under_way
+        self._house.worker.log.info(
+            "operation adopted handler=%s operation=%s id=%s", self.journal.name, under_way.key.operation, under_way.key.id)
+
+    def observe(self) -> None:
+        """Look whether the operation under way has ended; start its shim again when that never came to life."""
+        under_way = self.under_way
+        if under_way is None:
+            return
+        end = self._house.operations.end_of(under_way)
+        if end is not None:
+            self._ended(under_way, end)
+        elif self._house.operations.is_unborn(under_way) and self._house.now() - under_way.launched_at > LAUNCH_PATIENCE_S:
+            self._launch_again(under_way)
+
+    # what goes out
+
+    @property
+    def is_busy(self) -> bool:
+        """Something of it is under way."""
+        return self.under_way is not None or self._fetch is not None
+
+    @property
+    def version(self) -> str:
+        """The version that is wanted, as its folder spells it."""
+        return plan.installed_as(self.goal.version, self.journal.recorded().states) if self.goal is not None else ""
+
+    def watches(self) -> list[Watch]:
+        """The status files of the extensions that are wanted."""
+        if self.goal is None or self._refused_for_name():
+            return []
+        folder = settings.Folders(self._paths, self.journal.name, self.version).status
+        multi, name = self.goal.multi_config, self.journal.name
+        return [
+            Watch(f"{name}.{one.name if multi else ''}", str(folder), f"{file_prefix(one.name if multi else '', one.sequence)}.status",
+                  f"{name}.{one.name}" if multi else name)
+            for one in self.goal.extensions if not (multi and one.state == "disabled")
+        ]
+
+    def situation(self, collector: Collector) -> report.Situation | None:
+        """Everything for the reports; None before there is a goal."""
+        goal = self.goal
+        if goal is None:
+            return None
+        files_of = {watch.key: watch for watch in self.watches()}
+        is_alive = self._house.operations.is_anything_alive(self.journal.name)
+        extensions = []
+        for one in goal.extensions:
+            watch = files_of.get(f"{self.journal.name}.{one.name if goal.multi_config else ''}")
+            outcome = self._outcome(goal, one.name if goal.multi_config else "")
+            extensions.append(report.Extension(one, outcome, collector.seen(watch) if watch is not None else None, is_alive))
+        return report.Situation(
+            goal, self.journal.name, self.version or goal.version, self.journal.handler, self._refused or self._fetch_failed,
+            self.activity(), self.under_way is not None and self.under_way.key.operation == plan.INSTALL, tuple(extensions),
+            self._house.now(), self._house.wall_ns(),
+        )
+
+    def rows(self, reported: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What `waagent-ps extensions` shows of it: what is under way first, then the last outcome of each extension."""
+        if self.goal is None:
+            return []
+        name, rows = self.journal.name, []
+        if self.under_way is not None:
+            pid = self._house.operations.pid_of(self.under_way)
+            rows.append(view.row_running(self.under_way, self._house.now(), pid, reported.get(self.under_way.key.extension, "")))
+        refused = self._refused or self._fetch_failed
+        said = reported.get("", next(iter(reported.values()), ""))
+        if refused is not None:
+            rows.append(view.row_waiting(name, self.version, refused.message, said, is_failed=True))
+        elif self.activity() and self.under_way is None:
+            rows.append(view.row_waiting(name, self.version, self.activity(), said))
+        shown = {self.under_way.key.extension} if self.under_way is not None else set()
+        for outcome in reversed(list(self.journal.outcomes.values())):
+            if outcome.extension not in shown:
+                shown.add(outcome.extension)
+                rows.append(view.row_ended(name, outcome, reported.get(outcome.extension, said)))
+        return rows
+
+    def activity(self) -> str:
+        """What is done or waited for, in words; empty: nothing."""
+        if self.under_way is not None:
+            elapsed = self._house.now() - self.under_way.started_at
+            return f"{self.under_way.key.operation} running, {report.duration(elapsed)}"
+        if self._fetch is not None:
+            return self._fetch.note
+        return self.note
+
+    # turning
+
+    def turn_soon(self) -> None:
+        """Turn in the next round of the loop; once, however often it is asked for."""
+        if not self._is_turning:
+            self._is_turning = True
+            self._house.worker.after(0, self._turn)
+
+    def _turn(self) -> None:
+        self._is_turning = False
+        if self.is_busy:
+            return
+        try:
+            self.journal.save()
+            self._take_goal()
+            if self.goal is not None:
+                self._step(self.goal)
+        except (OSError, files.FileError) as error:
+            self.note = f"cannot go on: {error}"
+            self._house.worker.log.warning("handler waits handler=%s reason=%r", self.journal.name, str(error)[:200])
+            self._house.worker.after(TROUBLE_PAUSE_S, self.turn_soon)
+        self._house.changed(self)
+
+    def _take_goal(self) -> None:
+        if self._next is not None:
+            self.goal, self._next = self._next, None
+            self._refused = self._fetch_failed = None
+            self._waits_since = 0.0
+            self.note = ""
+            if not self._refused_for_name():
+                self.journal.look(self._paths.library, self._house.worker.log)
+
+    def _refused_for_name(self) -> bool:
+        try:
+            names.refuse_bad_name(self.journal.name)
+            names.refuse_bad_version(self.goal.version if self.goal is not None else "")
+        except errors.NameRefused:
+            return True
+        return False
+
+    def _step(self, goal: HandlerGoal) -> None:
+        self.note = ""
+        if self._fetch_failed is not None:
+            return
+        if not self._house.is_enabled:
+            text = ("Extension will not be processed since extension processing is disabled. To enable extension processing, "
+                    f"set Extensions.Enabled=y in '{self._house.configuration_file}'")
+            self._refuse(plan.Refuse(errors.ENABLE_FAILED if goal.state == "enabled" else errors.DISABLE_FAILED, text))
+            return
+        steps = plan.plan(goal, self.journal.recorded(), self._house.boot_id, spelling=self.journal.name)
+        if not steps:
+            return
+        step = steps[0]
+        if isinstance(step, plan.Refuse):
+            self._refuse(step)
+        elif isinstance(step, plan.Fetch):
+            self._start_fetch(step)
+        elif isinstance(step, plan.Forget):
+            settings.forget_extension(settings.Folders(self._paths, self.journal.name, step.version), step.extension)
+            self.journal.forget(step.extension)
+            settings.write_state(self._paths, self.journal, self._house.worker.log)
+            self.turn_soon()
+        else:
+            self._start(goal, step)
+
+    def _refuse(self, refusal: plan.Refuse) -> None:
+        if refusal != self._refused:
+            self._house.worker.log.warning("handler not processed handler=%s code=%d reason=%r", self.journal.name, refusal.code,
+                                           refusal.message)
+        self._refused = refusal
+
+    # packages
+
+    def _start_fetch(self, step: plan.Fetch) -> None:
+        goal = self.goal
+        assert goal is not None
+
+        def done(code: int, text: str, warnings: tuple[str, ...]) -> None:
+            self._fetched(goal, step, code, text, warnings)
+
+        self._fetch = Fetch(self._house.worker, self._house.client, self._paths, self.journal.name, step.version, done)
+        self._fetch.start(self._house.now)
+
+    def _fetched(self, goal: HandlerGoal, step: plan.Fetch, code: int, text: str, warnings: tuple[str, ...]) -> None:
+        self._fetch = None
+        for warning in warnings:
+            self._house.worker.log.warning("package of %s %s: %s", self.journal.name, step.version, warning)
+        try:
+            if code == errors.OK:
+                settings.initialise(settings.Folders(self._paths, self.journal.name, step.version), self.journal.name)
+                self.journal.unpacked(step.version, goal.goal_state_id)
+                self._house.worker.log.info("package unpacked handler=%s version=%s", self.journal.name, step.version)
+        except (OSError, files.FileError) as error:
+            code, text = errors.PACKAGE_INVALID, f"Failed to initialise the handler's folder: {error}"
+        if code != errors.OK:
+            self._fetch_failed = plan.Refuse(code, text)
+            self._house.worker.log.error("package refused handler=%s version=%s code=%d reason=%r", self.journal.name, step.version, code,
+                                         text[:300])
+        self.turn_soon()
+        self._house.changed(self)
+
+    # commands
+
+    def _start(self, goal: HandlerGoal, step: plan.Run) -> None:
+        folders = settings.Folders(self._paths, self.journal.name, step.key.version)
+        if not self._certificate_is_there(step):
+            return
+        try:
+            manifest = _read_manifest(folders)
+            if goal.multi_config and not manifest.supports_multiple:
+                raise HandlerError("Ran into config errors: the goal state has several extensions", self.journal.name,
+                                   "the handler's manifest lacks supportsMultipleExtensions")
+            limits = self._limits()
+            settings.initialise(folders, self.journal.name)
+            if step.writes_settings:
+                settings.write_settings(folders, step.settings, is_multi=goal.multi_config)
+        except HandlerError as error:
+            self._finish_without(step, error.code, str(error))
+            return
+        command = manifest.command(step.key.operation)
+        if not command:
+            code = errors.ENABLE_FAILED if step.key.operation == plan.ENABLE else errors.OK
+            self._finish_without(step, code, f"the handler's manifest has no {step.key.operation}Command")
+            return
+        try:
+            self._launch(step, folders, command_line(str(folders.base), command), limits)
+        except OperationError as error:
+            self._finish_without(step, errors.UNKNOWN, f"Failed to start the operation: {error}")
+
+    def _launch(self, step: plan.Run, folders: settings.Folders, command: str, limits: HandlerLimits) -> None:
+        endpoint = self._house.summary.endpoint if self._house.summary is not None else ""
+        environment = command_environment(step.key, str(folders.base), endpoint, os.environ)
+        limit_s = limits.timeouts_s[step.key.operation]
+        self.under_way = self._house.operations.begin(step.key, command, folders.base, environment, limits)
+        shown = json.dumps(shown_environment(environment))
+        self._log(step.key, f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n")
+        self._house.worker.log.info("operation started handler=%s version=%s operation=%s extension=%s seq=%d id=%s", self.journal.name,
+                                    step.key.version, step.key.operation, step.key.extension or "-", step.key.sequence, step.key.id)
+
+    def _launch_again(self, under_way: UnderWay) -> None:
+        if under_way.launches < LAUNCH_TRIES:
+            self._house.worker.log.warning("shim did not come to life, started again id=%s", under_way.key.id)
+            self.under_way = self._house.operations.launch(under_way)
+            return
+        text = f"[ExtensionError] Failed to launch '{under_way.command}': the shim did not start"
+        self._finish(under_way, None, errors.COMMAND_CODES[under_way.key.operation], text)
+
+    def _ended(self, under_way: UnderWay, end: CommandEnd) -> None:
+        if end.succeeded:
+            self._finish(under_way, end, errors.OK, "")
+            return
+        code, text = failure(under_way.key.operation, redact(under_way.command), end, under_way.limit_s, is_noexec=self._is_noexec())
+        self._finish(under_way, end, code, text)
+
+    def _finish(self, under_way: UnderWay, end: CommandEnd | None, code: int, message: str) -> None:
+        key = under_way.key
+        elapsed_s = end.elapsed_s if end is not None and end.elapsed_s else self._house.now() - under_way.started_at
+        outcome = Outcome(
+            key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
+            under_way.started_at, under_way.started_wall_ns, elapsed_s, under_way.limit_s,
+            end.exit_code if end else None, end.signal if end else None, end.timed_out if end else False,
+        )
+        output = redact(output_part(end.stdout, end.stderr, limit=100_000)) if end is not None else ""
+        self._log(key, f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f} s\n{output}\n")
+        self._record(outcome)
+
+    def _finish_without(self, step: plan.Run, code: int, message: str) -> None:
+        """An operation that needs no process: an absent command, or something that keeps it from running."""
+        key = step.key
+        outcome = Outcome(key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
+                          self._house.now(), self._house.wall_ns(), 0.0, 0.0, warning=message if code == errors.OK else "")
+        self._record(outcome)
+
+    def _record(self, outcome: Outcome) -> None:
+        log = self._house.worker.log
+        if outcome.succeeded:
+            warning = f" warning={outcome.warning!r}" if outcome.warning else ""
+            log.info("operation done %s time_s=%.1f%s", self._named(outcome), outcome.elapsed_s, warning)
+        else:
+            log.error("operation failed %s code=%d reason=%r", self._named(outcome), outcome.code, outcome.message.splitlines()[0][:200])
+        self.under_way = None
+        try:
+            self.journal.finish(outcome)
+            self._house.operations.settle(outcome.id)
+            settings.write_state(self._paths, self.journal, log)
+        except OSError as error:
+            log.error("outcome is not on the disk yet handler=%s: %s: free space below <lib>", self.journal.name, error)
+        self.turn_soon()
+        self._house.changed(self)
+
+    def _named(self, outcome: Outcome) -> str:
+        return f"handler={self.journal.name} operation={outcome.operation} extension={outcome.extension or '-'} seq={outcome.sequence}"
+
+    # what a command needs
+
+    def _certificate_is_there(self, step: plan.Run) -> bool:
+        wanted = step.settings.certificate_thumbprint if step.settings is not None and step.writes_settings else None
+        if not wanted or not wanted.isalnum() or (self._paths.library / f"{wanted.upper()}.prv").is_file():
+            self._waits_since = 0.0
+            return True
+        self._waits_since = self._waits_since or self._house.now()
+        if self._house.now() - self._waits_since > CERTIFICATE_PATIENCE_S:
+            self._house.worker.log.warning("certificate %s of the protected settings is missing handler=%s", wanted, self.journal.name)
+            return True
+        self.note = f"waiting for certificate {wanted}"
+        self._house.worker.after(CERTIFICATE_PAUSE_S, self.turn_soon)
+        return False
+
+    def _limits(self) -> HandlerLimits:
+        path = self._paths.sandbox_folder / f"{self.journal.name}.conf"
+        try:
+            data = files.read_foreign(path.parent, path.name, limit_bytes=FILE_LIMIT_BYTES)
+        except FileNotFoundError:
+            return HandlerLimits()
+        except (OSError, files.FileError) as error:
+            raise HandlerError("limits cannot be read", str(path), str(error)) from error
+        limits = parse_limits(data, str(path))
+        for warning in limits.warnings:
+            self._house.worker.log.warning("%s", warning)
+        if limits.refusal:
+            raise HandlerError(f"not run: {limits.refusal}", self.journal.name, "see the file")
+        return limits
+
+    def _is_noexec(self) -> bool:
+        try:
+            return bool(os.statvfs(self._paths.library).f_flag & os.ST_NOEXEC)
+        except OSError:
+            return False
+
+    def _outcome(self, goal: HandlerGoal, extension: str) -> Outcome | None:
+        mine = [
+            outcome for outcome in self.journal.outcomes.values()
+            if outcome.goal_state_id == goal.goal_state_id and outcome.boot_id == self._house.boot_id
+            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
+        ]
+        return mine[-1] if mine else None
+
+    def _log(self, key: plan.OperationKey, text: str) -> None:
+        stamp = self._house.operations.timestamp()
+        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {plain(text.encode())}",
+                   self._house.worker.log)
+
+
+def _read_manifest(folders: settings.Folders) -> Manifest:
+    try:
+        return parse_manifest(files.read_foreign(folders.base, FILE_NAME, limit_bytes=LIMIT_BYTES), str(folders.base / FILE_NAME))
+    except FileNotFoundError as error:
+        raise HandlerError(f"{FILE_NAME} is missing", str(folders.base), "install the handler again", errors.MANIFEST_MISSING) from error
+    except files.FileError as error:
+        raise HandlerError(f"{FILE_NAME} cannot be read", str(error), "install the handler again", errors.MANIFEST_INVALID) from error

@@ -1,0 +1,69 @@
+"""How long and how much a handler's commands may take: the table, and `/etc/waagent/sandbox.d/<Name>.conf` over it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from waagent.protocol.configuration.lines import read_lines
+
+TIMEOUTS_S: Mapping[str, float] = {"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300}
+PIDS = 4096
+LONGEST_S = 24 * 3600
+FILE_LIMIT_BYTES = 64 * 1024
+
+_TIME = re.compile(r"([0-9]{1,6})\s*(s|m|min|h)?")
+_UNITS = {None: 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+_TIMEOUT_KEYS = {f"timeout.{operation}": operation for operation in TIMEOUTS_S}
+_SECURITY_KEYS = ("profile", "writepaths", "capabilities", "network")
+_LATER_KEYS = ("cpuquotapercent",)
+
+
+@dataclass(frozen=True)
+class HandlerLimits:
+    """What holds for one handler's commands."""
+
+    timeouts_s: Mapping[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
+    memory_mib: int | None = None
+    pids: int = PIDS
+    refusal: str = ""
+    """Not empty: a key of security cannot be honoured, so no command runs; this is reported."""
+    warnings: tuple[str, ...] = ()
+
+
+def parse_limits(data: bytes, where: str) -> HandlerLimits:
+    """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the default holds."""
+    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
+    assignments, complaints = read_lines(data)
+    warnings = [f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}" for complaint in complaints]
+    for line, key, value in assignments:
+        folded, place = key.lower(), f"{where}:{line}: {key[:60]}"
+        if value is None:
+            continue
+        if folded in _SECURITY_KEYS:
+            if not (folded == "profile" and value.lower() == "default"):
+                refusal = refusal or f"{place}={value[:60]} is not in this version of the agent: remove the line to run without it"
+        elif folded in _TIMEOUT_KEYS and (seconds := _seconds(value)):
+            timeouts[_TIMEOUT_KEYS[folded]] = seconds
+        elif folded == "memorymaxmb" and value.isdecimal() and 0 < int(value) < 2**31:
+            memory_mib = int(value)
+        elif folded == "pidsmax" and value.isdecimal() and 0 < int(value) < 2**22:
+            pids = int(value)
+        else:
+            warnings.append(f"{place}: {_complaint(folded)}: the default holds: correct or remove the line")
+    return HandlerLimits(timeouts, memory_mib, pids, refusal, tuple(warnings))
+
+
+def _complaint(key: str) -> str:
+    if key in _LATER_KEYS:
+        return "is not in this version of the agent"
+    known = key in _TIMEOUT_KEYS or key in ("memorymaxmb", "pidsmax")
+    return "is no number in its limits" if known else "is not an option"
+
+
+def _seconds(value: str) -> float:
+    match = _TIME.fullmatch(value.lower())
+    if match is None:
+        return 0
+    return min(int(match.group(1)) * _UNITS[match.group(2)], LONGEST_S)

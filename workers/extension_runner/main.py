@@ -1,0 +1,57 @@
+"""Carries out what the goal state wants of VM extensions.
+
+Messages in: fabric_client's goal state (a value) and, for each handler in it, its desired state. Decisions: `plan.py`, one handler
+at a time. Effects: packages unpacked, settings written, commands run under shims that outlive this worker. Messages out: one
+report for each extension when it changes; `/run/waagent/operations` for waagent-ps.
+
+Serves nobody; nobody may ask it anything. Root, since handlers are root programs by contract; it takes desired state only, no path
+and no command from the bus, and looks at every name and version itself. Killed here: operations go on, the next runner finds them by
+their records and locks, and runs nothing twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from waagent.distro.paths import Paths
+from waagent.workers.extension_runner.goals import Goals
+from waagent.workers.extension_runner.runner import Runner
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
+
+MARKER_S = 1.0
+PERIOD_S = 6.0
+
+
+def main(worker: Worker) -> None:
+    """Follow the goal state once this VM is provisioned."""
+    paths = _paths(worker)
+    client = worker.client("fabric_client")
+    runner = Runner(worker, client, paths)
+    goals = Goals(worker, client, runner.accepted, runner.summarised)
+
+    def begin() -> None:
+        if not paths.provisioned.exists():
+            worker.doing("waiting for the provisioner")
+            worker.after(MARKER_S, begin)
+            return
+        runner.configure()
+        runner.adopt()
+        goals.follow()
+        worker.on_configure(runner.configure)
+        worker.every(_period_s(worker), runner.look_at_status)
+
+    worker.ready()
+    begin()
+    worker.loop()
+
+
+def _paths(worker: Worker) -> Paths:
+    library = worker.configuration.get("Lib.Dir") or "/var/lib/waagent"
+    log_folder = worker.configuration.get("Extension.LogDir") or "/var/log/azure"
+    return worker.paths.with_library(str(library), str(log_folder))
+
+
+def _period_s(worker: Worker) -> float:
+    return float(worker.configuration.get("Extensions.GoalStatePeriod") or PERIOD_S)

@@ -1,0 +1,166 @@
+"""All lanes together: who looks when, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from waagent.distro import cgroups, files, processes
+from waagent.distro.paths import Paths
+from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
+from waagent.workers.extension_runner import launcher, view
+from waagent.workers.extension_runner.lanes import House, Lane
+from waagent.workers.extension_runner.report import reports
+from waagent.workers.extension_runner.reporter import Reporter
+from waagent.workers.extension_runner.status import Collector
+from waagent.workers.extension_runner.tracking import Tracking
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
+
+TICK_S = 0.25
+SLOW_TICK_S = 1.0  # once an operation has run for a while
+A_WHILE_S = 10.0
+REFRESH_S = 0.05  # several changes of one moment make one look
+QUIET_PERIODS = 10  # status files are looked at that much more rarely when all are terminal
+TERMINAL = ('"status": "success"', '"status": "error"')
+
+
+class Runner:
+    """The lanes and what feeds them. Invariant: nothing here waits, so no handler can delay another."""
+
+    def __init__(self, worker: Worker, client: Any, paths: Paths) -> None:
+        self._worker, self._paths = worker, paths
+        without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
+        systemd = "systemd" not in without and Path("/run/systemd/system").is_dir()
+        tree = cgroups.operation_tree(enabled="cgroups" not in without)
+        tracking = Tracking(paths, tree, worker.log, launcher.choose(worker, systemd=systemd), systemd=systemd,
+                            subreaper="subreaper" not in without)
+        self._house = House(worker, client, tracking, paths, processes.boot_id(), time.monotonic, time.time_ns, self._changed,
+                            str(paths.configuration))
+        self._lanes: dict[str, Lane] = {}
+        self._collector = Collector(worker, time.monotonic, self._refresh_soon)
+        self._reporter = Reporter(worker, client)
+        self._said: dict[str, tuple[ExtensionReport, ...]] = {}
+        self._is_refreshing = self._is_ticking = False
+        self._periods = 0
+
+    # what comes in
+
+    def configure(self) -> None:
+        """The options as they are now."""
+        self._house.is_enabled = bool(self._worker.configuration.get("Extensions.Enabled", True))
+        for lane in self._lanes.values():
+            lane.turn_soon()
+
+    def adopt(self) -> None:
+        """Take up what earlier runners began."""
+        for folder in (self._paths.operations, self._paths.operations / "handlers"):
+            files.make_folder(folder, 0o700)
+        for under_way in self._house.operations.unfinished(self._is_recorded, self._house.boot_id):
+            self._lane(under_way.key.handler).adopt(under_way)
+        self._tick_soon()
+
+    def summarised(self, summary: GoalStateSummary) -> None:
+        """A goal state came; its handlers follow one by one."""
+        self._house.summary = summary
+        if summary.extensions_complete and not summary.unsupported_features:
+            present = {name.lower() for name in summary.handlers}
+            for key in [key for key in self._lanes if key not in present]:
+                self._leave(key)
+        self._house.operations.prune(self._ids_in_use())
+        for lane in self._lanes.values():
+            lane.turn_soon()
+
+    def accepted(self, goal: HandlerGoal) -> None:
+        """One handler's desired state."""
+        self._lane(goal.name).accept(goal)
+        self._refresh_soon()
+
+    def look_at_status(self) -> None:
+        """The periodic look at status files."""
+        self._periods += 1
+        is_quiet = all(any(word in (one.status or TERMINAL[0]) for word in TERMINAL) for said in self._said.values() for one in said)
+        is_quiet = is_quiet and not any(lane.is_busy for lane in self._lanes.values())
+        if not is_quiet or self._periods % QUIET_PERIODS == 0:
+            self._collect()
+            self._refresh_soon()
+
+    # lanes
+
+    def _lane(self, name: str) -> Lane:
+        key = name.lower()
+        if key not in self._lanes:
+            self._lanes[key] = Lane(self._house, name)
+        return self._lanes[key]
+
+    def _leave(self, key: str) -> None:
+        lane = self._lanes[key]
+        if lane.goal is not None:
+            self._worker.log.warning(
+                "handler is no longer in the goal state handler=%s: removing it is not in this version of the agent, its files stay",
+                lane.journal.name)
+        lane.goal = None
+        if not lane.is_busy:
+            del self._lanes[key]
+
+    def _is_recorded(self, handler: str, identity: str) -> bool:
+        return identity in self._lane(handler).journal.outcomes
+
+    def _ids_in_use(self) -> set[str]:
+        used = {identity for lane in self._lanes.values() for identity in lane.journal.outcomes}
+        return used | {lane.under_way.key.id for lane in self._lanes.values() if lane.under_way is not None}
+
+    # looking
+
+    def _changed(self, lane: Lane) -> None:
+        self._tick_soon()
+        if lane.under_way is None:
+            self._collect()
+        self._refresh_soon()
+
+    def _tick_soon(self) -> None:
+        running = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
+        if running and not self._is_ticking:
+            self._is_ticking = True
+            youngest = max(under_way.started_at for under_way in running)
+            self._worker.after(TICK_S if time.monotonic() - youngest < A_WHILE_S else SLOW_TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._is_ticking = False
+        for lane in list(self._lanes.values()):
+            lane.observe()
+        self._tick_soon()
+
+    def _collect(self) -> None:
+        self._collector.collect([watch for lane in self._lanes.values() for watch in lane.watches()])
+
+    # saying
+
+    def _refresh_soon(self) -> None:
+        if not self._is_refreshing:
+            self._is_refreshing = True
+            self._worker.after(REFRESH_S, self._refresh)
+
+    def _refresh(self) -> None:
+        self._is_refreshing = False
+        self._said = {}
+        for key, lane in self._lanes.items():
+            situation = lane.situation(self._collector)
+            if situation is not None:
+                self._said[key] = reports(situation)
+        self._reporter.say(report for said in self._said.values() for report in said)
+        running = sum(lane.under_way is not None for lane in self._lanes.values())
+        waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())
+        self._worker.doing(f"{running} running, {waiting} waiting" if running or waiting else f"watching {len(self._lanes)} handlers")
+        self._write_view()
+
+    def _write_view(self) -> None:
+        rows = [row for key, lane in self._lanes.items() for row in lane.rows(view.reported_states(self._said.get(key, ())))]
+        goal_state = self._house.summary.goal_state_id if self._house.summary is not None else ""
+        try:
+            view.write_view(self._paths.operations_view, goal_state, time.monotonic(), rows)
+        except OSError as error:
+            self._worker.log.debug("view of operations is not written: %s", error)

@@ -1,0 +1,114 @@
+"""What is said of a command that failed, in the words that people and the platform search for. Pure (spec: extensions §3.10 ff)."""
+
+from __future__ import annotations
+
+import re
+import signal as signals
+from dataclasses import dataclass
+
+from waagent.protocol.handler import errors
+
+OUTPUT_LIMIT = 4096
+NOEXEC_HINT = "; the file system of the handler's folder is mounted noexec"
+
+_URL_QUERY = re.compile(r"(https?://[^\s\"'<>?]{1,512})\?[^\s\"'<>]+", re.IGNORECASE)
+_NAMED_SECRET = re.compile(
+    r"\b(sig|password|passwd|accountkey|sharedaccesskey|protectedsettings)(\"?\s{0,4}[=:]\s{0,4})(\"[^\"\n]*\"?|[^\s&;,\"]+)", re.IGNORECASE
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class CommandEnd:
+    """How a command ended, and the ends of what it wrote."""
+
+    exit_code: int | None
+    """None: it ended by ``signal``, or nobody knows."""
+    signal: int | None
+    timed_out: bool
+    is_lost: bool
+    """Its shim was killed: nobody saw the end."""
+    error: str
+    """Not empty: nothing could be executed, and why."""
+    out_of_memory: str
+    """The cgroup in which the kernel killed for lack of memory; empty: it did not."""
+    stdout: bytes
+    stderr: bytes
+    elapsed_s: float | None = None
+
+    @property
+    def succeeded(self) -> bool:
+        """Exit status 0, and nothing else."""
+        return self.exit_code == 0 and not self.timed_out and not self.is_lost and not self.error
+
+
+def failure(operation: str, command: str, end: CommandEnd, limit_s: float, *, is_noexec: bool = False) -> tuple[int, str]:
+    """Code and text for a command that did not succeed."""
+    code = errors.COMMAND_CODES[operation]
+    if end.is_lost:
+        code = errors.UNKNOWN
+        first = f"[ExtensionError] the shim was killed: how the command ended is not known, it is not run again: {command}"
+    elif end.error:
+        first = f"[ExtensionError] Failed to launch '{command}': {end.error}"
+    elif end.timed_out:
+        code = errors.TIME_LIMIT
+        first = f"[ExtensionError] Timeout({limit_s:g}): {command}"
+    elif end.exit_code is not None:
+        first = f"[ExtensionOperationError] Non-zero exit code: {end.exit_code}, {command}"
+    else:
+        first = f"[ExtensionOperationError] Terminated by signal {signal_name(end.signal)}, {command}"
+    if end.out_of_memory:
+        first += f"; out of memory in {end.out_of_memory}"
+    if is_noexec and end.exit_code == 126:
+        first += NOEXEC_HINT
+    return code, redact(first) + "\n" + output_part(end.stdout, end.stderr)
+
+
+def signal_name(number: int | None) -> str:
+    """`9 (SIGKILL)`."""
+    try:
+        return f"{number} ({signals.Signals(number or 0).name})"
+    except ValueError:
+        return str(number)
+
+
+def output_part(stdout: bytes, stderr: bytes, limit: int = OUTPUT_LIMIT) -> str:
+    """`[stdout]…[stderr]…` in at most ``limit`` characters; what one does not need the other gets."""
+    out, err = redact(plain(_near_ends(stdout))), redact(plain(_near_ends(stderr)))
+    frame = "[stdout]\n{}\n\n[stderr]\n{}"
+    room = limit - len(frame)
+    half = room // 2
+    out_room = max(half, room - len(err))
+    err_room = max(half, room - len(out))
+    return frame.format(ends(out, out_room), ends(err, err_room))
+
+
+def ends(text: str, limit: int) -> str:
+    """Head and tail of ``text``, the tail longer, with a line that says how much is missing between them."""
+    if len(text) <= limit:
+        return text
+    marker = f"\n[... {len(text) - limit} characters dropped ...]\n"
+    room = max(0, limit - len(marker))
+    head = room // 3
+    return text[:head] + marker + text[len(text) - (room - head):]
+
+
+def _near_ends(data: bytes) -> bytes:
+    """Enough of both ends to cut from after redaction, which must not run over megabytes."""
+    if len(data) <= 6 * OUTPUT_LIMIT:
+        return data
+    return data[:2 * OUTPUT_LIMIT] + b"\n[...]\n" + data[-4 * OUTPUT_LIMIT:]
+
+
+def plain(data: bytes) -> str:
+    """Readable text: invalid UTF-8 and control characters but newline and tab are escaped."""
+    text = data.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+def redact(text: str) -> str:
+    """``text`` without queries of URLs, passwords, signatures and private keys."""
+    text = _PRIVATE_KEY.sub("<private key>", text)
+    text = _URL_QUERY.sub(r"\1?<redacted>", text)
+    return _NAMED_SECRET.sub(r"\1\2<redacted>", text)

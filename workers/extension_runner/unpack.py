@@ -1,0 +1,296 @@
+"""A package becomes a handler's folder. A process of its own, exec'd per package, that ends before anything of the handler runs.
+
+One JSON job on stdin, one JSON answer on stdout. The package is copied out of the spool *while it is hashed*, into a staging
+folder that only root may enter, and only this copy is read: whoever owns the spool cannot swap it afterwards. Everything is
+checked before it is written and counted while it is written; the handler's folder appears whole, by a rename, or not at all
+(spec: extensions §1.2). Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import stat
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from waagent.distro import fences, files
+from waagent.protocol.handler import errors
+from waagent.protocol.handler import manifest as manifests
+
+MIB = 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+RATIO_FLOOR_BYTES = 16 * MIB
+RESERVE_BYTES = 16 * MIB  # of the file system, never filled by a package
+MEMORY_LIMIT_BYTES = 1024 * MIB  # a central directory that lies about its length ends here
+OWN_FOLDERS = ("config", "status")
+OWN_FILES = ("HandlerEnvironment.json", "HandlerState", "mrseq", "heartbeat.log")
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_DRIVE = re.compile(r"[A-Za-z]:")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How large a package may be."""
+
+    archive_bytes: int = 512 * MIB
+    unpacked_bytes: int = 2048 * MIB
+    entries: int = 20_000
+    ratio: int = 200
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to unpack, from where, to where."""
+
+    spool: str
+    file: str
+    size_bytes: int
+    sha256: str
+    staging: str
+    """Made here, 0700, removed here; on the same file system as ``target``."""
+    target: str
+    bounds: Bounds = Bounds()
+
+
+class PackageRefused(Exception):
+    """The package is not unpacked; the text says why, ``code`` is what to report."""
+
+    def __init__(self, reason: str, code: int = errors.PACKAGE_INVALID) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+def unpack(job: Job) -> list[str]:
+    """Make ``job.target`` from the package; warnings. Raises PackageRefused or OSError with nothing left behind."""
+    staging = Path(job.staging)
+    lock = os.open(staging.with_name(staging.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an unpacker whose runner was killed may still write there
+    shutil.rmtree(staging, ignore_errors=True)
+    files.make_folder(staging, 0o700)
+    try:
+        package, tree = staging / "package.zip", staging / "tree"
+        copy_hashed(job, package)
+        tree.mkdir(mode=0o700)
+        warnings = extract(package, tree, _room(job, tree))
+        adopt_manifest(tree)
+        sync_file_system(tree)
+        exchange(tree, Path(job.target), staging / "replaced")
+        return warnings
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def copy_hashed(job: Job, copy: Path) -> None:
+    """Copy the spooled file while hashing; only what was hashed is in the copy. Raises PackageRefused."""
+    folder = os.open(job.spool, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        source = files.open_foreign(folder, job.file, limit_bytes=job.bounds.archive_bytes)
+        owners = (0, os.fstat(folder).st_uid)
+    except files.ForeignFileError as error:
+        raise PackageRefused(f"the spooled package was not taken: {error}", errors.PACKAGE_DOWNLOAD) from error
+    finally:
+        os.close(folder)
+    digest, size = hashlib.sha256(), 0
+    with open(source, "rb", buffering=0) as spooled, open(copy, "xb", opener=_private) as written:
+        if os.fstat(source).st_uid not in owners:
+            raise PackageRefused("the spooled package belongs to a stranger", errors.PACKAGE_DOWNLOAD)
+        while chunk := spooled.read(CHUNK_BYTES):
+            size += len(chunk)
+            if size > job.size_bytes:
+                raise PackageRefused(f"the spooled package is longer than {job.size_bytes} bytes", errors.PACKAGE_DOWNLOAD)
+            digest.update(chunk)
+            written.write(chunk)
+    if size != job.size_bytes or digest.hexdigest() != job.sha256.lower():
+        raise PackageRefused(f"the spooled package is not what was downloaded ({size} of {job.size_bytes} bytes)", errors.PACKAGE_DOWNLOAD)
+
+
+def extract(package: Path, tree: Path, bounds: Bounds) -> list[str]:
+    """Write every entry below ``tree``; warnings about entries that were left out. Raises PackageRefused."""
+    try:
+        _refuse_many_entries(package, bounds)
+        with zipfile.ZipFile(package) as archive:
+            chosen, warnings = choose_entries(archive.infolist(), bounds)
+            left_bytes = bounds.unpacked_bytes
+            for path, entry in chosen.items():
+                left_bytes -= _write_entry(archive, entry, tree.joinpath(*path), left_bytes, bounds)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
+            UnicodeDecodeError, ValueError, MemoryError) as error:
+        raise PackageRefused(f"the package is not a whole zip archive: {type(error).__name__}: {str(error)[:200]}") from error
+    return warnings
+
+
+def choose_entries(entries: list[zipfile.ZipInfo], bounds: Bounds) -> tuple[dict[tuple[str, ...], zipfile.ZipInfo], list[str]]:
+    """Path -> entry, the last one of a name winning, without what belongs to the agent; warnings. Raises PackageRefused."""
+    if len(entries) > bounds.entries:
+        raise PackageRefused(f"the package has {len(entries)} entries, limit {bounds.entries}")
+    chosen: dict[tuple[str, ...], zipfile.ZipInfo] = {}
+    warnings = []
+    for entry in entries:
+        path = entry_path(entry)
+        if not path:
+            continue
+        if path[0] in OWN_FOLDERS or (len(path) == 1 and (path[0] in OWN_FILES or path[0].endswith(".mrseq"))):
+            warnings.append(f"entry {'/'.join(path)!r} is the agent's own, left out")
+            continue
+        chosen[path] = entry
+    for path, entry in chosen.items():
+        for depth in range(1, len(path)):
+            parent = chosen.get(path[:depth])
+            if parent is not None and not parent.is_dir():
+                raise PackageRefused(f"entry {_shown(entry)} lies below a file")
+    return chosen, warnings[:20]
+
+
+def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
+    """The entry's path below the handler's folder. Raises PackageRefused for all that could lead out of it or is no file."""
+    name = entry.orig_filename
+    if entry.flag_bits & 0x1:
+        raise PackageRefused(f"entry {_shown(entry)} is encrypted")
+    if entry.compress_type not in METHODS:
+        raise PackageRefused(f"entry {_shown(entry)} is compressed by method {entry.compress_type}")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise PackageRefused(f"entry {_shown(entry)} is neither file nor folder (mode {entry.external_attr >> 16:o})")
+    if name.startswith("/") or _DRIVE.match(name):
+        raise PackageRefused(f"entry {_shown(entry)} has an absolute path")
+    if "\\" in name or _CONTROL.search(name):
+        raise PackageRefused(f"entry {_shown(entry)} has a backslash or a control character")
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise PackageRefused(f"entry {_shown(entry)} leaves the folder")
+    if any(len(os.fsencode(part)) > 255 for part in parts) or len(parts) > 64:
+        raise PackageRefused(f"entry {_shown(entry)} is too long or too deep")
+    return parts
+
+
+def file_mode(entry: zipfile.ZipInfo) -> int:
+    """Executable for its owner, readable as the package says, never set-id or sticky."""
+    return ((entry.external_attr >> 16) & 0o755) | 0o700
+
+
+def adopt_manifest(tree: Path) -> None:
+    """HandlerManifest.json lies in the root without a BOM and can be used. Raises PackageRefused with 1002 or 1003."""
+    found = tree / manifests.FILE_NAME
+    if not found.is_file():
+        below = sorted(Path(folder) / manifests.FILE_NAME for folder, _, present in os.walk(tree) if manifests.FILE_NAME in present)
+        if not below:
+            raise PackageRefused(f"{manifests.FILE_NAME} is not in the package", errors.MANIFEST_MISSING)
+        found = below[0]
+    data = found.read_bytes() if found.stat().st_size <= manifests.LIMIT_BYTES else b""
+    try:
+        manifests.parse_manifest(data, str(found.relative_to(tree)))
+    except errors.ManifestError as error:
+        raise PackageRefused(str(error), errors.MANIFEST_INVALID) from error
+    files.write_atomic(tree / manifests.FILE_NAME, data[3:] if data.startswith(b"\xef\xbb\xbf") else data, mode=0o600)
+
+
+def exchange(tree: Path, target: Path, replaced: Path) -> None:
+    """Rename ``tree`` to ``target``; what stood there goes to ``replaced``. Both folders' parents are synced."""
+    if target.is_symlink() or target.exists():
+        os.rename(target, replaced)
+    os.rename(tree, target)
+    parent = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+
+
+def sync_file_system(tree: Path) -> None:
+    """One syncfs for the whole tree: 20,000 fsyncs would take minutes."""
+    folder = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        syncfs: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None or syncfs(folder) != 0:
+            os.sync()
+    finally:
+        os.close(folder)
+
+
+def _room(job: Job, folder: Path) -> Bounds:
+    facts = os.statvfs(folder)
+    free_bytes = facts.f_bavail * facts.f_frsize - RESERVE_BYTES
+    return dataclasses.replace(job.bounds, unpacked_bytes=max(0, min(job.bounds.unpacked_bytes, free_bytes)))
+
+
+def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
+    """Before the central directory is read into memory: what its end record says. What it hides, MEMORY_LIMIT_BYTES ends."""
+    with open(package, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 65_557))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0 or len(tail) - at < 22:
+        raise PackageRefused("the package is not a zip archive, or its end is missing")
+    entries = struct.unpack_from("<H", tail, at + 10)[0]
+    wide = tail.rfind(b"PK\x06\x06")
+    if entries == 0xFFFF and 0 <= wide and len(tail) - wide >= 40:
+        entries = struct.unpack_from("<Q", tail, wide + 32)[0]
+    if entries > bounds.entries:
+        raise PackageRefused(f"the package has {entries} entries, limit {bounds.entries}")
+
+
+def _write_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, left_bytes: int, bounds: Bounds) -> int:
+    """Write one entry; its bytes, counted here because the header is not believed."""
+    if entry.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return 0
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = 0
+    with archive.open(entry) as packed, open(path, "xb", opener=_private) as file:
+        while chunk := packed.read(CHUNK_BYTES):
+            written += len(chunk)
+            if written > left_bytes:
+                raise PackageRefused(f"the package does not fit: entry {_shown(entry)} goes beyond {bounds.unpacked_bytes} bytes")
+            if written > RATIO_FLOOR_BYTES and written > bounds.ratio * max(1, entry.compress_size):
+                raise PackageRefused(f"entry {_shown(entry)} grows more than {bounds.ratio} times")
+            file.write(chunk)
+        os.fchmod(file.fileno(), file_mode(entry))
+    return written
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _shown(entry: zipfile.ZipInfo) -> str:
+    return repr(entry.orig_filename[:120])
+
+
+def main() -> None:
+    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again` when it may go better later."""
+    os.umask(0o077)
+    fences.set_parent_death_signal(signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    fields = json.load(sys.stdin)
+    job = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})
+    try:
+        answer: dict[str, object] = {"warnings": unpack(job)}
+    except PackageRefused as error:
+        answer = {"error": str(error), "code": error.code}
+    except OSError as error:
+        where = error.filename or job.target
+        text = f"the package cannot be unpacked: {error.strerror}: {where}"
+        answer = {"error": text, "code": errors.PACKAGE_INVALID, "again": True}  # a full disk is not the package's fault
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
