@@ -123,7 +123,8 @@ class Goal:
             self._read_over(body, failed)
 
         job = {
-            "operation": "goal_state", "versions": self._versions, "body": body, "endpoint": self._link.address, "port": self._link.ports.wire,
+            "operation": "goal_state", "versions": self._versions, "body": body,
+            "endpoint": self._link.address, "port": self._link.ports.wire,
         }
         self._helpers.run(job, deadline_s=DOCUMENTS_DEADLINE_S, on_frame=take, on_end=end)
 
