@@ -107,7 +107,8 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     if row["privilege"] == UNPRIVILEGED:
         fences.set_no_new_privileges()
         package = Path(waagent.__file__).parent
-        ours = [Path(sys.prefix), Path(sys.base_prefix), package, *((package / room).resolve() for room in ("workers", "protocol", "distro"))]
+        ours = [Path(sys.prefix), Path(sys.base_prefix), package]
+        ours += [(package / room).resolve() for room in ("workers", "protocol", "distro")]  # links in a checkout
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
         landlock = fences.landlock((*_READABLE, *ours), writes, enabled="landlock" not in order["without"])
