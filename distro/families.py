@@ -36,6 +36,9 @@ class Family:
     host_name: str = ETC_HOSTNAME
     create_user: tuple[str, ...] = ("useradd", "-m", "{name}")
     """`{name}` stands for the user."""
+    set_password: tuple[str, ...] = ("chpasswd", "-e")
+    """Takes a hash on its standard input, as the next field says."""
+    set_password_stdin: str = "{name}:{hash}\n"
     shadow: str = "/etc/shadow"
     dhclient_leases: tuple[str, ...] = ()
     """Lease files of the ISC client, relative to the root."""
@@ -68,6 +71,7 @@ _ROWS: tuple[Family, ...] = (
     Family("nixos",     sudo_group="wheel"),
     Family("openwrt",   host_name=UCI, create_user=("useradd", "-m", "-s", "/bin/ash", "{name}")),
     Family("freebsd",   sudoers_folder="/usr/local/etc/sudoers.d", host_name=RC_CONF, create_user=("pw", "useradd", "{name}", "-m"),
+           set_password=("pw", "usermod", "{name}", "-H", "0"), set_password_stdin="{hash}\n",
            shadow="/etc/master.passwd", configuration="/usr/local/etc/waagent.conf", uid_minimum=1001),
     Family("openbsd",   host_name=ETC_MYNAME, shadow="/etc/master.passwd", dhclient_leases=("var/db/dhclient.leases.*",)),
     Family("gaia",      host_name=NO_HOSTNAME, edits_sshd=False),

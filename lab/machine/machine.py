@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from waagent.lab.fabric.control import RemoteFabric
 from waagent.lab.fabric.values import LabError
 from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.machine import cgroups, layers
+from waagent.lab.tools import short_path
 
 START_LIMIT_S = 60.0
+PREFIX = "waagent-machine-"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -46,11 +49,11 @@ class Machine:
         """
         if os.geteuid() != 0:
             raise LabError("the machine needs root (namespaces, overlay, loop device)", f"uid {os.geteuid()}", "run it with sudo")
-        self.name = f"waagent-machine-{secrets.token_hex(4)}"
+        self.name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
         self.folder = tmp / self.name
         self.folder.mkdir(parents=True)
         self._order = {
-            "name": self.name, "folder": str(self.folder), "dvd": str(dvd.resolve()) if dvd is not None else "",
+            "name": self.name, "prefix": PREFIX, "folder": str(self.folder), "dvd": str(dvd.resolve()) if dvd is not None else "",
             "layers": [str(path) for path in layers.ensure(say, packages, with_agent)],
             "agent": agent and with_agent, "fabric": fabric, "sshd": sshd, "dhcp": dhcp, "option_245": option_245,
             "host_name": host_name, "files": dict(files or {}), "scheme": scheme, "remove_folder": remove_folder,
@@ -76,10 +79,14 @@ class Machine:
         """End the machine and wait until nothing of it is left. Raises LabError when something stayed."""
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
-        if self._keeper.wait(30.0) != 0:
-            raise LabError("something of the machine stayed", self.name, "see its keeper's words above")
+        self._keeper.wait(30.0)
         if self._keeper.stdout is not None:
             self._keeper.stdout.close()
+        left = cgroups.remove([item.mount_point / self.name for item in cgroups.hierarchies()])  # all gone, unless the keeper was killed
+        if self._order["remove_folder"]:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if left:
+            raise LabError("something of the machine stayed", " ".join(map(str, left)), "see what runs in there")
 
     # commands
 
@@ -143,7 +150,8 @@ class Machine:
         """One order to the machine's init: start-agent, stop-agent, eject-dvd, status."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(40.0)
-            connection.connect(str(self.folder / "init"))
+            with short_path(self.folder / "init") as address:
+                connection.connect(address)
             connection.sendall(text.encode() + b"\n")
             answer: dict[str, Any] = json.loads(connection.makefile("rb").readline() or b"{}")
             return answer
