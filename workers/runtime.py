@@ -73,6 +73,11 @@ class Worker:
         loop.on_signal(signal.SIGCHLD, self._reap)
         self._loop.after(self._beat_at - loop.now(), self._beat_and_go_on)
 
+    @property
+    def state(self) -> int:
+        """The supervisor's state file, opened for reading before the fence (`statefile.read_state`)."""
+        return self._birth.state
+
     # what the supervisor is told
 
     def ready(self) -> None:

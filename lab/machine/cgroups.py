@@ -54,18 +54,31 @@ def make(name: str) -> list[Path]:
     return made
 
 
+def sweep(prefix: str) -> None:
+    """Remove groups `<prefix><pid>-…` whose maker is gone: left by a keeper that was killed. Only empty ones can be removed."""
+    for hierarchy in hierarchies():
+        for folder in hierarchy.mount_point.glob(f"{prefix}*"):
+            maker = folder.name.removeprefix(prefix).partition("-")[0]
+            if maker.isdigit() and not Path("/proc", maker).exists():
+                _remove_once(folder)
+
+
 def remove(folders: list[Path]) -> list[Path]:
     """Remove the groups and all below them once they are empty; those that stay."""
     end = time.monotonic() + _REMOVAL_S
     left = [folder for folder in folders if folder.exists()]
     while left and time.monotonic() < end:
         for folder in left:
-            for inner, _, _ in os.walk(folder, topdown=False):
-                try:
-                    os.rmdir(inner)
-                except OSError:
-                    break
+            _remove_once(folder)
         left = [folder for folder in left if folder.exists()]
         if left:
             time.sleep(0.05)
     return left
+
+
+def _remove_once(folder: Path) -> None:
+    for inner, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(inner)
+        except OSError:
+            return  # not empty yet

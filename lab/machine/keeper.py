@@ -25,6 +25,7 @@ def main() -> int:
     order: dict[str, Any] = json.loads(sys.argv[1])
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
+    cgroups.sweep(order["prefix"])
     made = cgroups.make(order["name"])
     order["cgroups"] = [str(folder) for folder in made]
     namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc"]

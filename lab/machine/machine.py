@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.machine import cgroups, layers
 
 START_LIMIT_S = 60.0
+PREFIX = "waagent-machine-"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -46,11 +48,11 @@ class Machine:
         """
         if os.geteuid() != 0:
             raise LabError("the machine needs root (namespaces, overlay, loop device)", f"uid {os.geteuid()}", "run it with sudo")
-        self.name = f"waagent-machine-{secrets.token_hex(4)}"
+        self.name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
         self.folder = tmp / self.name
         self.folder.mkdir(parents=True)
         self._order = {
-            "name": self.name, "folder": str(self.folder), "dvd": str(dvd.resolve()) if dvd is not None else "",
+            "name": self.name, "prefix": PREFIX, "folder": str(self.folder), "dvd": str(dvd.resolve()) if dvd is not None else "",
             "layers": [str(path) for path in layers.ensure(say, packages, with_agent)],
             "agent": agent and with_agent, "fabric": fabric, "sshd": sshd, "dhcp": dhcp, "option_245": option_245,
             "host_name": host_name, "files": dict(files or {}), "scheme": scheme, "remove_folder": remove_folder,
@@ -76,10 +78,14 @@ class Machine:
         """End the machine and wait until nothing of it is left. Raises LabError when something stayed."""
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
-        if self._keeper.wait(30.0) != 0:
-            raise LabError("something of the machine stayed", self.name, "see its keeper's words above")
+        self._keeper.wait(30.0)
         if self._keeper.stdout is not None:
             self._keeper.stdout.close()
+        left = cgroups.remove([item.mount_point / self.name for item in cgroups.hierarchies()])  # all gone, unless the keeper was killed
+        if self._order["remove_folder"]:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if left:
+            raise LabError("something of the machine stayed", " ".join(map(str, left)), "see what runs in there")
 
     # commands
 
