@@ -91,7 +91,7 @@ def openssh_line(paths: Paths, fingerprint: str) -> str:
     try:
         with file.open("rb") as stream:
             certificate = x509.load_pem_x509_certificate(stream.read(_CERTIFICATE_LIMIT_BYTES))
-        line: bytes = certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)  # type: ignore[union-attr]  # others raise
+        line: bytes = certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DeployError("Failed to deploy public key (0x09)", str(file), "send a certificate with an RSA, EC or Ed25519 key") from error
     return line.decode("ascii")
