@@ -22,6 +22,7 @@ _CHUNK_BYTES = 64 * 1024
 _QUOTED = 200
 _NOT_FOR_TOOLS = ("PYTHON", "LD_", "LC_", "LANG", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "INVOCATION_ID", "JOURNAL_STREAM")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_adopted: set[int] = set()  # a fact of this process, not of a caller: children that tools left to us, to be reaped when they end
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done 2>/dev/null; shift; exec "$@"'
 
 
@@ -76,14 +77,18 @@ def run(
     if program is None:
         raise ToolNotFound("tool is missing", argv[0], "install the package that has it")
     places = [os.fspath(file) for file in place]
+    _reap_adopted()
     was_subreaper = fences.is_child_subreaper()
     fences.set_child_subreaper()
     started = time.monotonic()
+    strangers = set(processes.children_of(os.getpid())) | _members(places)
     try:
-        tool = _Tool(_start([program, *argv[1:]], places, environment, cwd, stdin is not None), stdin or b"", output_limit_bytes, places)
+        process = _start([program, *argv[1:]], places, environment, cwd, stdin is not None)
+        tool = _Tool(process, stdin or b"", output_limit_bytes, places, strangers)
         timed_out = tool.wait(Deadline(deadline_s, started), tick)
     finally:
         fences.set_child_subreaper(was_subreaper)
+        _reap_adopted()
     finished = Finished(
         tuple(argv), tool.process.returncode, bytes(tool.kept[0]), bytes(tool.kept[1]), timed_out, time.monotonic() - started
     )
@@ -133,14 +138,15 @@ def _checked(finished: Finished, deadline_s: float) -> Finished:
 class _Tool:
     """A running tool and its pipes. Invariant: `kept` never exceeds the limit, and no call waits longer than a tick."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int, places: list[str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int, places: list[str], strangers: set[int]
+    ) -> None:
         self.process = process
         self.kept = (bytearray(), bytearray())
         self._limit_bytes = limit_bytes
         self._to_write = memoryview(stdin)
         self._places = places
-        self._strangers = set(processes.children_of(os.getpid())) | _members(places)
-        self._strangers.discard(process.pid)
+        self._strangers = strangers  # who was here before it: never touched
         assert process.stdout is not None and process.stderr is not None
         self._streams = {process.stdout.fileno(): self.kept[0], process.stderr.fileno(): self.kept[1]}
         self._poll = select.poll()
@@ -250,8 +256,7 @@ class _Tool:
                 stream.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        for pid in set(processes.children_of(os.getpid())) - self._strangers:
-            _reap(pid)
+        _adopted.update(set(processes.children_of(os.getpid())) - self._strangers - {self.process.pid})
 
 
 def _members(places: Iterable[str]) -> set[int]:
@@ -265,8 +270,13 @@ def _members(places: Iterable[str]) -> set[int]:
     return found
 
 
-def _reap(pid: int) -> None:
+def _reap(pid: int) -> bool:
+    """Whether nothing is left to reap of ``pid``."""
     try:
-        os.waitpid(pid, os.WNOHANG)
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
-        return  # reaped by whoever started it
+        return True  # it went to init
+
+
+def _reap_adopted() -> None:
+    _adopted.difference_update([pid for pid in _adopted if _reap(pid)])

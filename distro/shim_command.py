@@ -151,8 +151,9 @@ def _reset_limits() -> None:
         (resource.RLIMIT_DATA, (endless, endless)),
         (resource.RLIMIT_AS, (endless, endless)),
     )
-    for which, values in wanted:
+    for which, (soft, hard) in wanted:
         try:
-            resource.setrlimit(which, values)
-        except (OSError, ValueError):
-            continue  # raising one needs SYS_RESOURCE: the agent's own ceiling stays
+            resource.setrlimit(which, (soft, hard))
+        except (OSError, ValueError):  # raising it needs SYS_RESOURCE: the ceiling that we have stays
+            ceiling = resource.getrlimit(which)[1]
+            resource.setrlimit(which, (min(soft, ceiling) if soft != endless else ceiling, ceiling))

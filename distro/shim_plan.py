@@ -95,15 +95,26 @@ def has_record(folder: int, name: str) -> bool:
 
 
 def write_record(folder: int, name: str, fields: dict[str, object]) -> None:
-    """Write a record, for good. On a full disk the reserve is given up for it. Raises OSError when that does not help."""
+    """Write a record, for good. On a full disk a part of the reserve is given up for it. Raises OSError when that does not help."""
     data = (to_json(fields) + "\n").encode("ascii")
     try:
         atomic.write_at(folder, name, data)
     except OSError as error:
         if error.errno not in _FULL or not has_record(folder, RESERVE):
             raise
-        os.unlink(RESERVE, dir_fd=folder)
+        if name == STARTED:
+            _halve_reserve(folder)  # what the command says next would eat all of it, and leave nothing for the exit record
+        else:
+            give_up_reserve(folder)
         atomic.write_at(folder, name, data)
+
+
+def _halve_reserve(folder: int) -> None:
+    descriptor = os.open(RESERVE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder)
+    try:
+        os.ftruncate(descriptor, RESERVE_BYTES // 2)
+    finally:
+        os.close(descriptor)
 
 
 def give_up_reserve(folder: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,6 +56,8 @@ def der_base64(pem: str) -> str:
 
 def thumbprint(certificate: Block) -> str:
     """Upper-case SHA-1 of the certificate's DER. Raises DocumentError when it is not base64."""
+    import hashlib  # loads libcrypto (4 MiB), which the resident fabric_client never needs
+
     try:
         der = base64.b64decode("".join(certificate.pem.splitlines()[1:-1]), validate=True)
     except (binascii.Error, ValueError) as error:

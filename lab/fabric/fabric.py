@@ -156,7 +156,7 @@ class Fabric(Watching):
         """Empty the recorder."""
         with self._lock:
             for kept in (self._recorded, self._health, self._properties, self._statuses, self._complaints):
-                kept.clear()  # type: ignore[attr-defined]  # lists of different things
+                kept.clear()
 
     # probes, from the platform's address
 

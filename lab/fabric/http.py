@@ -42,7 +42,8 @@ class Listener:
         handler = type("Handler", (_Handler,), {"lab": (server, route, fault_for, record)})
         self._server = _Server((address, port), handler)
         self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.5}, daemon=True, name=f"lab-{server}")
+        serve = self._server.serve_forever
+        self._thread = threading.Thread(target=serve, kwargs={"poll_interval": 0.05}, daemon=True, name=f"lab-{server}")
         self._thread.start()
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from waagent.protocol.errors import DocumentError
 
 HEAD_LIMIT_BYTES = 64 * 1024
+LINE_LIMIT_BYTES = 1024
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _DIGITS = re.compile(r"[0-9]{1,15}")
@@ -38,34 +39,41 @@ def build_request(method: str, target: str, host: str, headers: Mapping[str, str
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
 
 
-class AnswerReader:
-    """Takes what arrives until the answer is whole. Invariant: never keeps more than the limits of head and body."""
+class StreamReader:
+    """Takes what arrives and gives the body in pieces. Invariant: keeps no more than a head or a chunk's line."""
 
-    def __init__(self, where: str, *, limit_bytes: int) -> None:
+    def __init__(self, where: str, *, limit_bytes: int | None = None) -> None:
+        """``limit_bytes`` of the whole body; None: whoever takes the pieces counts."""
         self._where = where
         self._limit_bytes = limit_bytes
         self._pending = bytearray()
-        self._body = bytearray()
-        self._status = 0
-        self._headers: dict[str, str] = {}
+        self._given_bytes = 0
         self._left: int | None = None
         """Bytes still to come of the body or chunk; None: until the end of the connection."""
         self._chunked = False
         self._in_trailer = False
+        self.status = 0
+        """0 until the head is there."""
+        self.headers: dict[str, str] = {}
+        self.is_whole = False
 
-    def feed(self, data: bytes) -> Answer | None:
-        """The answer once it is whole, else None. Raises DocumentError."""
+    def feed(self, data: bytes) -> bytes:
+        """What of the body is in ``data``. Raises DocumentError."""
         self._pending += data
-        while self._status == 0:
+        while self.status == 0:
             if not self._take_head():
-                return None
-        return self._take_chunks() if self._chunked else self._take_body()
+                return b""
+        piece = self._take_chunks() if self._chunked else self._take_body()
+        self._given_bytes += len(piece)
+        return piece
 
-    def end(self) -> Answer:
-        """The connection has ended: the answer, if its end marks the end of the body. Raises DocumentError."""
-        if self._status and not self._chunked and self._left is None:
-            return Answer(self._status, self._headers, bytes(self._body))
-        raise DocumentError("the answer was cut off" if self._status else "the connection ended without an answer", self._where)
+    def end(self) -> bytes:
+        """The connection has ended: nothing, if its end marks the end of the body. Raises DocumentError."""
+        if self.status and not self._chunked and self._left is None:
+            self.is_whole = True
+        if not self.is_whole:
+            raise DocumentError("the answer was cut off" if self.status else "the connection ended without an answer", self._where)
+        return b""
 
     def _take_head(self) -> bool:
         end = self._pending.find(b"\r\n\r\n")
@@ -85,8 +93,8 @@ class AnswerReader:
             raise DocumentError("the answer is not HTTP", self._where)
         status = int(match.group(1))
         if status >= 200:  # 1xx is followed by the answer proper
-            self._headers = self._read_headers(lines[1:])
-            self._status = status
+            self.headers = self._read_headers(lines[1:])
+            self.status = status
             self._plan_body()
         return True
 
@@ -102,9 +110,9 @@ class AnswerReader:
         return headers
 
     def _plan_body(self) -> None:
-        coding = self._headers.get("transfer-encoding", "").lower()
-        length = self._headers.get("content-length")
-        if self._status in (204, 304):
+        coding = self.headers.get("transfer-encoding", "").lower()
+        length = self.headers.get("content-length")
+        if self.status in (204, 304):
             self._left = 0
         elif coding not in ("", "identity"):
             if coding != "chunked":
@@ -117,49 +125,65 @@ class AnswerReader:
             self._refuse_size(self._left)
 
     def _refuse_size(self, size_bytes: int) -> None:
-        if size_bytes > self._limit_bytes:
+        if self._limit_bytes is not None and size_bytes > self._limit_bytes:
             raise DocumentError(f"the answer has {size_bytes} bytes or more, the limit is {self._limit_bytes}", self._where)
 
-    def _take_body(self) -> Answer | None:
+    def _take_body(self) -> bytes:
+        piece = bytes(self._pending if self._left is None else self._pending[: self._left])
         if self._left is None:
-            self._refuse_size(len(self._body) + len(self._pending))
-            self._body += self._pending
-            self._pending.clear()
-            return None
-        taken = self._pending[: self._left]
-        del self._pending[: self._left]
-        self._body += taken
-        self._left -= len(taken)
-        return Answer(self._status, self._headers, bytes(self._body)) if self._left == 0 else None
+            self._refuse_size(self._given_bytes + len(piece))
+        else:
+            self._left -= len(piece)
+            self.is_whole = self._left == 0
+        self._pending.clear()
+        return piece
 
-    def _take_chunks(self) -> Answer | None:
+    def _take_chunks(self) -> bytes:
         """Each chunk: a line with its size, the data, an empty line; a chunk of size 0 and trailer lines end it."""
-        assert self._left is not None
-        while True:
-            if self._left > 0:
-                taken = self._pending[: self._left]
-                del self._pending[: len(taken)]
-                self._body += taken
-                self._left -= len(taken)
-                if self._left > 0:
-                    return None
-            end = self._pending.find(b"\n")
+        taken = bytearray()
+        while not self.is_whole:
+            left = self._left or 0
+            taken += self._pending[:left]
+            self._left = left - min(left, len(self._pending))
+            del self._pending[:left]
+            end = -1 if self._left else self._pending.find(b"\n")
             if end < 0:
-                if len(self._pending) > 1024:
+                if not self._left and len(self._pending) > LINE_LIMIT_BYTES:
                     raise DocumentError("a chunk without its size", self._where)
-                return None
+                break
             line = bytes(self._pending[:end]).rstrip(b"\r")
             del self._pending[: end + 1]
             if self._in_trailer:
-                if not line:
-                    return Answer(self._status, self._headers, bytes(self._body))
+                self.is_whole = not line
             elif line:
-                self._begin_chunk(line)
+                self._begin_chunk(line, self._given_bytes + len(taken))
+        return bytes(taken)
 
-    def _begin_chunk(self, line: bytes) -> None:
+    def _begin_chunk(self, line: bytes, given_bytes: int) -> None:
         match = _CHUNK.fullmatch(line)
         if match is None:
             raise DocumentError("a chunk without its size", self._where)
         self._left = int(match.group(1), 16)
         self._in_trailer = self._left == 0
-        self._refuse_size(len(self._body) + self._left)
+        self._refuse_size(given_bytes + self._left)
+
+
+class AnswerReader:
+    """Takes what arrives until the answer is whole. Invariant: never keeps more than the limits of head and body."""
+
+    def __init__(self, where: str, *, limit_bytes: int) -> None:
+        self._stream = StreamReader(where, limit_bytes=limit_bytes)
+        self._body = bytearray()
+
+    def feed(self, data: bytes) -> Answer | None:
+        """The answer once it is whole, else None. Raises DocumentError."""
+        self._body += self._stream.feed(data)
+        return self._answer() if self._stream.is_whole else None
+
+    def end(self) -> Answer:
+        """The connection has ended: the answer, if its end marks the end of the body. Raises DocumentError."""
+        self._stream.end()
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        return Answer(self._stream.status, self._stream.headers, bytes(self._body))

@@ -93,6 +93,7 @@ class Tracking:
             left = operations.kill_leftovers(under_way.folder, deadline_s=LEFTOVERS_S)
             self._log.warning("shim was killed handler=%s id=%s: what was left of the command is ended, pids left: %s",
                               under_way.key.handler, under_way.key.id, left or "none")
+        operations.remove_place(under_way.folder)
         return CommandEnd(
             seen.exit_code, seen.signal, seen.timed_out, seen.state == "lost", seen.error or "", seen.out_of_memory_in or "",
             _output(seen.stdout), _output(seen.stderr), seen.elapsed_s,
@@ -146,6 +147,7 @@ class Tracking:
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT_FINISHED]:
             if operations.observe(folder).state == "running":
                 continue
+            operations.remove_place(folder)
             for entry in folder.iterdir():
                 entry.unlink()
             folder.rmdir()

@@ -1,0 +1,121 @@
+"""The part of the measurement that runs inside the throw-away machine, beside the agent: prints one JSON object.
+
+    python -m bench.inside KILLS IDLE_SECONDS
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+from waagent.distro.paths import Paths
+from waagent.protocol.statefile import StateError, read_state
+
+READY_S = 5.5  # a run that ended sooner counts as short and is not restarted at once
+SETTLED = ("READY", "DONE", "IDLE", "OFF")
+
+
+def table() -> dict[str, Any]:
+    """What the supervisor knew last; an empty table while it writes its first."""
+    try:
+        descriptor = os.open(Paths().state, os.O_RDONLY)
+    except OSError:
+        return {"pid": 0, "workers": []}
+    try:
+        return read_state(descriptor)
+    except StateError:
+        return {"pid": 0, "workers": []}
+    finally:
+        os.close(descriptor)
+
+
+def rows() -> dict[str, dict[str, Any]]:
+    """The workers by name."""
+    return {row["name"]: row for row in table()["workers"]}
+
+
+def all_settled() -> bool:
+    """Every worker is READY, DONE or not needed."""
+    known = rows()
+    return bool(known) and all(row["state"] in SETTLED for row in known.values())
+
+
+def restart_ms(name: str) -> float:
+    """SIGKILL of a worker that has been READY for long enough, until its successor has said hello."""
+    measure.wait_until(lambda: _has_been_ready(rows()[name]), 60, f"{name} READY", 0.02)
+    old = rows()[name]["pid"]
+    begun = time.monotonic()
+    os.kill(old, signal.SIGKILL)
+
+    def greeted() -> bool:
+        row = rows()[name]
+        return row["pid"] not in (None, 0, old) and row["state"] in ("INIT", "READY")
+
+    measure.wait_until(greeted, 60, f"a new {name}", 0.0005)
+    return (time.monotonic() - begun) * 1000
+
+
+def _has_been_ready(row: dict[str, Any]) -> bool:
+    return row["state"] == "READY" and time.monotonic() - float(row["since"]) > READY_S
+
+
+def agent_pids() -> list[int]:
+    """Supervisor, zygote and workers that run now."""
+    return measure.descendants(int(table()["pid"]))
+
+
+def main() -> int:
+    """Measure; the agent runs and is provisioned."""
+    kills, idle_s = int(sys.argv[1]), float(sys.argv[2])
+    measure.wait_until(all_settled, 60, "the agent settled", 0.05)
+    time.sleep(READY_S)
+    residents = sorted(name for name, row in rows().items() if row["state"] == "READY")
+    pids = agent_pids()
+    before = (measure.switches(pids), measure.cpu_seconds(pids), time.monotonic())
+    time.sleep(idle_s)
+    taken_s = time.monotonic() - before[2]
+    figures: dict[str, Any] = {
+        "residents": residents,
+        "resident_kib": measure.pss_kib(agent_pids()),
+        "each_kib": {Path(f"/proc/{pid}/comm").read_text().strip() + f"[{pid}]": measure.pss_kib([pid]) for pid in agent_pids()},
+        "switches_per_minute": (measure.switches(pids) - before[0]) * 60 / taken_s,
+        "cpu_s_per_hour": (measure.cpu_seconds(pids) - before[1]) * 3600 / taken_s,
+        "restart_ms": [restart_ms(residents[number % len(residents)]) for number in range(kills)],
+    }
+    figures["ps_ms"] = [_timed_ms(["waagent-ps"]) for _ in range(15)]
+    figures["supervisor_ms"] = [_supervisor_ms(residents) for _ in range(8)]
+    print(json.dumps(figures))
+    return 0
+
+
+def _timed_ms(argv: list[str]) -> float:
+    begun = time.monotonic()
+    subprocess.run(argv, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=30, check=True)
+    return (time.monotonic() - begun) * 1000
+
+
+def _supervisor_ms(residents: list[str]) -> float:
+    measure.wait_until(all_settled, 60, "the agent settled", 0.05)
+    time.sleep(READY_S)
+    old = int(table()["pid"])
+    begun = time.monotonic()
+    os.kill(old, signal.SIGKILL)
+
+    def is_back() -> bool:
+        now = table()
+        known = {row["name"]: row["state"] for row in now["workers"]}
+        return int(now["pid"]) not in (0, old) and all(known.get(name) == "READY" for name in residents)
+
+    measure.wait_until(is_back, 60, "every worker READY again", 0.002)
+    return (time.monotonic() - begun) * 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""The addresses of a machine's small network."""
+
+from __future__ import annotations
+
+from waagent.lab.fabric.values import STORAGE_HOST
+
+ENDPOINT = "168.63.129.16"
+METADATA = "169.254.169.254"
+STORAGE = "203.0.113.10"
+STORAGE_NAME = STORAGE_HOST
+GATEWAY = "10.4.0.1"
+VM = "10.4.0.4"
+MAC = "00:0d:3a:0a:0b:0c"

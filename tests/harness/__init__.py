@@ -1,0 +1,1 @@
+"""What tests of several rooms share: real processes in a temporary root."""

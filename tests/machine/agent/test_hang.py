@@ -1,0 +1,53 @@
+"""A handler that never ends and one whose shim is killed: both end terminal, and a third one notices nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from waagent.lab.machine import Machine
+
+HANG = (
+    "trap '' TERM\n"
+    "for n in 1 2 3; do setsid sh -c \"trap '' TERM; echo \\$\\$ >> /var/tmp/hang.pids; while :; do sleep 1; done\" & done\n"
+    "echo $$ >> /var/tmp/hang.pids; while :; do sleep 1; done"
+)
+
+
+def test_a_hang_and_a_lost_shim_cost_nobody_else(vm: Machine, a_handler: Callable[..., dict[str, Any]]) -> None:
+    vm.write("/etc/waagent/sandbox.d/Contoso.Hang.conf", b"Timeout.Enable=12\n")
+    vm.fabric.set_extensions([
+        a_handler("Contoso.Hang", HANG),
+        a_handler("Contoso.Orphan", "echo $PPID > /var/tmp/orphan.shim; sleep 600"),
+        a_handler("Contoso.Third", "succeed third"),
+    ])
+
+    third = vm.fabric.wait_extension("Contoso.Third", "success", 60)
+    pids = _lines(vm, "/var/tmp/hang.pids", 4)
+    shim = _lines(vm, "/var/tmp/orphan.shim", 1)[0]
+    alive_meanwhile = _alive(vm, pids)
+    vm.run(["kill", "-9", shim], check=True)
+    orphan = vm.fabric.wait_extension("Contoso.Orphan", "error", 60)
+    hang = vm.fabric.wait_extension("Contoso.Hang", "error", 60)
+
+    assert third["formattedMessage"]["message"] == "third"
+    assert alive_meanwhile == pids
+    assert _alive(vm, pids) == []
+    assert hang["code"] == 1011
+    assert "Timeout(12)" in hang["formattedMessage"]["message"]
+    assert orphan["code"] == -1
+
+
+def _lines(vm: Machine, path: str, count: int) -> list[str]:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = vm.run(["cat", path]).stdout.split()
+        if len(found) >= count:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{path} has not {count} lines\n{vm.trouble()}")
+
+
+def _alive(vm: Machine, pids: list[str]) -> list[str]:
+    return [pid for pid in pids if vm.run(["kill", "-0", pid]).status == 0]

@@ -1,0 +1,207 @@
+"""fabric_client against the emulated platform: what the platform received, what the other workers were answered."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import time
+
+import pytest
+
+from waagent.lab.fabric.values import Extension, Settings
+
+READY = ("fabric_client.health", {"state": "Ready"}, 20.0)
+
+
+def test_ready_fingerprint_and_status_reach_the_platform(stage) -> None:
+    stage.environment()
+    stage.client()
+    stage.ask("provisioner", READY, ("fabric_client.properties", {"fingerprint": "SHA256abc+/"}, 20.0))
+
+    stage.until(lambda: stage.fabric.health and stage.fabric.properties and stage.fabric.statuses, "Ready, fingerprint and status")
+    assert stage.fabric.health[-1]["state"] == "Ready"
+    assert stage.until(lambda: stage.answers("fabric_client.health"), "an answer") == [({}, "")]
+    assert "SHA256abc+/" in str(stage.fabric.properties[-1])
+    assert stage.fabric.complaints == []
+
+
+def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage) -> None:
+    package = os.urandom(300_000)
+    settings = Settings(public={"k": 1}, protected={"secret": "x"}, sequence=4)
+    stage.fabric.set_extensions([Extension("Contoso.Sample", "1.2.0", package=package, settings=(settings,))])
+    stage.environment()
+    stage.client()
+    stage.keeper()
+    report = {"handler": "Contoso.Sample", "version": "1.2.0", "handler_status": "Ready", "handler_code": 0,
+              "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success", "code": 0}'}
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 20.0),
+              ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 20.0), ("fabric_client.status", report, 20.0))
+
+    (handler, _), = stage.until(lambda: stage.answers("fabric_client.handler"), "the handler")
+    assert (handler["version"], handler["extensions"][0]["sequence"]) == ("1.2.0", 4)
+    (answer, error), = stage.until(lambda: stage.answers("fabric_client.package"), "the package")
+    assert error == ""
+    file = stage.supervisor.paths.cache / answer["file"]
+    assert file.read_bytes() == package and answer["sha256"] == hashlib.sha256(package).hexdigest()
+    thumbprint = handler["extensions"][0]["certificate_thumbprint"]
+    library = stage.supervisor.paths.library
+    stage.until(lambda: (library / f"{thumbprint}.prv").exists(), "the key of the settings")
+    assert (library / f"{thumbprint}.prv").stat().st_mode & 0o777 == 0o600
+
+    def is_stored() -> bool:
+        entries = stage.fabric.statuses[-1]["aggregateStatus"]["handlerAggregateStatus"]
+        return bool(entries and entries[0].get("runtimeSettingsStatus", {}).get("sequenceNumber") == 4)
+
+    stage.until(is_stored, "the reported status")
+    assert stage.fabric.complaints == []
+
+
+@pytest.mark.parametrize(("target", "kind", "argument"), [
+    ("goal_state", "garbage", 0), ("goal_state", "html", 0), ("goal_state", "dtd", 0), ("goal_state", "truncated", 0),
+    ("goal_state", "empty", 0), ("goal_state", "huge", 0), ("goal_state", "huge_open", 0), ("goal_state", "drip", 0.5), ("goal_state", "reset", 0),
+    ("goal_state", "redirect", 0), ("goal_state", "short", 0), ("goal_state", "status:503", 0), ("versions", "html", 0),
+    ("extensions_config", "dtd", 0), ("extensions_config", "huge_open", 0), ("extensions_config", "truncated", 0)])
+def test_bad_answers_are_named_once_and_survived(stage, target: str, kind: str, argument: float) -> None:
+    stage.fabric.fault(target, kind, None, argument)
+    stage.environment()
+    process = stage.client()
+
+    stage.until(lambda: "cannot be used" in stage.supervisor.log_text(), "a line that names it", 40)
+    time.sleep(2.5)
+    lines = [line for line in stage.supervisor.log_text().splitlines() if "cannot be used" in line]
+    assert len(lines) == 1 and "fabric_client[" in lines[0]
+    assert process.poll() is None
+    stage.fabric.clear_faults()
+    stage.until(lambda: stage.fabric.statuses, "a status after the fault", 60)
+    beats = [message for message in stage.supervisor.said("fabric_client", "heartbeat")]
+    assert len(beats) >= 2
+
+
+def test_a_dripping_platform_does_not_stop_heartbeats(stage) -> None:
+    stage.fabric.fault("goal_state", "drip", None, 1.0)
+    stage.environment()
+    stage.client()
+    stage.until(lambda: any(r.path.startswith("/machine/") for r in stage.fabric.recorded) or time.sleep(0.1), "a poll")
+    before = len(stage.supervisor.said("fabric_client", "heartbeat"))
+
+    time.sleep(4)
+
+    assert len(stage.supervisor.said("fabric_client", "heartbeat")) - before >= 3
+
+
+def test_a_byte_order_mark_and_missing_role_instances_change_nothing(stage) -> None:
+    stage.fabric.fault("*", "bom")
+    stage.fabric.miss_role_instance(2)
+    stage.environment()
+    stage.client()
+    stage.ask("provisioner", READY)
+
+    stage.until(lambda: stage.fabric.health, "Ready")
+
+
+def test_a_moved_container_is_followed_without_a_new_incarnation(stage) -> None:
+    stage.environment()
+    stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.fabric.move_container()
+    stored = len(stage.fabric.statuses)
+
+    stage.until(lambda: len(stage.fabric.statuses) > stored + 1, "a status from the new container")
+
+
+@pytest.mark.parametrize("code", ["status:410", "status:503", "status:500"])
+def test_ready_is_told_until_it_is_accepted(stage, code: str) -> None:
+    stage.fabric.fault("health", code, 2)
+    stage.environment()
+    stage.client()
+    stage.ask("provisioner", READY)
+
+    stage.until(lambda: stage.answers("fabric_client.health") == [({}, "")], "Ready accepted")
+    assert stage.fabric.health[-1]["state"] == "Ready"
+
+
+def test_status_goes_directly_to_storage_when_the_host_refuses_it(stage) -> None:
+    stage.fabric.fault("status", "status:502")
+    stage.environment()
+    stage.client()
+
+    stored = stage.until(lambda: stage.fabric.statuses, "a status in storage")
+    assert stored[-1]["lab"]["channel"] == "direct"
+
+
+def test_a_page_blob_is_stored(stage) -> None:
+    stage.fabric.goal_state(status_blob_type="PageBlob")
+    stage.environment()
+    stage.client()
+
+    stored = stage.until(lambda: stage.fabric.statuses, "a status")
+    assert (stored[-1]["version"], stored[-1]["lab"]["kind"]) == ("1.1", "PageBlob")
+
+
+def test_probe_ports_are_wanted_changed_and_released(stage) -> None:
+    stage.environment()
+    stage.client()
+    supervisor = stage.supervisor
+    supervisor.wait_for("fabric_client", "want", lambda message: message["name"] == "probe_responder" and message["numbers"] == [16001])
+
+    stage.fabric.goal_state(probe_ports=(80, 443))
+    supervisor.wait_for("fabric_client", "want", lambda message: message["numbers"] == [80, 443])
+    stage.fabric.goal_state(probe_ports=())
+    supervisor.wait_for("fabric_client", "unwant", lambda message: message["name"] == "probe_responder")
+
+
+def test_others_may_not_ask(stage) -> None:
+    stage.environment()
+    stage.client()
+    stage.ask("probe_responder", READY, ("fabric_client.handler", {"name": "x"}, 10.0))
+
+    assert "may not" in stage.until(lambda: stage.answers("fabric_client.health"), "a refusal")[0][1]
+    assert stage.fabric.health == []
+
+
+def test_only_root_can_connect_ends_with_the_agreed_status(stage) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        stage.environment(reachable=True)
+        process = stage.client((port, port), user=65534, group=65534, extra_groups=[])
+
+        assert process.wait(30) == 77
+    assert "uid 0 can" in stage.supervisor.log_text()
+
+
+def test_an_absent_platform_is_waited_for(stage) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        stage.environment()
+        process = stage.client((port, port))
+        stage.until(lambda: "cannot be used" in stage.supervisor.log_text(), "a line")
+        time.sleep(3)
+
+    assert process.poll() is None
+    assert stage.supervisor.log_text().count("cannot be used") == 1
+
+
+def test_nothing_heavy_is_loaded_by_the_resident_process(stage) -> None:
+    stage.environment()
+    process = stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+
+    maps = open(f"/proc/{process.pid}/maps").read()
+    for library in ("libssl", "lxml", "cryptography", "libcrypto"):
+        assert library not in maps
+
+
+def test_a_later_incarnation_is_told_to_who_subscribed(stage) -> None:
+    stage.environment()
+    stage.client()
+    stage.ask("provisioner")
+    stage.until(lambda: stage.answers("fabric_client.goal_state"), "the first summary")
+
+    number = stage.fabric.goal_state()
+
+    stage.until(lambda: stage.answers("fabric_client.goal_state")[-1][0]["goal_state_id"] == f"incarnation_{number}", "the next summary")
+    assert stage.answers("fabric_client.goal_state")[-1][0]["extensions_complete"] is True

@@ -1,0 +1,79 @@
+"""Owns the transport key and opens with it what the platform encrypted; nobody else reads the key.
+
+Is asked by fabric_client alone: TRANSPORT for the certificate, CERTIFICATES with a CMS message, whose certificates and keys it writes
+below <lib>. Asks nobody, has no use for a network. Root, since <lib> and its keys are root's; started when it is wanted, ends
+after IDLE_S without a request. Killed here: a file is written whole or not at all, the request is repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from waagent.distro.paths import Paths
+from waagent.protocol.bus import topics
+from waagent.protocol.errors import DocumentError
+from waagent.workers.certificate_keeper.opening import open_certificates
+from waagent.workers.certificate_keeper.openssl import Openssl
+from waagent.workers.certificate_keeper.transport import ensure_transport
+from waagent.workers.certificate_keeper.writing import write_pairs
+
+if TYPE_CHECKING:
+    from waagent.protocol.bus.server import Request
+    from waagent.workers.runtime import Worker
+
+IDLE_S = 10.0
+CLIENTS = ("fabric_client",)
+
+
+def main(worker: Worker) -> None:
+    """Make the transport certificate if there is none, answer, end when nobody asks any more."""
+    keeper = Keeper(worker)
+    keeper.serve()
+    worker.ready()
+    worker.loop()
+
+
+class Keeper:
+    """Invariant: what is answered lies on the disk already."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        library = str(worker.configuration.get("Lib.Dir") or "/var/lib/waagent")
+        self._paths: Paths = worker.paths.with_library(library, "/var/log/azure")
+        self._openssl = Openssl(worker.run, str(worker.configuration.get("OS.OpensslPath") or "openssl"))
+        self._idle = worker.after(IDLE_S, worker.stop)
+
+    def serve(self) -> None:
+        """Who may ask what."""
+        server = self._worker.serve()
+        server.on_request(topics.TRANSPORT, CLIENTS, self._transport)
+        server.on_request(topics.CERTIFICATES, CLIENTS, self._certificates)
+
+    def _transport(self, request: Request) -> Mapping[str, Any] | None:
+        return self._carry_out(request, lambda: {"certificate": ensure_transport(self._paths, self._openssl, self._worker.log)})
+
+    def _certificates(self, request: Request) -> Mapping[str, Any] | None:
+        cms = request.body.get("cms")
+        if not isinstance(cms, bytes):
+            raise topics.BodyError("cms is missing or not bytes")
+
+        def open_and_write() -> Mapping[str, Any]:
+            ensure_transport(self._paths, self._openssl, self._worker.log)
+            pairs = open_certificates(cms, self._paths.transport, self._openssl)
+            return write_pairs(self._paths.library, pairs, self._worker.log).to_body()
+
+        return self._carry_out(request, open_and_write)
+
+    def _carry_out(self, request: Request, work: Any) -> Mapping[str, Any] | None:
+        """The answer, or a refusal with the error's text; idleness begins anew."""
+        self._idle.cancel()
+        try:
+            answer: Mapping[str, Any] = work()
+        except (DocumentError, OSError) as error:
+            self._worker.log.warning("%s", error)
+            request.refuse(str(error))
+            return None
+        finally:
+            self._idle = self._worker.after(IDLE_S, self._worker.stop)
+        return answer

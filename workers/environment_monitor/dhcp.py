@@ -1,0 +1,168 @@
+"""DHCP packets as the agent needs them: one DISCOVER, and the replies to it. Pure: bytes in, values out.
+
+Source: spec/wire.md §1.4, §1.5, §1.7 (Rule); RFC 791, 768, 2131, 2132; option 245 is the WireServer's address.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+SERVER_PORT, CLIENT_PORT = 67, 68
+PAYLOAD_BYTES = 244
+REPLY_MINIMUM_BYTES = 243  # up to the first option's value
+_ETHERTYPE_IP, _PROTOCOL_UDP = 0x0800, 17
+_BROADCAST_MAC = b"\xff" * 6
+_COOKIE = b"\x63\x82\x53\x63"
+_BROADCAST_FLAG = 0x8000  # we have no address: the answer must come as a broadcast
+_OPTION_PAD, _OPTION_END, _OPTION_ROUTERS, _OPTION_TYPE, _OPTION_ENDPOINT, _OPTION_ROUTES = 0, 255, 3, 53, 245, 249
+_OFFER, _ACK = 2, 5
+_HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
+
+
+class DhcpError(Exception):
+    """A frame that is no answer to our DISCOVER; the text says why."""
+
+
+@dataclass(frozen=True)
+class ClasslessRoute:
+    """One route of option 249."""
+
+    network: IPv4Address
+    prefix_length: int
+    gateway: IPv4Address
+
+
+@dataclass(frozen=True)
+class DhcpReply:
+    """One OFFER or ACK, as far as the agent acts on it."""
+
+    transaction_id: int
+    endpoint: IPv4Address | None
+    """Option 245, the WireServer; None when the server did not send a usable one."""
+    routers: tuple[IPv4Address, ...] = ()
+    routes: tuple[ClasslessRoute, ...] = ()
+
+
+def discover_payload(transaction_id: int, mac: bytes) -> bytes:
+    """The 244 bytes of a DISCOVER that asks for a broadcast answer."""
+    head = _HEAD.pack(1, 1, 6, 0, transaction_id, 0, _BROADCAST_FLAG, b"", b"", b"", b"", mac, b"", b"", _COOKIE)
+    return head + bytes((_OPTION_TYPE, 1, 1, _OPTION_END))
+
+
+def discover_frame(transaction_id: int, mac: bytes) -> bytes:
+    """The DISCOVER as an Ethernet frame from 0.0.0.0:68 to 255.255.255.255:67, checksums filled in."""
+    payload = discover_payload(transaction_id, mac)
+    source, target = b"\0\0\0\0", b"\xff\xff\xff\xff"
+    length = 8 + len(payload)
+    pseudo = source + target + struct.pack("!BBH", 0, _PROTOCOL_UDP, length)
+    udp = struct.pack("!HHHH", CLIENT_PORT, SERVER_PORT, length, 0)
+    udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp + payload) or 0xFFFF)
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0x10, 20 + length, 0, 0, 64, _PROTOCOL_UDP, 0, source, target)
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return _BROADCAST_MAC + mac + struct.pack("!H", _ETHERTYPE_IP) + ip + udp + payload
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071); 0 over data that contains its own right checksum."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def payload_of_frame(frame: bytes) -> bytes:
+    """The UDP payload of an Ethernet frame to port 68. Raises DhcpError for every other frame.
+
+    A wrong UDP checksum is no reason to refuse: between a host and its own guests it is often left to the (virtual) card.
+    """
+    if len(frame) < 14 + 20 + 8 or frame[12:14] != struct.pack("!H", _ETHERTYPE_IP):
+        raise DhcpError("not IPv4")
+    packet = frame[14:]
+    header = (packet[0] & 0x0F) * 4
+    total = struct.unpack_from("!H", packet, 2)[0]
+    if packet[0] >> 4 != 4 or header < 20 or total < header + 8 or total > len(packet):
+        raise DhcpError("a broken IP header")
+    if packet[9] != _PROTOCOL_UDP or struct.unpack_from("!H", packet, 6)[0] & 0x3FFF:
+        raise DhcpError("not a whole UDP packet")
+    source, target, length = struct.unpack_from("!HHH", packet, header)
+    if (source, target) != (SERVER_PORT, CLIENT_PORT) or length < 8 or header + length > total:
+        raise DhcpError("not from port 67 to port 68")
+    return packet[header + 8 : header + length]
+
+
+def read_reply(payload: bytes, transaction_id: int, mac: bytes) -> DhcpReply:
+    """What ``payload`` says, when it answers our DISCOVER. Raises DhcpError, whatever ``payload`` is."""
+    if len(payload) < REPLY_MINIMUM_BYTES:
+        raise DhcpError(f"{len(payload)} bytes, too short for a reply")
+    if payload[0] != 2 or payload[236:240] != _COOKIE:
+        raise DhcpError("not a DHCP reply")
+    if struct.unpack_from("!I", payload, 4)[0] != transaction_id or payload[28:34] != mac:
+        raise DhcpError("an answer to somebody else")
+    options = _options(payload[240:])
+    kind = options.get(_OPTION_TYPE, b"")
+    if kind not in (bytes((_OFFER,)), bytes((_ACK,))):
+        raise DhcpError(f"message type {kind.hex() or 'missing'}, not OFFER or ACK")
+    return DhcpReply(
+        transaction_id,
+        _endpoint(options.get(_OPTION_ENDPOINT, b"")),
+        _addresses(options.get(_OPTION_ROUTERS, b"")),
+        _routes(options.get(_OPTION_ROUTES, b"")),
+    )
+
+
+def is_usable_endpoint(address: IPv4Address) -> bool:
+    """Whether a WireServer may have that address: unicast, not loopback, not 0/8 (spec/wire.md §1.3, Rule)."""
+    is_special = address.is_loopback or address.is_multicast or address.packed[0] == 0
+    return not is_special and int(address) < 0xF0000000
+
+
+def _options(data: bytes) -> dict[int, bytes]:
+    """Options by code; parts of one option are joined (RFC 3396); what is cut off at the end is left out."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at < len(data):
+        code = data[at]
+        if code == _OPTION_END:
+            break
+        if code == _OPTION_PAD:
+            at += 1
+            continue
+        if at + 2 > len(data) or at + 2 + data[at + 1] > len(data):
+            break
+        found[code] = found.get(code, b"") + data[at + 2 : at + 2 + data[at + 1]]
+        at += 2 + data[at + 1]
+    return found
+
+
+def _endpoint(value: bytes) -> IPv4Address | None:
+    if len(value) != 4:
+        return None
+    address = IPv4Address(value)
+    return address if is_usable_endpoint(address) else None
+
+
+def _addresses(value: bytes) -> tuple[IPv4Address, ...]:
+    """One or several addresses of four bytes; nothing when the length is odd."""
+    if len(value) % 4:
+        return ()
+    return tuple(IPv4Address(value[at : at + 4]) for at in range(0, len(value), 4))
+
+
+def _routes(value: bytes) -> tuple[ClasslessRoute, ...]:
+    routes = []
+    at = 0
+    while at < len(value):
+        prefix = value[at]
+        octets = (prefix + 7) // 8
+        end = at + 1 + octets + 4
+        if prefix > 32 or end > len(value):
+            break
+        network = int.from_bytes(value[at + 1 : at + 1 + octets].ljust(4, b"\0"), "big")
+        mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
+        routes.append(ClasslessRoute(IPv4Address(network & mask), prefix, IPv4Address(value[end - 4 : end])))
+        at = end
+    return tuple(routes)

@@ -1,0 +1,47 @@
+"""Where the WireServer is, told to everybody; and the supervisor's hand on the disk.
+
+Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision). The supervisor sends it log lines and the
+stacks of hung workers. Privilege: root with NET_RAW for the DISCOVER of a machine that has no address yet, and
+DAC_OVERRIDE for lease files; nothing from outside is parsed but DHCP frames and lease files.
+Killed at any moment it loses nothing: the search begins anew and takes milliseconds.
+"""
+
+from __future__ import annotations
+
+from waagent.distro.families import family_of
+from waagent.protocol.bus import topics
+from waagent.workers.environment_monitor.discovery import Discovery, Ways
+from waagent.workers.environment_monitor.keeping import keep_stack, write_lines
+from waagent.workers.runtime import Worker
+
+
+def main(worker: Worker) -> None:
+    """Take over the supervisor's lines, find the WireServer, say where it is, go on serving."""
+    worker.on_log(write_lines)
+    worker.on_stack(lambda name, text: note_stack(worker, name, text))
+    server = worker.serve()
+
+    def found(endpoint: topics.Endpoint) -> None:
+        server.publish(topics.ENDPOINT, endpoint.to_body())
+        worker.tell(endpoint=endpoint.address, source=endpoint.source)
+
+    worker.ready()
+    Discovery(worker, worker.paths, ways_of(worker), worker.log, found, worker.doing).begin()
+    worker.loop()
+
+
+def ways_of(worker: Worker) -> Ways:
+    """The ways of discovery that configuration and distribution leave."""
+    family = family_of(worker.paths)
+    return Ways(
+        is_static=str(worker.configuration.get("Protocol.EndpointDiscovery") or "dhcp").lower() != "dhcp",
+        interface=str(worker.configuration.get("Network.Interface") or ""),
+        dhclient_leases=family.dhclient_leases,
+    )
+
+
+def note_stack(worker: Worker, name: str, text: str) -> None:
+    """Keep a hung worker's stack where an operator is told to look."""
+    kept = keep_stack(worker.paths.hang_folder, name, text)
+    if kept is not None:
+        worker.log.warning("kept the stack of a hung worker name=%s file=%s", name, kept)

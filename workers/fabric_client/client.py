@@ -1,0 +1,163 @@
+"""The parts of fabric_client and how they are joined: who may ask what, and what follows from a goal state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from waagent.protocol.bus import topics
+from waagent.protocol.wire import constants, health
+from waagent.workers.fabric_client.delivery import Delivery
+from waagent.workers.fabric_client.goal import Goal
+from waagent.workers.fabric_client.helper import Helpers
+from waagent.workers.fabric_client.keys import Keys
+from waagent.workers.fabric_client.link import Link, Ports
+from waagent.workers.fabric_client.packages import Packages
+from waagent.workers.fabric_client.status import Status
+
+if TYPE_CHECKING:
+    from waagent.protocol.bus.server import Request
+    from waagent.workers.runtime import Worker
+
+PERIOD_S = 6.0
+DISABLED_PERIOD_S = 300.0  # Extensions.Enabled=n
+PROVISIONER, RUNNER, PROBES = "provisioner", "extension_runner", "probe_responder"
+
+
+class FabricClient:
+    """The parts and how they are joined. Invariant: it holds nothing that the platform or another worker could not say again."""
+
+    def __init__(self, worker: Worker, ports: Ports) -> None:
+        self.worker = worker
+        self.server = worker.serve()
+        self.environment = worker.client("environment_monitor")
+        self.link = Link(worker, ports, self.environment)
+        self.helpers = Helpers(worker, worker.paths.cache)
+        self.keys = Keys(worker, self.link, self.helpers, self._certificates_present)
+        self.goal = Goal(
+            worker, self.link, self.helpers,
+            identified=self._identified, changed=self._changed, polled=self._polled, certificates=self.keys.fetch,
+        )
+        self.status = Status(worker, self.link, self.helpers, self.goal, self._proxy)
+        self.packages = Packages(worker, self.link, self.helpers, self.goal, worker.paths.cache, self._proxy)
+        stale = self._identifiers_stale
+        self.health = Delivery(
+            worker, self.link, "health report", constants.HEALTH_PATH,
+            body_of=self._health_body, accepted=self._health_accepted, stale=stale,
+        )
+        self.properties = Delivery(
+            worker, self.link, "role properties", constants.PROPERTIES_PATH,
+            body_of=self._properties_body, accepted=lambda fingerprint: worker.log.info("role properties accepted"), stale=stale,
+        )
+        self._runs_extensions = False
+        self._probe_ports: tuple[int, ...] = ()
+
+    # messages in
+
+    def serve(self) -> None:
+        """Who may ask what."""
+        self.server.on_request(topics.HEALTH, (PROVISIONER,), self._health_asked)
+        self.server.on_request(topics.PROPERTIES, (PROVISIONER,), self._properties_asked)
+        self.server.on_request(topics.HANDLER, (RUNNER,), self._handler_asked)
+        self.server.on_request(topics.PACKAGE, (RUNNER,), self.packages.asked)
+        self.server.on_request(topics.STATUS, (RUNNER,), self._status_told)
+
+    def prepare(self) -> None:
+        """What the first goal state shall not have to wait for."""
+        self.helpers.prepare()
+        self.packages.empty_spool()
+
+    def poll(self) -> None:
+        """Once the endpoint is known, then at multiples of the period, when other workers of the agent wake too."""
+        self.worker.on_configure(lambda: None)  # options are looked at when they are used
+        self.worker.doing("waiting for the endpoint")
+        self.environment.subscribe(topics.ENDPOINT, self._endpoint)
+        self._poll_next()
+
+    def _poll_next(self) -> None:
+        period_s = self._period_s()
+        self.worker.after(period_s - self.worker.now() % period_s, self._poll_in_step)
+
+    def _poll_in_step(self) -> None:
+        self.goal.poll()
+        self._poll_next()
+
+    def _period_s(self) -> float:
+        enabled = self.worker.configuration.get("Extensions.Enabled", True)
+        configured = self.worker.configuration.get("Extensions.GoalStatePeriod") or PERIOD_S
+        return max(1.0, float(configured)) if enabled else DISABLED_PERIOD_S
+
+    def _proxy(self) -> str:
+        host, port = self.worker.configuration.get("HttpProxy.Host"), self.worker.configuration.get("HttpProxy.Port")
+        return f"http://{host}:{port}" if host and port else ""
+
+    def _endpoint(self, body: Mapping[str, Any], revision: int) -> None:
+        endpoint = topics.Endpoint.from_body(body)
+        if endpoint.address != self.link.address:
+            self.link.use(endpoint.address)
+            self.goal.forget()
+            self.goal.poll()
+
+    def _health_asked(self, request: Request) -> None:
+        self.health.want(topics.HealthReport.from_body(request.body), request)
+
+    def _properties_asked(self, request: Request) -> None:
+        fingerprint = request.body.get("fingerprint")
+        if not isinstance(fingerprint, str) or len(fingerprint) > 1024:
+            raise topics.BodyError("fingerprint is missing or too long")
+        self.properties.want(fingerprint, request)
+
+    def _handler_asked(self, request: Request) -> Mapping[str, Any] | None:
+        goal = self.goal.handlers.get(str(request.body.get("name")).lower())
+        if goal is None:
+            request.refuse("not in the goal state")
+            return None
+        return goal.to_body()
+
+    def _status_told(self, request: Request) -> Mapping[str, Any]:
+        self.status.take(topics.ExtensionReport.from_body(request.body))
+        return {}
+
+    # what follows from a goal state
+
+    def _identified(self, is_new: bool) -> None:
+        assert self.goal.ids is not None
+        self.health.look()
+        if is_new:
+            self.properties.again()
+        ports = tuple(self.goal.ids["probe_ports"])
+        if ports != self._probe_ports:
+            self._probe_ports = ports
+            self.worker.want(PROBES, ports) if ports else self.worker.unwant(PROBES)
+
+    def _changed(self, summary: topics.GoalStateSummary) -> None:
+        if summary.handlers and not self._runs_extensions:
+            self._runs_extensions = True  # for the rest of this life: handlers that vanish are work too
+            self.worker.want(RUNNER)
+        self.server.publish(topics.GOAL_STATE, summary.to_body())
+
+    def _polled(self) -> None:
+        self.status.send()
+
+    def _certificates_present(self, thumbprints: tuple[str, ...]) -> None:
+        self.goal.take_thumbprints(thumbprints)
+
+    def _identifiers_stale(self) -> None:
+        self.goal.refresh("the platform no longer knows our container")
+
+    # what is posted
+
+    def _health_body(self, report: topics.HealthReport) -> bytes | None:
+        ids = self.goal.ids
+        if ids is None:
+            return None
+        return health.health_report(
+            ids["incarnation"], ids["container_id"], ids["instance_id"], report.state, report.substatus, report.description)
+
+    def _health_accepted(self, report: topics.HealthReport) -> None:
+        self.worker.tell(health=report.state)
+        self.worker.log.info("health accepted state=%s substatus=%s", report.state, report.substatus or "-")
+
+    def _properties_body(self, fingerprint: str) -> bytes | None:
+        ids = self.goal.ids
+        return None if ids is None else health.role_properties(ids["container_id"], ids["instance_id"], fingerprint)

@@ -1,0 +1,31 @@
+"""Who reports: host name and distribution, as the status blob names them."""
+
+from __future__ import annotations
+
+import os
+
+from waagent import __version__
+from waagent.distro.paths import Paths
+from waagent.protocol.wire.statusblob import Machine
+
+
+def read_machine(paths: Paths) -> Machine:
+    """Read anew for each report: the host name changes while provisioning."""
+    release: dict[str, str] = {}
+    for name in ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            release = read_release(paths.under(name).read_text(encoding="utf-8", errors="replace")[:65536])
+            break
+        except OSError:
+            continue  # the second place is for images without the first; none is possible too
+    return Machine(__version__, os.uname().nodename, release.get("ID", "linux")[:64], release.get("VERSION_ID", "")[:64])
+
+
+def read_release(text: str) -> dict[str, str]:
+    """The assignments of os-release(5), quotes taken off."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            found[name] = value.strip().strip("\"'")
+    return found

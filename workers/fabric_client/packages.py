@@ -1,0 +1,124 @@
+"""Packages on request: one transfer each, a few at a time, asked again without being fetched again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from waagent.protocol import names
+from waagent.protocol.bus.topics import BodyError, PackageFile
+from waagent.workers.fabric_client.helper import Frame, Helpers
+from waagent.workers.fabric_client.link import Link
+
+if TYPE_CHECKING:
+    from waagent.protocol.bus.server import Request
+    from waagent.workers.fabric_client.goal import Goal
+    from waagent.workers.runtime import Worker
+
+AT_ONCE = 2  # each is a process with TLS, 25 MiB
+DEADLINE_S = 600.0
+RETRY_S = 20.0  # inside the transfer; extension_runner asks again for ten minutes
+KEPT_S = 900.0
+
+Key = tuple[str, str]
+
+
+@dataclasses.dataclass
+class _Fetch:
+    requests: list[Request]
+    package: PackageFile | None = None
+    error: str = "1004: the download ended without a result"
+    is_stale: bool = False
+
+
+class Packages:
+    """Invariant: a name and version is fetched by one transfer at a time; files older than KEPT_S are removed."""
+
+    def __init__(self, worker: Worker, link: Link, helpers: Helpers, goal: Goal, spool: Path, proxy: Callable[[], str]) -> None:
+        self._worker, self._link, self._helpers, self._goal = worker, link, helpers, goal
+        self._spool, self._proxy = spool, proxy
+        self._under_way: dict[Key, _Fetch] = {}
+        self._waiting: deque[Key] = deque()
+        self._kept: dict[Key, PackageFile] = {}
+
+    def empty_spool(self) -> None:
+        """Nothing in it is known to anybody now; a reader that has a file open keeps it."""
+        try:
+            for path in self._spool.iterdir():
+                path.unlink()
+        except OSError as error:
+            self._worker.log.debug("spool is not emptied: %s", error)
+
+    def asked(self, request: Request) -> None:
+        """PACKAGE: answered when the file is there, refused with the extension error code first."""
+        name, version = request.body.get("name"), request.body.get("version")
+        if not isinstance(name, str) or not isinstance(version, str):
+            raise BodyError("name or version is missing")
+        if not names.is_handler_name(name) or not names.is_version(version):
+            raise BodyError("name or version is not one")
+        key = (name.lower(), version)
+        kept = self._kept.get(key)
+        if kept is not None and (self._spool / kept.file).exists():
+            request.answer(kept.to_body())
+        elif key in self._under_way:
+            self._under_way[key].requests.append(request)
+        elif key[0] not in self._goal.handlers or self._goal.ids is None:
+            request.refuse(f"1001: {name} is not in the goal state")
+        else:
+            self._under_way[key] = _Fetch([request])
+            self._waiting.append(key)
+            self._start_next()
+
+    def _start_next(self) -> None:
+        while self._waiting and len(self._under_way) - len(self._waiting) < AT_ONCE:
+            self._start(self._waiting.popleft())
+
+    def _start(self, key: Key) -> None:
+        fetch, ids = self._under_way[key], self._goal.ids
+        assert ids is not None
+        job = {
+            "operation": "package", "name": self._goal.handlers[key[0]].name if key[0] in self._goal.handlers else key[0],
+            "version": key[1], "manifest_urls": self._goal.manifest_urls.get(key[0], []), "endpoint": self._link.address,
+            "hostplugin_port": self._link.ports.hostplugin, "container_id": ids["container_id"], "config_name": ids["config_name"],
+            "folder": str(self._spool), "proxy": self._proxy(), "retry_s": RETRY_S,
+        }
+        self._helpers.run(
+            job, deadline_s=DEADLINE_S, on_frame=lambda frame: self._take(fetch, frame), on_end=lambda error: self._end(key, fetch, error),
+        )
+
+    def _take(self, fetch: _Fetch, frame: Frame) -> None:
+        if frame.get("kind") == "package":
+            try:
+                package = PackageFile.from_body(frame)
+            except BodyError as error:
+                fetch.error = f"1004: transfer said {error}"
+                return
+            fetch.package = None if "/" in package.file else package
+        elif frame.get("kind") == "failed":
+            fetch.error, fetch.is_stale = str(frame.get("text"))[:2000], bool(frame.get("is_stale"))
+
+    def _end(self, key: Key, fetch: _Fetch, error: str) -> None:
+        del self._under_way[key]
+        if fetch.is_stale:
+            self._goal.refresh("the host no longer knows our container")
+        package = fetch.package
+        if package is not None:
+            self._kept[key] = package
+            self._worker.log.info("package fetched handler=%s version=%s bytes=%d from=%s", key[0], key[1], package.size_bytes, package.uri)
+            self._worker.after(KEPT_S, lambda: self._forget(key, package))
+        elif error:
+            fetch.error = f"1004: {error}"
+        for request in fetch.requests:
+            if package is not None:
+                request.answer(package.to_body())
+            else:
+                request.refuse(fetch.error)
+        self._start_next()
+
+    def _forget(self, key: Key, package: PackageFile) -> None:
+        if self._kept.get(key) == package:
+            del self._kept[key]
+            (self._spool / package.file).unlink(missing_ok=True)

@@ -1,0 +1,155 @@
+"""One thread that waits: for descriptors, ZeroMQ sockets, times, signals and the end of children. Nothing wakes it needlessly."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Union
+
+import zmq
+
+Source = Union[int, "zmq.Socket[Any]"]
+Call = Callable[[], None]
+
+
+class Timer:
+    """Something that happens later. Invariant: once cancelled it never happens."""
+
+    def __init__(self, call: Call, every_s: float | None) -> None:
+        self.call = call
+        self.every_s = every_s
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """It does not happen any more."""
+        self.is_cancelled = True
+
+
+class Loop:
+    """The main loop of a worker.
+
+    Invariant: everything that is called is called from here, one after the other; a source that always has something
+    to read cannot keep timers from their turn.
+    """
+
+    def __init__(self) -> None:
+        self._poller = zmq.Poller()
+        self._readers: dict[Source, Call] = {}
+        self._writers: dict[int, Call] = {}
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._signals: dict[int, Call] = {}
+        self._wakeup = -1
+        self.turns = 0
+        """Calls made so far: what `progress` of a heartbeat grows with."""
+
+    def now(self) -> float:
+        """CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    # sources
+
+    def on_readable(self, source: Source, call: Call) -> None:
+        """``call`` whenever ``source`` (a descriptor or a ZeroMQ socket) has something to read or is at its end."""
+        self._readers[source] = call
+        self._register(source)
+
+    def on_writable(self, descriptor: int, call: Call) -> None:
+        """``call`` whenever ``descriptor`` can be written to; until `forget_writable`."""
+        self._writers[descriptor] = call
+        self._register(descriptor)
+
+    def forget_writable(self, descriptor: int) -> None:
+        """Nothing is to be written any more."""
+        self._writers.pop(descriptor, None)
+        self._register(descriptor)
+
+    def forget(self, source: Source) -> None:
+        """Watch ``source`` no more; to be said before it is closed."""
+        self._readers.pop(source, None)
+        if isinstance(source, int):
+            self._writers.pop(source, None)
+        self._register(source)
+
+    def _register(self, source: Source) -> None:
+        wanted = (zmq.POLLIN if source in self._readers else 0) | (zmq.POLLOUT if source in self._writers else 0)
+        if wanted:
+            self._poller.register(source, wanted)
+        elif source in self._poller:
+            self._poller.unregister(source)
+
+    # times
+
+    def after(self, seconds: float, call: Call) -> Timer:
+        """``call`` once, in ``seconds``."""
+        return self._at(self.now() + seconds, Timer(call, None))
+
+    def every(self, seconds: float, call: Call) -> Timer:
+        """``call`` every ``seconds``, the first time in ``seconds``; turns that were missed are not made up for."""
+        return self._at(self.now() + seconds, Timer(call, seconds))
+
+    def _at(self, when: float, timer: Timer) -> Timer:
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        return timer
+
+    def _wait_ms(self, limit_s: float | None) -> int | None:
+        while self._timers and self._timers[0][2].is_cancelled:
+            heapq.heappop(self._timers)
+        waits = [when - self.now() for when, _, _ in self._timers[:1]] + ([limit_s] if limit_s is not None else [])
+        return max(0, math.ceil(min(waits) * 1000)) if waits else None
+
+    def _run_timers(self) -> None:
+        now = self.now()
+        due = []
+        while self._timers and self._timers[0][0] <= now:
+            due.append(heapq.heappop(self._timers)[2])
+        for timer in due:
+            if not timer.is_cancelled:
+                if timer.every_s is not None:
+                    self._at(now + timer.every_s, timer)
+                timer.call()
+
+    # signals
+
+    def on_signal(self, number: int, call: Call) -> None:
+        """``call`` from the loop after signal ``number``; only in the main thread."""
+        if self._wakeup < 0:
+            self._wakeup, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+            self.on_readable(self._wakeup, self._read_signals)
+        self._signals[number] = call
+        signal.signal(number, _noted)
+
+    def _read_signals(self) -> None:
+        try:
+            numbers = os.read(self._wakeup, 4096)
+        except BlockingIOError:
+            return
+        for number in sorted(set(numbers)):
+            if number in self._signals:
+                self._signals[number]()
+
+    # waiting
+
+    def turn(self, limit_s: float | None = None) -> None:
+        """Wait for the next thing, at most ``limit_s``, and do what is due."""
+        for source, events in self._poller.poll(self._wait_ms(limit_s)):
+            if events & zmq.POLLOUT and source in self._writers:
+                self.turns += 1
+                self._writers[source]()
+            if events & ~zmq.POLLOUT and source in self._readers:
+                self.turns += 1
+                self._readers[source]()
+            elif events & zmq.POLLERR and source in self._writers:
+                self.turns += 1
+                self._writers[source]()
+        self._run_timers()
+
+
+def _noted(number: int, frame: object) -> None:
+    """The wake-up descriptor tells the loop; a handler must be there for that."""

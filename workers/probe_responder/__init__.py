@@ -1,0 +1,1 @@
+"""The worker that answers the load balancer: this VM is there."""

@@ -1,0 +1,1 @@
+"""The one-shot that makes a fresh image this customer's VM: user, SSH, host name, custom data, Ready."""
