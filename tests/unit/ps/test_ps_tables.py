@@ -45,7 +45,8 @@ def a_snapshot(table: dict[str, object] = TABLE, silence: Silence | None = None,
     return Snapshot(
         version="3.0.0", system="debian 12", host="web1", silence=silence, pid=688, uptime_s=UP_S, pss_kib=9000, total_pss_kib=28877,
         cpu_percent=0.04, provisioned=True, endpoint="168.63.129.16", last_answer_s=2.3, last_status_s=41.9, goal_state="17",
-        health="Ready", missing=("landlock",), notes=("VM was suspended 11 s",), workers=ps_view.worker_rows(table, SEEN, NOW, is_answered=silence is None),
+        health="Ready", missing=("landlock",), notes=("VM was suspended 11 s",),
+        workers=ps_view.worker_rows(table, SEEN, NOW, is_answered=silence is None),
         operations=ps_view.operation_rows(operations or {}, NOW),
     )
 
