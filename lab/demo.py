@@ -74,11 +74,15 @@ def _tell(story: Story, folder: Path) -> None:
     story.detail(f"the platform writes that on a boot DVD ({dvd.stat().st_size // 1024} KiB, ovf-env.xml)")
     with Machine(folder, dvd=dvd, host_name="localhost", say=story.detail) as vm:
         started = time.monotonic()
-        _first_boot(story, vm, started)
-        _log_in(story, vm, key)
-        _extension(story, vm)
-        _probe(story, vm)
-        _hurt(story, vm)
+        try:
+            _first_boot(story, vm, started)
+            _log_in(story, vm, key)
+            _extension(story, vm)
+            _probe(story, vm)
+            _hurt(story, vm)
+        except NotSeen:
+            print(vm.trouble(), file=sys.stderr)
+            raise
 
 
 def _make_key(path: Path) -> str:
