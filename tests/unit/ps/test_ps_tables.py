@@ -21,7 +21,7 @@ TABLE = {"workers": [
     a_worker("disk_manager", "DONE", result="/mnt/resource, swap 2 GiB"),
     a_worker("environment_monitor", pid=712, since=NOW - UP_S, beat_at=NOW - 3, doing="watching eth0"),
     a_worker("extension_runner", pid=9034, since=NOW - 120, beat_at=NOW - 1, restarts=1, doing="1 running, 1 waiting",
-             reason="no heartbeat for 35 s", stack="select"),
+             reason="no heartbeat for 35 s", stack="/var/log/waagent/extension_runner.hang"),
     a_worker("fabric_client", pid=731, since=NOW - UP_S, beat_at=NOW - 6, doing="next poll in 4 s"),
     a_worker("probe_responder", "IDLE", reason="no probe port"),
     a_worker("provisioner", "DONE", result="azureuser, 12d04h ago"),
