@@ -16,7 +16,7 @@ from waagent.distro import files
 from waagent.distro.operations import OperationError
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
-from waagent.protocol.handler import errors, names
+from waagent.protocol.handler import errors
 from waagent.protocol.handler.errors import HandlerError
 from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
 from waagent.protocol.handler.settings import file_prefix
@@ -27,7 +27,7 @@ from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLim
 from waagent.workers.extension_runner.log import append_log
 from waagent.workers.extension_runner.package import Fetch
 from waagent.workers.extension_runner.status import Collector, Watch
-from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, plain, redact
+from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, redact
 from waagent.workers.extension_runner.tracking import Tracking, UnderWay
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 TROUBLE_PAUSE_S = 5.0
 CERTIFICATE_PATIENCE_S = 60.0
 CERTIFICATE_PAUSE_S = 1.0
+LOGGED_OUTPUT = 32_000
 LAUNCH_TRIES = 3
 LAUNCH_PATIENCE_S = 20.0
 
@@ -60,7 +61,8 @@ class House:
 
 
 class Lane:
-    """One handler. Invariant: at most one operation or fetch of it is under way, and nothing is planned meanwhile."""
+    """One handler, whose names were looked at. Invariant: at most one operation or fetch of it is under way, and nothing is planned
+    meanwhile."""
 
     def __init__(self, house: House, name: str) -> None:
         self._house = house
@@ -117,7 +119,7 @@ class Lane:
 
     def watches(self) -> list[Watch]:
         """The status files of the extensions that are wanted."""
-        if self.goal is None or self._refused_for_name():
+        if self.goal is None:
             return []
         folder = settings.Folders(self._paths, self.journal.name, self.version).status
         multi, name = self.goal.multi_config, self.journal.name
@@ -204,16 +206,11 @@ class Lane:
             self._refused = self._fetch_failed = None
             self._waits_since = 0.0
             self.note = ""
-            if not self._refused_for_name():
-                self.journal.look(self._paths.library, self._house.worker.log)
+            self.journal.look(self._paths.library, self._house.worker.log)
 
-    def _refused_for_name(self) -> bool:
-        try:
-            names.refuse_bad_name(self.journal.name)
-            names.refuse_bad_version(self.goal.version if self.goal is not None else "")
-        except errors.NameRefused:
-            return True
-        return False
+    def leave(self) -> None:
+        """Nothing is wanted of this handler; what runs ends by itself."""
+        self.goal = self._next = None
 
     def _step(self, goal: HandlerGoal) -> None:
         self.note = ""
@@ -337,7 +334,7 @@ class Lane:
             under_way.started_at, under_way.started_wall_ns, elapsed_s, under_way.limit_s,
             end.exit_code if end else None, end.signal if end else None, end.timed_out if end else False,
         )
-        output = redact(output_part(end.stdout, end.stderr, limit=100_000)) if end is not None else ""
+        output = output_part(end.stdout, end.stderr, limit=LOGGED_OUTPUT) if end is not None else ""
         self._log(key, f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f} s\n{output}\n")
         self._record(outcome)
 
@@ -414,7 +411,7 @@ class Lane:
 
     def _log(self, key: plan.OperationKey, text: str) -> None:
         stamp = self._house.operations.timestamp()
-        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {plain(text.encode())}",
+        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {text}",
                    self._house.worker.log)
 
 

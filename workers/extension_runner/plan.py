@@ -143,7 +143,7 @@ class _Context:
 
 
 def _refusal(goal: HandlerGoal, recorded: Recorded) -> Refuse | None:
-    problem = goal.error or _bad_names(goal)
+    problem = goal.error or bad_names(goal)
     if problem:
         return Refuse(errors.UNKNOWN, f"Ran into config errors: {problem}")
     if goal.state not in ("enabled", "disabled", "uninstall"):
@@ -158,7 +158,8 @@ def _refusal(goal: HandlerGoal, recorded: Recorded) -> Refuse | None:
     return None
 
 
-def _bad_names(goal: HandlerGoal) -> str:
+def bad_names(goal: HandlerGoal) -> str:
+    """Why names and numbers of ``goal`` must not become files; empty: they may. Ask before anything is made of it."""
     try:
         names.refuse_bad_name(goal.name)
         names.refuse_bad_version(goal.version)

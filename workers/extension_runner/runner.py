@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from waagent.distro import cgroups, files, processes
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
-from waagent.workers.extension_runner import launcher, view
+from waagent.protocol.handler import errors
+from waagent.workers.extension_runner import launcher, plan, view
 from waagent.workers.extension_runner.lanes import House, Lane
-from waagent.workers.extension_runner.report import reports
+from waagent.workers.extension_runner.report import Extension, Situation, reports
 from waagent.workers.extension_runner.reporter import Reporter
 from waagent.workers.extension_runner.status import Collector
 from waagent.workers.extension_runner.tracking import Tracking
@@ -44,6 +45,7 @@ class Runner:
         self._collector = Collector(worker, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
+        self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
         self._is_refreshing = self._is_ticking = False
         self._periods = 0
 
@@ -68,6 +70,7 @@ class Runner:
         self._house.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
+            self._impossible = {key: said for key, said in self._impossible.items() if key in present}
             for key in [key for key in self._lanes if key not in present]:
                 self._leave(key)
         self._house.operations.prune(self._ids_in_use())
@@ -75,8 +78,18 @@ class Runner:
             lane.turn_soon()
 
     def accepted(self, goal: HandlerGoal) -> None:
-        """One handler's desired state."""
-        self._lane(goal.name).accept(goal)
+        """One handler's desired state. Bad names end here: no path is made of them."""
+        key, problem = goal.name.lower(), plan.bad_names(goal)
+        self._impossible.pop(key, None)
+        if problem:
+            self._worker.log.warning("handler not processed handler=%r reason=%r", goal.name[:128], problem)
+            refusal = plan.Refuse(errors.UNKNOWN, f"Ran into config errors: {problem}")
+            extensions = tuple(Extension(one) for one in goal.extensions)
+            self._impossible[key] = reports(Situation(goal, goal.name, goal.version, None, refusal, "", False, extensions, 0.0, 0))
+            if key in self._lanes:
+                self._lanes[key].leave()
+        else:
+            self._lane(goal.name).accept(goal)
         self._refresh_soon()
 
     def look_at_status(self) -> None:
@@ -102,7 +115,7 @@ class Runner:
             self._worker.log.warning(
                 "handler is no longer in the goal state handler=%s: removing it is not in this version of the agent, its files stay",
                 lane.journal.name)
-        lane.goal = None
+        lane.leave()
         if not lane.is_busy:
             del self._lanes[key]
 
@@ -118,7 +131,7 @@ class Runner:
     def _changed(self, lane: Lane) -> None:
         self._tick_soon()
         if lane.under_way is None:
-            self._collect()
+            self._collector.collect_more(lane.watches())
         self._refresh_soon()
 
     def _tick_soon(self) -> None:
@@ -145,8 +158,11 @@ class Runner:
             self._worker.after(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
+        if self._collector.is_reading:  # else a failed command would be told before its handler's own words
+            self._worker.after(REFRESH_S, self._refresh)
+            return
         self._is_refreshing = False
-        self._said = {}
+        self._said = dict(self._impossible)
         for key, lane in self._lanes.items():
             situation = lane.situation(self._collector)
             if situation is not None:
