@@ -182,7 +182,7 @@ def operation_rows(view: Mapping[str, Any], now: float) -> Operations:
 def _operation(row: Mapping[str, Any], grown_s: float) -> Operation:
     state = text_of(row, "state")
     elapsed_s = number_of(row, "elapsed_s")
-    if elapsed_s is not None and state in UNDER_WAY:
+    if elapsed_s is not None and state == "running":
         elapsed_s += grown_s
     return Operation(
         handler=text_of(row, "handler") or text_of(row, "name"), version=text_of(row, "version"), extension=text_of(row, "extension"),
