@@ -44,7 +44,8 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Call] = {}
-        self._wakeup = -1
+        self._wakeup, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.on_readable(self._wakeup, self._read_signals)  # so that there is always a source: without one zmq does not wait
         self.turns = 0
         """Calls made so far: what `progress` of a heartbeat grows with."""
 
@@ -118,10 +119,7 @@ class Loop:
 
     def on_signal(self, number: int, call: Call) -> None:
         """``call`` from the loop after signal ``number``; only in the main thread."""
-        if self._wakeup < 0:
-            self._wakeup, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-            self.on_readable(self._wakeup, self._read_signals)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._signals[number] = call
         signal.signal(number, _noted)
 

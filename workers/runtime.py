@@ -333,7 +333,7 @@ def run(name: str, birth: Birth) -> NoReturn:
     try:
         status = _live(birth, log)
     except SupervisorGone as error:
-        log.debug("%s", error)
+        log.info("%s", error)
         status = EXIT_ORPHANED
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 1
