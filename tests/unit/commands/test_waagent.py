@@ -89,7 +89,7 @@ def test_show_configuration_prints_what_is_in_force(tmp_path: Path) -> None:
     assert "Role.StateConsumer = None  # default" in lines
     assert lines == sorted(lines)
     assert finished.returncode == 0
-    assert finished.stderr == "waagent: 1 findings in the configuration: see waagent -check-configuration\n"
+    assert finished.stderr == "waagent: 1 finding in the configuration: see waagent -check-configuration\n"
 
 
 def test_check_configuration_names_file_line_option_problem_and_remedy(tmp_path: Path) -> None:
