@@ -29,6 +29,7 @@ from waagent.workers.loop import Loop, Timer
 
 EXIT_UNFORESEEN = 70
 EXIT_ORPHANED = 75
+EXIT_UNKNOWN = 255
 LEASE_LIMIT_S = 600.0
 LEASE_SLACK_S = 5.0
 DOING_LIMIT = 200
@@ -154,7 +155,7 @@ class Worker:
         self._loop.forget(descriptor)
 
     def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
-        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`. It is reaped here."""
+        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`, 255 if somebody else reaped it."""
         self._children[pid] = call
         self._loop.after(0, self._reap)
 
@@ -330,7 +331,10 @@ class Worker:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a Popen that was thrown away reaps behind our back
+                ended, status = pid, EXIT_UNKNOWN << 8
             if ended == pid:
                 self._children.pop(pid)(os.waitstatus_to_exitcode(status))
 
