@@ -197,10 +197,19 @@ def remove(groups: list[Group]) -> None:
     """Take the folders away, sub-groups first; what is not empty stays."""
     for _, _, folder in groups:
         for inner in reversed(folders_below(folder)):
-            try:
-                os.rmdir(inner)
-            except OSError:
-                break  # busy: somebody is still in there
+            if not remove_one(inner):
+                break
+
+
+def remove_one(folder: str) -> bool:
+    """Take one folder away; False when somebody or something is still in there."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def oom_kills(groups: list[Group]) -> int:

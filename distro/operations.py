@@ -7,7 +7,6 @@ handler's name: a handler's `pkill -f <its name>` would find the shim. `planned.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import time
@@ -150,8 +149,8 @@ def start_shim(folder: Path, *, python: str) -> None:
         raise OperationError("operation has no plan", str(folder), "plan it")
     plan = os.memfd_create("plan") if hasattr(os, "memfd_create") else os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
     try:
-        os.write(plan, shim_plan.to_bytes(_crossing(planned, folder.name)))
-        shim = [python, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "shim.py"), str(folder)]
+        os.write(plan, shim_plan.to_bytes(crossing(planned, folder.name)))
+        shim = shim_argv(folder, python)
         if planned["systemd"]:
             trouble = _launch([*scope_argv(planned["handler"], planned["operation"], folder.name), *shim], plan, folder)
             if trouble is None:
@@ -177,7 +176,13 @@ def scope_argv(handler: str, operation: str, name: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+def shim_argv(folder: Path, python: str) -> list[str]:
+    """The shim's command line: it names the operation's folder and nothing else."""
+    return [python, "-I", "-S", os.path.join(os.path.dirname(os.path.abspath(__file__)), "shim.py"), str(folder)]
+
+
+def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
+    """The plan as the shim reads it: what `planned.json` says, flat."""
     limits = Limits(*planned["limits"])
     values = [
         ("command", planned["command"]), ("cwd", planned["cwd"]), ("deadline_s", repr(float(planned["deadline_s"]))),
@@ -224,9 +229,12 @@ def observe(folder: Path) -> Observation:
     planned = files.read_state_json(folder / PLANNED)
     if planned is None:
         return Observation("absent")
-    held = _is_locked(folder)  # looked at before the records: a shim that ends now has written them
-    ended = files.read_state_json(folder / shim_plan.EXIT)
+    # in this order: a shim holds the lock from before `started` until after `exit`, so started, free and no exit means lost
     started = files.read_state_json(folder / shim_plan.STARTED) or {}
+    held = _is_locked(folder)
+    ended = files.read_state_json(folder / shim_plan.EXIT)
+    if ended is not None and not started:
+        started = files.read_state_json(folder / shim_plan.STARTED) or {}  # it ran between our looks
     stdout, stderr = read_output(folder)
     if ended is None:
         state = "running" if held else "lost" if started else "planned"
@@ -278,9 +286,21 @@ def kill_leftovers(folder: Path, *, deadline_s: float = 1.0) -> list[int]:
         else:
             processes.signal_all(left, processes.SIGKILL)
         time.sleep(0.005)
-    if place and not left:
-        groups.remove(place)
+    if not left:
+        remove_place(folder)
     return left
+
+
+def remove_place(folder: Path) -> None:
+    """Take away the cgroups of an operation that has ended, as far as nobody is in them; to be called before its folder goes."""
+    for name in (PLANNED, shim_plan.STARTED):
+        record = files.read_state_json(folder / name) or {}
+        place = record.get("place", {})
+        found = [*place.get("command", ()), *place.get("shim", ()), *record.get("groups", ())]
+        groups.remove([(version, tuple(controllers), path) for version, controllers, path in found])
+        for path in {os.path.dirname(path) for _, _, path in found}:
+            groups.remove_one(path)
+            groups.remove_one(os.path.dirname(path))  # the handler's, when this was its last operation
 
 
 def _leftovers(started: Mapping[str, Any], place: list[Group]) -> list[int]:
@@ -318,8 +338,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"SIG{number}"
-
-
-def as_json(value: Any) -> str:
-    """One line of JSON, for a log."""
-    return json.dumps(value, sort_keys=True)

@@ -24,6 +24,7 @@ OOM_SHIM = -500
 _KILL_TURN_S, _STUCK_TURN_S, _KILL_S = 0.02, 1.0, 1.0
 _AFTER_EXIT_S = 1.0
 _RECORD_PAUSE_S = 1.0
+_ALONE_S = 0.5
 _IGNORED = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)  # a shutdown ends the command; we record how
 _DRAINERS = ("/bin/cat", "/usr/bin/cat")
 
@@ -101,12 +102,20 @@ def _leaves_in_scope(own: list[Group], scope: str, plan: Plan) -> tuple[list[Gro
     try:
         shim_groups = [groups.make((version, controllers, folder), "shim") for version, controllers, folder in inside]
         groups.join(shim_groups)
+        _wait_alone(inside)
         command_groups = [groups.make(group, "command") for group in inside]
     except OSError:
         return plan.shim_groups, plan.command_groups
     for group in command_groups:
         groups.limit(group, plan.number("memory_mib"), plan.number("pids"), plan.number("cpu_weight"))
     return shim_groups, command_groups
+
+
+def _wait_alone(place: list[Group]) -> None:
+    """Until our first process, which left, is out of the scope too: v2 hands no controller down from a group with processes."""
+    until = time.monotonic() + _ALONE_S
+    while time.monotonic() < until and any((groups.read(folder + "/cgroup.procs") or "").strip() for _, _, folder in place):
+        time.sleep(0.001)
 
 
 def _without_groups(plan: Plan, fence: str) -> str:

@@ -24,7 +24,7 @@ Upgrade = NamedTuple("Upgrade", [])
 End = NamedTuple("End", [("status", int)])
 
 # actions
-Start = NamedTuple("Start", [("name", str), ("run", int), ("as_root", bool), ("lock", str)])
+Start = NamedTuple("Start", [("name", str), ("run", int), ("as_root", bool)])
 Open = NamedTuple("Open", [("name", str)])  # the gate, after the pid stands in the state file
 Abandon = NamedTuple("Abandon", [("name", str)])  # close the gate: whoever waits behind it exits
 Configure = NamedTuple("Configure", [("name", str)])

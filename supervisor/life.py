@@ -8,11 +8,11 @@ of a name; never parked for ever; no verdict on time that was not seen; stop alw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from waagent.supervisor import events as e
-from waagent.supervisor.roster import ONDEMAND, ONESHOT, RESIDENT, UNPRIVILEGED, Row
+from waagent.supervisor.roster import ONDEMAND, ONESHOT, UNPRIVILEGED, Row
 
 IDLE, OFF, STARTING, INIT, READY, HUNG = "IDLE", "OFF", "STARTING", "INIT", "READY", "HUNG"
 STOPPING, KILL, STUCK, BACKOFF, PARKED, DONE = "STOPPING", "KILL", "STUCK", "BACKOFF", "PARKED", "DONE"
@@ -33,10 +33,10 @@ EXIT_ROOT_NEEDED, EXIT_UPGRADE = 77, 75
 
 
 class Want(NamedTuple):
-    """One worker's wish that another one runs."""
+    """One worker's wish that another one runs; ``lost_at`` is when the wishing one ended."""
 
     numbers: tuple[int, ...]
-    lost_at: float | None
+    lost_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,6 @@ class Life:
     """When the state is judged: its limit, or the next try."""
     run: int = 0
     pid: int | None = None
-    ghosts: tuple[int, ...] = ()
-    """A killed process in state D beside which a new one was started; never of a worker that changes the system."""
     ready_at: float | None = None
     beat_at: float | None = None
     progress: int = 0
@@ -67,21 +65,21 @@ class Life:
     restarts: int = 0
     short_runs: int = 0
     hangs: tuple[float, ...] = ()
-    wants: Mapping[str, Want] | None = None
+    wants: Mapping[str, Want] = field(default_factory=dict)
     off: bool = False
     as_root: bool = False
     result: str | None = None
     last_exit: str = ""
     reason: str = ""
     doing: str = ""
-    facts: Mapping[str, Any] | None = None
-    guard: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    guard: Mapping[str, Any] = field(default_factory=dict)
     """What is in force: uid, caps, fence."""
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """All numbers that anyone wants it with."""
-        return tuple(sorted({number for want in (self.wants or {}).values() for number in want.numbers}))
+        return tuple(sorted({number for want in self.wants.values() for number in want.numbers}))
 
 
 class Table(NamedTuple):
@@ -97,21 +95,21 @@ class Table(NamedTuple):
 
 def begin(rows: Iterable[Row], results: Mapping[str, str], off: Iterable[str]) -> Table:
     """The first table; ``results`` of one-shots that are done already, ``off`` by configuration. The first event starts the rest."""
-    return Table({
-        row.name: Life(row, DONE if row.name in results else IDLE, result=results.get(row.name), off=row.name in off) for row in rows
-    })
+    states = ((row, DONE if row.name in results else IDLE) for row in rows)
+    return Table({row.name: Life(row, state, result=results.get(row.name), off=row.name in off) for row, state in states})
 
 
 def step(table: Table, event: Any, now: float) -> tuple[Table, tuple[Any, ...]]:
     """What ``event`` makes of ``table`` at ``now``, and what is to be done about it, in this order."""
     turn = _Turn(table, now)
     life = turn.lives.get(getattr(event, "name", ""))
-    stale = life is None or (life.pid != event.pid if hasattr(event, "pid") and not isinstance(event, (e.Forked, e.Exited)) else False)
-    if not hasattr(event, "name") or not stale:
+    is_of_nobody = hasattr(event, "name") and life is None
+    is_of_the_past = life is not None and hasattr(event, "pid") and event.pid != life.pid and not isinstance(event, e.Forked)
+    if not is_of_nobody and not is_of_the_past:
         _ON[type(event)](turn, event)
     for name in turn.lives:
         _settle(turn, name)
-    if turn.upgrade and turn.end_by == NEVER and not any(life.state in ALIVE and life.lease_until > now for life in turn.lives.values()):
+    if turn.upgrade and turn.end_by == NEVER and not any(one.state in ALIVE and one.lease_until > now for one in turn.lives.values()):
         turn.end_by, turn.status = now + END_LIMIT_S, EXIT_UPGRADE
     if turn.end_by < NEVER:
         _end(turn)
@@ -120,11 +118,11 @@ def step(table: Table, event: Any, now: float) -> tuple[Table, tuple[Any, ...]]:
 
 def next_due(table: Table) -> float:
     """When the next Tick is needed."""
-    wants = [want for life in table.lives.values() for want in (life.wants or {}).values()]
-    lost = (want.lost_at + WANT_OUTLIVES_S for want in wants if want.lost_at is not None)
-    leases = (life.lease_until for life in table.lives.values() if table.upgrade and life.state in ALIVE)
-    judged = (life.due for life in table.lives.values() if life.state in ALIVE or not table.upgrade)
-    return min((*judged, *lost, *leases, table.end_by if not table.ended else NEVER))
+    lives = table.lives.values()
+    lost = (want.lost_at + WANT_OUTLIVES_S for life in lives for want in life.wants.values() if want.lost_at is not None)
+    leases = (life.lease_until for life in lives if table.upgrade and life.state in ALIVE)
+    judged = (life.due for life in lives if life.state in ALIVE or not table.upgrade)
+    return min((*judged, *lost, *leases, NEVER if table.ended else table.end_by))
 
 
 def overdue(table: Table, now: float) -> list[Life]:
@@ -132,34 +130,37 @@ def overdue(table: Table, now: float) -> list[Life]:
     return [life for life in table.lives.values() if life.due <= now and life.state in ALIVE]
 
 
+def waits_for(lives: Mapping[str, Life], row: Row) -> list[str]:
+    """The one-shots that must be DONE before this worker starts, and are not."""
+    return [name for name in row.after if name in lives and lives[name].state != DONE]
+
+
 class _Turn:
     """The table while one event is worked in."""
 
     def __init__(self, table: Table, now: float) -> None:
-        self.lives = dict(table.lives)
-        self.end_by, self.status, self.upgrade = table.end_by, table.status, table.upgrade
-        self.killed, self.ended = table.killed, table.ended
-        self.now = now
+        self.lives, self.now = dict(table.lives), now
+        _, self.end_by, self.status, self.upgrade, self.killed, self.ended = table
         self.actions: list[Any] = []
 
     def change(self, name: str, **fields: Any) -> Life:
         self.lives[name] = replace(self.lives[name], **fields)
         return self.lives[name]
 
-    def enter(self, name: str, state: str, due: float, **fields: Any) -> Life:
-        return self.change(name, state=state, since=self.now, due=due, doubted=False, **fields)
+    def enter(self, name: str, state: str, due: float, **fields: Any) -> None:
+        self.change(name, state=state, since=self.now, due=due, doubted=False, **fields)
 
     def note(self, level: str, name: str, text: str) -> None:
         self.actions.append(e.Note(level, name, text))
 
 
-# what happens to one worker
+# what is done with one worker
 def _start(turn: _Turn, name: str) -> None:
-    life = turn.lives[name]
-    fresh = {"pid": None, "ready_at": None, "beat_at": None, "progress": 0, "lease_until": 0.0, "lease_progress": None, "doubled": 0,
-             "hang": False, "asked": False, "doing": "", "facts": None, "guard": None}
-    life = turn.enter(name, STARTING, turn.now + HELLO_LIMIT_S, run=life.run + 1, **fresh)
-    turn.actions.append(e.Start(name, life.run, life.as_root, f"{name}.2" if life.ghosts else name))
+    """A new run: nothing of the last one but counters, wishes, and why it ended."""
+    old = turn.lives[name]
+    kept = {key: getattr(old, key) for key in ("restarts", "short_runs", "hangs", "wants", "off", "as_root", "last_exit", "reason")}
+    turn.lives[name] = Life(old.row, STARTING, turn.now, turn.now + HELLO_LIMIT_S, old.run + 1, **kept)
+    turn.actions.append(e.Start(name, old.run + 1, old.as_root))
 
 
 def _kill(turn: _Turn, name: str, **fields: Any) -> None:
@@ -185,32 +186,27 @@ def _after_run(turn: _Turn, name: str, failed: bool, chance: float, left: bool =
     short_runs = life.short_runs + 1 if failed else 0
     hangs = tuple(at for at in life.hangs if at > turn.now - HANGS_WITHIN_S) + ((turn.now,) if life.hang else ())
     parked = failed and (short_runs >= SHORT_RUNS_TO_PARK or len(hangs) >= HANGS_TO_PARK)
-    delay_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(short_runs - 1, 16)) * (1 - JITTER + 2 * JITTER * chance) if failed else 0.0
+    backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(short_runs - 1, 16)) * (1 - JITTER + 2 * JITTER * chance)
+    next_try = (PARKED if parked else BACKOFF, turn.now + (PARKED_S if parked else backoff_s if failed else 0.0))
     if parked:
-        delay_s = PARKED_S
         counts = f"{short_runs} failed runs, {len(hangs)} hangs within an hour"
         turn.note("error", name, f"parked after {counts}; tried again every {PARKED_S:.0f} s")
-    next_try = (PARKED if parked else BACKOFF, turn.now + delay_s)
     turn.enter(name, *next_try, pid=None, short_runs=short_runs, hangs=hangs, hang=False, next_try=next_try)
     if left and life.row.changes_system:  # tools of it are still at work: nobody may change the system beside them
         turn.enter(name, KILL, turn.now + EMPTY_POLL_S)
 
 
-def _is_wanted(turn: _Turn, life: Life) -> bool:
-    asked_for = life.row.kind in (RESIDENT, ONESHOT) or bool(life.wants)
-    waits = [name for name in life.row.after if name in turn.lives and turn.lives[name].state != DONE]
-    return asked_for and not waits and not life.off and turn.end_by == NEVER
-
-
 def _settle(turn: _Turn, name: str) -> None:
     """Start what should run and may, stop what should not."""
     life = turn.lives[name]
-    wanted = _is_wanted(turn, life)
+    asked_for = (life.row.kind != ONDEMAND or bool(life.wants)) and not life.off
+    wanted = asked_for and turn.end_by == NEVER and not waits_for(turn.lives, life.row)
+    rest = OFF if life.off else IDLE
     if life.state in (IDLE, OFF, BACKOFF, PARKED):
         if wanted and not turn.upgrade and (life.state in (IDLE, OFF) or life.due <= turn.now):
             _start(turn, name)
-        elif not wanted and life.state != (OFF if life.off else IDLE):
-            turn.enter(name, OFF if life.off else IDLE, NEVER)
+        elif not wanted and life.state != rest:
+            turn.enter(name, rest, NEVER)
     elif not wanted and turn.end_by == NEVER and life.state in (STARTING, INIT, READY):
         _stop(turn, name, "off" if life.off else "no longer wanted")
         _settle(turn, name)
@@ -223,55 +219,52 @@ def _end(turn: _Turn) -> None:
         _stop(turn, life.row.name, "the agent stops")
     if turn.now >= turn.end_by and not turn.killed:
         turn.killed, turn.end_by = True, turn.now + GIVE_UP_S
-        for life in [life for life in turn.lives.values() if life.state in ALIVE and life.state not in (KILL, STUCK)]:
+        for life in [life for life in turn.lives.values() if life.state in ALIVE - {KILL, STUCK}]:
             _kill(turn, life.row.name, asked=True)
-    alive = [life for life in turn.lives.values() if life.state in ALIVE]
-    if not turn.ended and (not alive or turn.killed and turn.now >= turn.end_by):
+    is_over = not any(life.state in ALIVE for life in turn.lives.values()) or (turn.killed and turn.now >= turn.end_by)
+    if is_over and not turn.ended:
         turn.ended = True
         turn.actions.append(e.Leave(turn.status))
 
 
-# events
+# events of time
 def _tick(turn: _Turn, event: e.Tick) -> None:
     if event.lag > LAG_S:
         _shift(turn, event.lag)
     for name, life in list(turn.lives.items()):
-        wants = {by: want for by, want in (life.wants or {}).items() if want.lost_at is None or want.lost_at + WANT_OUTLIVES_S > turn.now}
-        if wants != (life.wants or {}):
+        wants = {by: want for by, want in life.wants.items() if want.lost_at is None or want.lost_at + WANT_OUTLIVES_S > turn.now}
+        if wants != life.wants:
             _set_wants(turn, name, wants)
-        if life.due <= turn.now and life.state in _JUDGE:
-            if life.state in (STARTING, INIT, READY) and not life.doubted:
-                turn.change(name, doubted=True, due=turn.now + DOUBT_S)
-            else:
-                _JUDGE[life.state](turn, turn.lives[name], event)
+        if life.due <= turn.now and life.state in (STARTING, INIT, READY) and not life.doubted:
+            turn.change(name, doubted=True, due=turn.now + DOUBT_S)
+        elif life.due <= turn.now and life.state in _JUDGE:
+            _JUDGE[life.state](turn, turn.lives[name], event)
 
 
 def _shift(turn: _Turn, lag: float) -> None:
     turn.end_by += lag
     for name, life in turn.lives.items():
-        wants = {by: want._replace(lost_at=None if want.lost_at is None else want.lost_at + lag) for by, want in (life.wants or {}).items()}
+        wants = {by: want if want.lost_at is None else Want(want.numbers, want.lost_at + lag) for by, want in life.wants.items()}
         due = max(life.due + lag, turn.now + LAG_S) if life.state in (STARTING, INIT, READY) else life.due + lag
         turn.lives[name] = replace(life, due=due, since=life.since + lag, lease_until=life.lease_until + lag, wants=wants)
 
 
 def _judge_start(turn: _Turn, life: Life, event: e.Tick) -> None:
-    name = life.row.name
     if life.pid is None:
-        turn.actions.append(e.Abandon(name))
-        turn.change(name, last_exit="not started", reason="the zygote did not start it in time")
-        _after_run(turn, name, True, 0.5)
+        _start_failed(turn, e.StartFailed(life.row.name, life.run, "the zygote did not start it in time", 0.5))
     else:
-        turn.note("warning", name, f"no hello within {HELLO_LIMIT_S:.0f} s, killed")
-        _kill(turn, name, reason="no hello")
+        turn.note("warning", life.row.name, f"no hello within {HELLO_LIMIT_S:.0f} s, killed")
+        _kill(turn, life.row.name, reason="no hello")
 
 
 def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
-    name, limit_s = life.row.name, life.row.beat_limit_s if life.state == READY else INIT_LIMIT_S
+    name = life.row.name
+    limit_s = (life.row.beat_limit_s if life.state == READY else INIT_LIMIT_S) * 2**life.doubled
     if name in event.stalled and life.doubled < 2:
-        turn.change(name, doubled=life.doubled + 1, doubted=False, due=turn.now + limit_s * 2**life.doubled)
-        turn.note("warning", name, f"silent for {limit_s * 2**life.doubled:.0f} s, but it waits for disk or memory: its limit is doubled")
+        turn.change(name, doubled=life.doubled + 1, doubted=False, due=turn.now + limit_s)
+        turn.note("warning", name, f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled")
         return
-    reason = f"no heartbeat for {limit_s * 2**life.doubled:.0f} s" if life.state == READY else f"not ready within {limit_s:.0f} s"
+    reason = f"no heartbeat for {limit_s:.0f} s" if life.state == READY else f"not ready within {limit_s:.0f} s"
     turn.note("error", name, f"HUNG, {reason}")
     turn.enter(name, HUNG, turn.now + STACK_S, reason=reason)
     turn.actions.append(e.TakeStack(name))
@@ -281,18 +274,13 @@ def _judge_kill(turn: _Turn, life: Life, event: e.Tick) -> None:
     name = life.row.name
     if life.pid is None and name not in event.occupied:
         turn.enter(name, *life.next_try)
-    elif life.pid is None and turn.now < life.since + KILL_LIMIT_S:
+    elif life.pid is None and life.state == KILL and turn.now < life.since + KILL_LIMIT_S:
         turn.change(name, due=turn.now + EMPTY_POLL_S)
         turn.actions.append(e.Kill(name))
-    elif life.pid is not None and not life.row.changes_system and not life.ghosts and turn.end_by == NEVER:
-        turn.note("error", name, f"pid {life.pid} cannot be killed (state D); a new one is started beside it")
-        turn.change(name, ghosts=(life.pid,), restarts=life.restarts + 1)
-        _lose_wants(turn, name)
-        _after_run(turn, name, True, 0.5)
     else:
-        if life.state != STUCK:
+        if life.state == KILL:
             turn.note("error", name, "STUCK: a process of it cannot be killed; it is not replaced meanwhile")
-            turn.enter(name, STUCK, turn.now + STUCK_POLL_S, reason="a process of it cannot be killed")
+            turn.enter(name, STUCK, NEVER, reason="a process of it cannot be killed")
         turn.change(name, due=turn.now + STUCK_POLL_S if life.pid is None else NEVER)
 
 
@@ -307,54 +295,45 @@ _JUDGE: dict[str, Callable[[_Turn, Life, e.Tick], None]] = {
 }  # fmt: skip
 
 
+# events of processes
 def _forked(turn: _Turn, event: e.Forked) -> None:
     life = turn.lives[event.name]
-    if life.state == STARTING and life.run == event.run and life.pid is None:
+    if (life.state, life.run, life.pid) == (STARTING, event.run, None):
         turn.enter(event.name, STARTING, turn.now + HELLO_LIMIT_S, pid=event.pid)
         turn.actions.append(e.Open(event.name))
 
 
 def _start_failed(turn: _Turn, event: e.StartFailed) -> None:
     life = turn.lives[event.name]
-    if life.state == STARTING and life.run == event.run and life.pid is None:
+    if (life.state, life.run, life.pid) == (STARTING, event.run, None):
         turn.change(event.name, last_exit="not started", reason=event.reason)
         turn.note("warning", event.name, f"not started: {event.reason}")
         turn.actions.append(e.Abandon(event.name))
         _after_run(turn, event.name, True, event.chance)
 
 
-def _lose_wants(turn: _Turn, by: str) -> None:
-    for name, life in turn.lives.items():
-        want = (life.wants or {}).get(by)
-        if want is not None and want.lost_at is None:
-            turn.lives[name] = replace(life, wants={**(life.wants or {}), by: want._replace(lost_at=turn.now)})
-
-
 def _exited(turn: _Turn, event: e.Exited) -> None:
-    life = turn.lives[event.name]
-    if event.pid in life.ghosts:
-        turn.change(event.name, ghosts=())
-    if event.pid != life.pid:
-        return
-    ended = f"exit {event.status}" if event.status >= 0 else f"signal {-event.status}"
-    _lose_wants(turn, event.name)
-    life = turn.change(event.name, last_exit=ended, pid=None, lease_until=0.0)
+    name, ended = event.name, f"exit {event.status}" if event.status >= 0 else f"signal {-event.status}"
+    for other, its in list(turn.lives.items()):
+        if name in its.wants:
+            turn.change(other, wants={**its.wants, name: Want(its.wants[name].numbers, turn.now)})
+    life = turn.change(name, last_exit=ended, pid=None, lease_until=0.0)
     if life.result is not None and life.row.kind == ONESHOT:
-        turn.enter(event.name, DONE, NEVER)
+        turn.enter(name, DONE, NEVER)
         return
-    if life.result is not None:
-        turn.change(event.name, wants={}, result=None, asked=True)
+    if life.result is not None:  # on demand, and done with what it was wanted for
+        life = turn.change(name, wants={}, result=None)
     elif event.status == EXIT_ROOT_NEEDED and life.row.privilege == UNPRIVILEGED and not life.as_root:
-        turn.note("warning", event.name, "only uid 0 can reach the platform: started as uid 0 without any capability")
-        turn.change(event.name, as_root=True, asked=True)
-    life = turn.lives[event.name]
+        turn.note("warning", name, "only uid 0 can reach the platform: started as uid 0 without any capability")
+        life = turn.change(name, as_root=True, asked=True)
     failed = not life.asked and (life.ready_at is None or life.hang or turn.now - life.ready_at < SHORT_S)
     if not life.asked:
-        turn.note("warning", event.name, f"pid {event.pid} ended: {ended}")
-    turn.change(event.name, restarts=life.restarts + (turn.end_by == NEVER), reason=life.reason if life.hang or life.asked else ended)
-    _after_run(turn, event.name, failed, event.chance, event.left)
+        turn.note("warning", name, f"pid {event.pid} ended: {ended}")
+    turn.change(name, restarts=life.restarts + (turn.end_by == NEVER), reason=life.reason if life.hang or life.asked else ended)
+    _after_run(turn, name, failed, event.chance, event.left)
 
 
+# events of words
 def _hello(turn: _Turn, event: e.Hello) -> None:
     if turn.lives[event.name].state == STARTING:
         turn.enter(event.name, INIT, turn.now + INIT_LIMIT_S, beat_at=turn.now, guard=event.guard)
@@ -368,29 +347,29 @@ def _ready(turn: _Turn, event: e.Ready) -> None:
 
 
 def _beat(turn: _Turn, event: e.Beat) -> None:
-    facts = {**(turn.lives[event.name].facts or {}), **event.facts}
-    life = turn.change(event.name, doing=event.doing, progress=event.progress, facts=facts)
-    if life.state in (INIT, READY):
-        due = life.due if life.state == INIT else max(turn.now + life.row.beat_limit_s, life.lease_until)
-        turn.change(event.name, beat_at=turn.now, due=due, doubled=0, doubted=life.doubted and life.state == INIT)
+    life = turn.lives[event.name]
+    turn.change(event.name, doing=event.doing, progress=event.progress, facts={**life.facts, **event.facts}, beat_at=turn.now)
+    if life.state == READY:
+        due = max(turn.now + life.row.beat_limit_s, life.lease_until)
+        turn.change(event.name, due=due, doubled=0, doubted=False)
 
 
 def _busy(turn: _Turn, event: e.Busy) -> None:
+    """A lease; only the first one, and one that shows progress since the last, is granted."""
     life = turn.lives[event.name]
-    if life.state not in (INIT, READY) or (event.seconds > 0 and life.lease_progress is not None and event.progress <= life.lease_progress):
-        _beat(turn, e.Beat(event.name, event.pid, life.doing, life.progress, {}))  # no lease, but it speaks
+    is_new = life.lease_progress is None or event.progress > life.lease_progress
+    if life.state not in (INIT, READY) or (event.seconds > 0 and not is_new):
+        _beat(turn, e.Beat(event.name, event.pid, life.doing, life.progress, {}))
         return
-    until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))
     limit_s = INIT_LIMIT_S if life.state == INIT else life.row.beat_limit_s
+    until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))
     due = max(life.due if life.state == INIT and event.seconds > 0 else turn.now + limit_s, until)
-    doing = event.reason if event.seconds > 0 else life.doing
-    progress = event.progress if event.seconds > 0 else life.lease_progress
-    turn.change(event.name, lease_until=until, lease_progress=progress, due=due, beat_at=turn.now, doubted=False, doubled=0, doing=doing)
+    told = {"lease_progress": event.progress, "doing": event.reason} if event.seconds > 0 else {}
+    turn.change(event.name, lease_until=until, due=due, beat_at=turn.now, doubted=False, doubled=0, **told)
 
 
 def _done(turn: _Turn, event: e.Done) -> None:
-    life = turn.lives[event.name]
-    if life.state in (INIT, READY) and life.row.kind in (ONESHOT, ONDEMAND):
+    if turn.lives[event.name].state in (INIT, READY) and turn.lives[event.name].row.kind in (ONESHOT, ONDEMAND):
         turn.enter(event.name, STOPPING, turn.now + STOP_LIMIT_S, result=event.summary, doing=event.summary, asked=True)
 
 
@@ -403,11 +382,11 @@ def _set_wants(turn: _Turn, name: str, wants: Mapping[str, Want]) -> None:
 
 def _wanted(turn: _Turn, event: e.Wanted) -> None:
     if event.by in turn.lives and event.name in turn.lives[event.by].row.wants:
-        _set_wants(turn, event.name, {**(turn.lives[event.name].wants or {}), event.by: Want(event.numbers, None)})
+        _set_wants(turn, event.name, {**turn.lives[event.name].wants, event.by: Want(event.numbers)})
 
 
 def _unwanted(turn: _Turn, event: e.Unwanted) -> None:
-    _set_wants(turn, event.name, {by: want for by, want in (turn.lives[event.name].wants or {}).items() if by != event.by})
+    _set_wants(turn, event.name, {by: want for by, want in turn.lives[event.name].wants.items() if by != event.by})
 
 
 def _restart(turn: _Turn, event: e.Restart) -> None:
@@ -424,10 +403,9 @@ def _switched(turn: _Turn, event: e.Switched) -> None:
 
 def _upgrade(turn: _Turn, event: e.Upgrade) -> None:
     turn.upgrade = True
-    for name, life in list(turn.lives.items()):
+    for life in list(turn.lives.values()):
         if life.state == STARTING and life.pid is None:
-            turn.actions.append(e.Abandon(name))
-            turn.enter(name, BACKOFF, NEVER)
+            _stop(turn, life.row.name, "another build is installed")
 
 
 def _end_all(turn: _Turn, event: e.End) -> None:

@@ -53,7 +53,7 @@ def _watch_screen(paths: Paths, form: Form, only_extensions: bool) -> int:
         before = now
         running = [(row, *_usage(row, used)) for row in ps_view.newest(now.operations.rows) if row.state in ps_view.UNDER_WAY]
         lines = screen(now, running, _fit(form), only_extensions=only_extensions, shows_done=shows_done, clock=_clock())
-        _paint([*lines, *events], os.get_terminal_size(1).lines)
+        _paint([*lines, *events], os.get_terminal_size(1).lines or 24)
         ready, _, _ = select.select([sys.stdin], [], [], PERIOD_S)
         key = os.read(sys.stdin.fileno(), 1) if ready else b" "
         if key in (b"q", b"\x04", b""):
@@ -63,7 +63,7 @@ def _watch_screen(paths: Paths, form: Form, only_extensions: bool) -> int:
 
 
 def _fit(form: Form) -> Form:
-    return form._replace(width=max(40, os.get_terminal_size(1).columns))
+    return form._replace(width=max(40, os.get_terminal_size(1).columns or 80))
 
 
 def _paint(lines: list[str], height: int) -> None:

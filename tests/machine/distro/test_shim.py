@@ -166,14 +166,14 @@ def test_a_hundred_megabytes_are_taken_and_head_and_tail_kept(bench) -> None:
 
 
 def test_yes_is_slowed_and_takes_no_core_of_the_shim(bench, wait_for) -> None:
-    folder = bench.start("exec yes", deadline_s=6)
+    folder = bench.start("exec yes", deadline_s=4)
     wait_for(lambda: operations.observe(folder).started)
     pid = operations.observe(folder).started["pid"]
-    wait_for(lambda: (operations.observe(folder).elapsed_s or 0) > 3)
+    wait_for(lambda: (operations.observe(folder).elapsed_s or 0) > 2)
 
     used = processes.cpu_seconds(pid)
 
-    assert used is not None and used < 1.8
+    assert used is not None and used < 1.2
     seen = bench.end(folder)
     assert seen.timed_out and seen.stdout.dropped_bytes > 1 << 20
 
@@ -244,13 +244,14 @@ def shoot(folder: Path, starter: subprocess.Popen[bytes], after_s: float) -> Non
 
 def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench, tmp_path: Path, wait_for) -> None:
     ends = {"planned": 0, "lost": 0, "finished": 0}
-    for turn in range(40):
+    for turn in range(24):
         count = tmp_path / f"count{turn}"
         folder = bench.plan(f"echo run >> {count}; sleep 0.01")
         for _ in range(2):
             starter = subprocess.Popen([PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL)
-            shoot(folder, starter, 0.001 * turn)
+            shoot(folder, starter, 0.0016 * turn)
             wait_for(lambda folder=folder: not alive_with(f"shim.py\0{folder}"))
+            wait_for(lambda folder=folder: operations.observe(folder).state != "running")  # a dying process closes its files late
 
         runs = count.read_text().count("run") if count.exists() else 0
         state = operations.observe(folder).state
@@ -258,7 +259,7 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench,
         assert (runs, state) not in ((1, "planned"), (0, "finished")), turn
         ends[state] += 1
     print(ends)
-    assert ends["finished"] < 40
+    assert ends["finished"] < 24
 
 
 def test_a_shot_shim_is_seen_as_lost_and_its_command_can_be_ended(bench, wait_for) -> None:
@@ -343,6 +344,46 @@ def test_the_shim_is_outside_of_what_it_kills_and_of_the_agent(bench, wait_for) 
     inside = [line for line in lines if f"/{bench.tree.name}/Contoso.Test/{folder.name}/shim" in line]
     assert len(inside) >= 1
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) in (-500, 0)
+
+
+def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> None:
+    if bench.tree.description == "none":
+        pytest.skip("about cgroups")
+    folder = bench.plan("exec sleep 30", systemd=True)  # systemd-run is not on this machine: its part is played by the next lines
+    planned = json.loads((folder / "planned.json").read_text())
+    scope = bench.tree.leaf(operations.scope_name("enable", folder.name), Limits(cpu_weight=100))
+    plan = os.memfd_create("plan")
+    os.write(plan, operations.shim_plan.to_bytes(operations.crossing(planned, folder.name)))
+    os.lseek(plan, 0, os.SEEK_SET)
+
+    subprocess.run([*operations.shim_argv(folder, PYTHON)], stdin=plan, preexec_fn=scope.join, check=True, timeout=60)
+    wait_for(lambda: operations.observe(folder).started)
+
+    started = operations.observe(folder).started
+    assert started["fence"] == bench.tree.description
+    assert all(path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"])
+    assert operations.groups.pids([tuple(group) for group in started["groups"]]) == [started["command_pid"]]
+    assert operations.kill_leftovers(folder) == []
+    assert bench.end(folder).signal == signal.SIGKILL
+
+
+def test_where_systemd_makes_no_scope_the_operation_has_its_own_place(bench) -> None:
+    if os.path.exists("/run/systemd/system"):
+        pytest.skip("systemd runs here and would make the scope")
+
+    seen = bench.run("exit 4", systemd=True)
+
+    assert seen.exit_code == 4
+    assert seen.started["fence"].startswith(bench.tree.description if bench.tree.description != "none" else "no cgroup")
+
+
+def test_the_cgroups_of_an_ended_operation_can_be_taken_away(bench, wait_for) -> None:
+    seen = bench.run("exit 0")
+    wait_for(lambda: not processes.is_alive(seen.started["pid"]))
+
+    operations.remove_place(bench.planned[0])
+
+    assert bench.tree.existing() == []
 
 
 @pytest.fixture

@@ -1,0 +1,464 @@
+"""The supervisor: one thread that turns what happens into events of `life`, and carries out what `life` says.
+
+Before READY it reads and writes what it needs; afterwards it touches no disk (SIGHUP apart): all it does is read sockets,
+write to `/run/waagent/state` in place, and speak to the kernel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import waagent
+from waagent.distro import accounts, fences, files, locks, notify, processes, sockets
+from waagent.distro.paths import Paths
+from waagent.protocol import control, statefile
+from waagent.protocol.configuration import loading
+from waagent.protocol.control_server import Channel, Connection
+from waagent.supervisor import events as e
+from waagent.supervisor import journal, life, spawn
+from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
+from waagent.supervisor.zygote import build_id
+
+LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
+OOM_SCORE = -900
+SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
+EMPTY_S = 1.0
+EXIT_POLL_S = 0.2  # without a subreaper workers are init's children, and their exits are looked for
+_KEPT_NOTES = 8
+
+
+class Settings(NamedTuple):
+    """The configuration as far as the supervisor hands it on."""
+
+    by_worker: Mapping[str, Mapping[str, Any]]
+    off: frozenset[str] = frozenset()
+    verbose: bool = False
+    findings: tuple[str, ...] = ()
+
+
+def run_daemon(paths: Paths, loaded: loading.Loaded, without: frozenset[str], verbose: bool) -> int:
+    """`waagent -daemon`: supervise the roster until we are told to stop; the exit status."""
+    main_file = next((Path(name) for name in loaded.files if Path(name).parent != paths.configuration_folder), None)
+
+    def settings(now: loading.Loaded) -> Settings:
+        by_worker = {row.name: loading.for_worker(now.values, row.keys) for row in ROSTER}
+        off = frozenset(row.name for row in ROSTER if row.switch and now.values.get(row.switch) is False)
+        return Settings(by_worker, off, verbose or now.values.get("Logs.Verbose") is True, tuple(map(str, now.findings)))
+
+    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), spawn.Switches(without))
+
+
+def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches) -> int:
+    """Run ``rows`` until SIGTERM (0), an upgrade (75) or an error (1); a second supervisor ends at once (1)."""
+    for folder in (paths.run, paths.locks, paths.bus):
+        files.make_folder(folder, 0o755)
+    try:
+        lock = locks.take_lock(paths.locks / "supervisor")
+    except locks.Held as error:
+        print(f"waagent: {error}", file=sys.stderr)
+        return 1
+    log = open_log(paths.log)
+    try:
+        return Supervisor(paths, rows, settings, reread, switches, log).run()
+    except Exception:  # the outermost loop of this process: the workers die with us, and init starts us again
+        os.write(log, traceback.format_exc().encode())
+        return 1
+    finally:
+        os.close(lock)
+
+
+def open_log(path: Path) -> int:
+    """The log file, to be appended to."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
+
+
+class Supervisor:
+    """What is kept between two turns. Invariant: ``table`` changes only by `life.step`, whose actions are carried out at once."""
+
+    def __init__(
+        self, paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches, log: int
+    ) -> None:
+        """Everything that needs the disk, and the end of what a dead supervisor left."""
+        with open("/dev/null", "r+b") as null:
+            for descriptor, source in ((0, null.fileno()), (1, log), (2, log)):
+                os.dup2(source, descriptor)
+        self.subreaper = "subreaper" not in switches.without and fences.set_child_subreaper()
+        switches = switches if self.subreaper else switches._replace(without=switches.without | {"subreaper"})
+        self.paths, self.settings, self.reread = paths, settings, reread
+        self.journal = journal.Journal(log, sockets.connect_datagram(paths.under("/run/systemd/journal/socket")), settings.verbose)
+        self.notifier = notify.Notifier(os.environ if "systemd" not in switches.without else {})
+        self.started_at, self.asleep_s = time.monotonic(), _asleep_s()
+        self.identity = {"build": build_id(spawn.PACKAGE), "boot_id": processes.boot_id(), "vm_id": _vm_id(paths)}
+        group = accounts.gid_of(*BUS_GROUP)
+        listeners = {row.name: sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM) for row in rows if row.serves}
+        self.nursery = spawn.Nursery(rows, str(paths.root), switches, self.identity["build"], log, listeners)
+        self.notes: deque[str] = deque(maxlen=_KEPT_NOTES)
+        self.stacks: dict[str, str] = {}
+        self.unwritten_stacks: deque[bytes] = deque(maxlen=_KEPT_NOTES)
+        self.ticks: dict[int, int | None] = {os.getpid(): processes.start_ticks(os.getpid())}
+        self.status: int | None = None
+        self.changed = False
+        state = os.open(paths.state, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        try:
+            before = statefile.read_state(state)
+        except (statefile.StateError, ValueError):
+            before = {}  # the first supervisor of this boot
+        self.state = statefile.StateWriter(state)
+        self.selector = selectors.DefaultSelector()
+        self.signals = sockets.receive_signals((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+        self.selector.register(self.signals, selectors.EVENT_READ)
+        self._end_remains(before)
+        self.nursery.make_places()
+        self._exec_zygote()
+        rows_before = before.get("workers", ()) if all(before.get(key) == value for key, value in self.identity.items()) else ()
+        done = {row["name"]: str(row["result"]) for row in rows_before if row["state"] == life.DONE}
+        self.table = life.begin(rows, done, settings.off)
+        listener = sockets.listen(paths.control_socket, 0o666)
+        self.control = Channel(listener, self.selector, self._worker_of)
+        self.missing = self._look_what_is_missing(switches.without)
+
+    def _end_remains(self, before: Mapping[str, Any]) -> None:
+        """Operations apart, nothing of the last supervisor stays: what its state file names, and what lives in our leaves."""
+        for row in (*before.get("workers", ()), before.get("zygote", {})) if before.get("boot_id") == self.identity["boot_id"] else ():
+            if row.get("pid") and row.get("start_ticks") and processes.is_alive(row["pid"], row["start_ticks"]):
+                spawn.signal_to(row["pid"], signal.SIGKILL)
+        left = self.nursery.tree.empty(deadline_s=EMPTY_S)
+        if left:
+            self.note("warning", "", f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}")
+
+    def _look_what_is_missing(self, without: frozenset[str]) -> list[str]:
+        checks = (
+            (self.subreaper, "no subreaper: exits are looked for, their status is not known"),
+            (self.nursery.tree.description != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
+            ("landlock" not in without and fences.landlock_level() > 0, "no landlock: a worker sees all files that its uid may see"),
+            ("psi" not in without and processes.memory_pressure_full_avg10() is not None, "no PSI: memory pressure extends no limit"),
+            (fences.set_oom_score(OOM_SCORE), "oom_score_adj cannot be lowered: the supervisor may be killed for memory"),
+            (fences.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
+        )
+        return [text for is_there, text in checks if not is_there]
+
+    # the loop
+    def run(self) -> int:
+        """Turn until there is nothing left to do; the exit status."""
+        self._say_findings(f"waagent {waagent.__version__} supervises {len(self.table.lives)} workers build={self.identity['build']}")
+        self.journal.direct = False
+        self.notifier.send("READY=1")
+        self.step(e.Tick(0.0, frozenset(), frozenset()))
+        began = time.monotonic()
+        while self.status is None:
+            exits_due = life.NEVER if self.subreaper else began + EXIT_POLL_S
+            due = min(life.next_due(self.table), self.control.next_due(), self.nursery.due, self.notifier.due, exits_due)
+            entered = time.monotonic()
+            ready = self.selector.select(None if due == life.NEVER else max(0.0, due - entered))
+            now = time.monotonic()
+            worked_s = entered - began  # a turn that itself took long: nobody was heard meanwhile
+            lag = max(0.0, now - max(due, entered)) + (worked_s if worked_s > life.LAG_S else 0.0)
+            began = now
+            self._turn([key.data or key.fileobj for key, _ in ready], now, lag)
+        return self._leave()
+
+    def _turn(self, ready: Iterable[Any], now: float, lag: float) -> None:
+        """All that was said is heard before any deadline is judged."""
+        for source in ready:
+            if source is self.control:
+                for connection in self.control.accept_all(now):
+                    self._hear(connection)
+            elif isinstance(source, Connection):
+                self._hear(source)
+            elif source is self.nursery.channel:
+                self._hear_zygote()
+            elif source is self.signals:
+                self._take_signals()
+        if not self.subreaper:
+            self._look_for_exits()
+        if now >= self.nursery.due:
+            self._replace_zygote("did not answer in time")
+        if now >= life.next_due(self.table) or lag > life.LAG_S:
+            self._judge(now, lag)
+        self.control.expire(now)
+        self.notifier.beat(now)
+        self._hand_over()
+        if self.changed:
+            self._write_state()
+
+    def step(self, event: Any) -> None:
+        """One event, and what follows from it."""
+        self.table, actions = life.step(self.table, event, time.monotonic())
+        self.changed = True
+        for action in actions:
+            _DO[type(action)](self, action)
+
+    def _judge(self, now: float, lag: float) -> None:
+        if _asleep_s() - self.asleep_s > SUSPENDED_S:
+            self.note("warning", "", f"VM was suspended {_asleep_s() - self.asleep_s:.0f} s")
+            self.asleep_s = _asleep_s()
+        if lag > life.LAG_S:
+            self.note("warning", "", f"the supervisor did not run for {lag:.0f} s; every limit is moved by that")
+        late = life.overdue(self.table, now)
+        stalled = frozenset(one.row.name for one in late if one.doubted and self.nursery.is_stalled(one.row.name, one.pid))
+        occupied = frozenset(one.row.name for one in late if one.pid is None and self.nursery.is_occupied(one.row.name))
+        self.step(e.Tick(lag, stalled, occupied))
+
+    # what is heard
+    def _worker_of(self, pid: int) -> str | None:
+        return next((name for name, one in self.table.lives.items() if one.pid == pid), None)
+
+    def _hear(self, connection: Connection) -> None:
+        for message in self.control.read(connection):
+            try:
+                _HEAR[message["type"]](self, connection, message)
+            except (TypeError, ValueError, KeyError, OverflowError):  # a field that is missing or of another type
+                self.control.refused += 1
+
+    def _on_hello(self, connection: Connection, message: dict[str, Any]) -> None:
+        name = str(connection.worker)
+        if message["build"] == self.identity["build"] and self.table.lives[name].state == life.STARTING:
+            connection.greeted = True
+            self.step(e.Hello(name, connection.peer.pid, self.nursery.guard(name)))
+
+    def _on_restart(self, connection: Connection, message: dict[str, Any]) -> None:
+        name = str(message["name"])
+        state = self.table.lives[name].state if name in self.table.lives else "unknown"
+        refusals = {"unknown": "is no worker", life.DONE: "has done its work for this boot", life.IDLE: "is not wanted", life.OFF: "is off"}
+        if state in refusals:
+            connection.send(control.pack("refused", reason=f"{name} {refusals[state]}"))
+            return
+        self.step(e.Restart(name))
+        connection.send(control.pack("answer", text=f"{name} is restarted"))
+
+    def _on_stop(self, connection: Connection, message: dict[str, Any]) -> None:
+        connection.send(control.pack("answer", text="stopping"))
+        self._end()
+
+    def _on_reload(self, connection: Connection, message: dict[str, Any]) -> None:
+        self._reload()
+        connection.send(control.pack("answer", text="reloaded"))
+
+    def _hear_zygote(self) -> None:
+        for answer in self.nursery.answers():
+            name = str(answer.get("name"))
+            if answer["type"] == "forked":
+                self.ticks[answer["pid"]] = processes.start_ticks(answer["pid"])
+                self.step(e.Forked(name, answer["run"], answer["pid"]))
+            elif answer["type"] == "failed":
+                self.step(e.StartFailed(name, answer["run"], answer["reason"], random.random()))
+            elif answer["type"] == "upgrade":
+                self.note("warning", "", "another build is installed; the agent starts anew when no worker holds a lease")
+                self.step(e.Upgrade())
+
+    # signals and exits
+    def _take_signals(self) -> None:
+        numbers = set(self.signals.recv(512))
+        if signal.SIGCHLD in numbers:
+            self._reap()
+        if signal.SIGHUP in numbers:
+            self._reload()
+        if numbers & {signal.SIGTERM, signal.SIGINT}:
+            self._end()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._bury(pid, os.waitstatus_to_exitcode(status))
+
+    def _look_for_exits(self) -> None:
+        for pid in [one.pid for one in self.table.lives.values() if one.pid is not None]:
+            if not processes.is_alive(pid, self.ticks.get(pid)):
+                self._bury(pid, -signal.SIGKILL)
+
+    def _bury(self, pid: int, status: int) -> None:
+        """A child ended: the zygote, a worker, or a stranger's orphan, which nobody counts."""
+        name = self._worker_of(pid)
+        self.ticks.pop(pid, None)
+        if pid == self.nursery.pid:
+            self._replace_zygote(f"ended ({status})")
+        elif name is not None:
+            connection = self.control.of(name)
+            if connection is not None:
+                self._hear(connection)  # its last words, such as `done`
+            self.control.forget(pid)
+            if self.nursery.is_occupied(name):
+                self.nursery.kill(name, None)
+            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), random.random()))
+
+    def _exec_zygote(self) -> None:
+        self.selector.register(self.nursery.exec_zygote(time.monotonic()), selectors.EVENT_READ)
+        self.ticks[self.nursery.pid] = processes.start_ticks(self.nursery.pid)
+
+    def _replace_zygote(self, reason: str) -> None:
+        self.journal.write("warning", "", f"zygote {self.nursery.pid} {reason}; a new one is started")
+        self._hear_zygote()
+        if self.nursery.channel is not None:
+            self.selector.unregister(self.nursery.channel)
+            self.nursery.channel.close()
+        lost = self.nursery.lose_zygote()
+        self._exec_zygote()
+        for name, run in lost:
+            self.step(e.StartFailed(name, run, f"the zygote {reason}", random.random()))
+
+    # what is done
+    def _start(self, action: e.Start) -> None:
+        reason = self.nursery.order(action, time.monotonic())
+        if reason is not None:
+            self.step(e.StartFailed(action.name, action.run, reason, random.random()))
+
+    def _open(self, action: e.Open) -> None:
+        self._write_state()  # admission to the bus reads the pid there
+        self.nursery.open_gate(action.name)
+
+    def _tell(self, name: str, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
+        connection = self.control.of(name)
+        if connection is not None:
+            connection.deliver(packet, descriptors)
+
+    def _configure(self, name: str, descriptors: tuple[int, ...] = ()) -> None:
+        values, numbers = dict(self.settings.by_worker.get(name, {})), list(self.table.lives[name].numbers)
+        self._tell(name, control.pack("configure", configuration=values, numbers=numbers, verbose=self.settings.verbose), descriptors)
+
+    def _kill(self, action: e.Kill) -> None:
+        stack = "\n".join(control.clean(self.nursery.stack(action.name).splitlines()))
+        if stack:
+            self.stacks[action.name] = str(self.paths.hang_folder / f"{action.name}.hang")
+            self.unwritten_stacks.append(control.pack("stack", worker=action.name, text=stack[:8000]))
+        self.nursery.kill(action.name, self.table.lives[action.name].pid)
+
+    def _leave_with(self, action: e.Leave) -> None:
+        self.status = action.status
+
+    def note(self, level: str, name: str, text: str) -> None:
+        """A line in the log; what concerns the agent as a whole is shown to operators as well."""
+        self.journal.write(level, name, text)
+        if not name:
+            self.notes.append(text)
+
+    def _end(self) -> None:
+        self.journal.write("info", "", "stopping; operations go on")
+        self.notifier.send("STOPPING=1")
+        self.step(e.End(0))
+
+    def _reload(self) -> None:
+        """SIGHUP: configuration and log anew; the one time when the disk is touched."""
+        self.settings = self.reread()
+        self.journal.verbose = self.settings.verbose
+        log = open_log(self.paths.log)
+        for descriptor in (1, 2, self.journal.log):
+            os.dup2(log, descriptor, inheritable=descriptor < 3)
+        os.close(log)
+        for name in self.table.lives:
+            self._configure(name, (self.journal.log,))
+        self._say_findings("configuration and log file are read and opened again")
+        self.step(e.Switched(self.settings.off))
+
+    def _say_findings(self, text: str) -> None:
+        self.journal.write("info", "", text)
+        for finding in self.settings.findings:
+            self.journal.write("warning", "", finding)
+
+    def _hand_over(self) -> None:
+        """Our lines and stacks to the worker that writes them."""
+        connection = self.control.of(LOG_WORKER)
+        if connection is not None and self.table.lives[LOG_WORKER].state == life.READY:
+            while self.unwritten_stacks and connection.send(self.unwritten_stacks[0]):
+                self.unwritten_stacks.popleft()
+            self.journal.flush(connection.send)
+
+    # what is shown
+    def payload(self) -> dict[str, Any]:
+        """The table for `list` and for the state file (protocol/statefile.py)."""
+        refused = [f"{self.control.refused} control messages or connections refused"] if self.control.refused else []
+        return {
+            "schema": 1, "agent_version": waagent.__version__, **self.identity, "pid": os.getpid(), "start_ticks": self.ticks[os.getpid()],
+            "started_at": self.started_at, "beat_at": time.monotonic(), "source": "supervisor", "missing": self.missing,
+            "cgroups": self.nursery.tree.description, "zygote": {"pid": self.nursery.pid, "start_ticks": self.ticks.get(self.nursery.pid)},
+            "notes": [*self.notes, *refused], "workers": [self._row(one) for one in self.table.lives.values()],
+        }  # fmt: skip
+
+    def _row(self, one: life.Life) -> dict[str, Any]:
+        same = {key: getattr(one, key) for key in ("state", "since", "pid", "restarts", "last_exit", "reason", "beat_at", "result")}
+        return {
+            **same, "name": one.row.name, "kind": one.row.kind, "start_ticks": self.ticks.get(one.pid or 0),
+            "doing": one.result or one.doing,
+            "next_try_at": one.due if one.state in (life.BACKOFF, life.PARKED) and one.due < life.NEVER else None,
+            "uid": one.guard.get("uid"), "caps": one.guard.get("caps", []), "fence": one.guard.get("fence", ""), "facts": dict(one.facts),
+            "stack": self.stacks.get(one.row.name, ""), "waits": life.waits_for(self.table.lives, one.row),
+        }  # fmt: skip
+
+    def _write_state(self) -> None:
+        self.changed = False
+        try:
+            self.state.write(self.payload())
+        except (OSError, statefile.StateError) as error:
+            self.journal.write("error", "", f"the state file cannot be written: {error}")
+        states = [one.state for one in self.table.lives.values()]
+        self.notifier.say_status(", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))))
+
+    def _leave(self) -> int:
+        """The end: no worker, no zygote, no socket."""
+        self.journal.write_directly()
+        spawn.signal_to(self.nursery.pid, signal.SIGKILL)
+        self.nursery.tree.empty(deadline_s=EMPTY_S)
+        self._write_state()
+        self.paths.control_socket.unlink(missing_ok=True)
+        return self.status or 0
+
+
+def _asleep_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
+
+
+def _vm_id(paths: Paths) -> str:
+    """A name for this VM that may be read by everyone; empty where the firmware gives none."""
+    try:
+        return hashlib.sha256(paths.under("/sys/class/dmi/id/product_uuid").read_bytes().strip().lower()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def _of(kind: Callable[..., Any], **fields: Callable[[Any], Any]) -> Callable[[Supervisor, Connection, dict[str, Any]], None]:
+    """What turns a worker's message into the event ``kind``, each field made what it must be; a KeyError when one is missing."""
+    return lambda it, who, said: it.step(kind(str(who.worker), who.peer.pid, *(make(said[name]) for name, make in fields.items())))
+
+
+_HEAR: dict[str, Callable[[Supervisor, Connection, dict[str, Any]], None]] = {
+    "hello":     Supervisor._on_hello,
+    "ready":     _of(e.Ready),
+    "heartbeat": lambda it, who, said: _of(e.Beat, doing=str, progress=int, facts=dict)(it, who, {"facts": {}, **said}),
+    "busy":      _of(e.Busy, seconds=float, reason=str, progress=int),
+    "done":      _of(e.Done, summary=str),
+    "want":      lambda it, who, said: it.step(e.Wanted(str(who.worker), str(said["name"]), tuple(map(int, said["numbers"] or ()))[:64])),
+    "unwant":    lambda it, who, said: it.step(e.Unwanted(str(who.worker), str(said["name"]))),
+    "list":      lambda it, who, said: who.deliver(control.pack("table", **it.payload())),
+    "restart":   Supervisor._on_restart,
+    "stop":      Supervisor._on_stop,
+    "reload":    Supervisor._on_reload,
+}  # fmt: skip
+
+_DO: dict[type, Callable[[Supervisor, Any], None]] = {
+    e.Start:     Supervisor._start,
+    e.Open:      Supervisor._open,
+    e.Abandon:   lambda it, action: it.nursery.close_gate(action.name),
+    e.Configure: lambda it, action: it._configure(action.name),
+    e.SayStop:   lambda it, action: it._tell(action.name, control.pack("stop")),
+    e.TakeStack: lambda it, action: spawn.signal_to(it.table.lives[action.name].pid or 0, signal.SIGUSR1),
+    e.Kill:      Supervisor._kill,
+    e.Note:      lambda it, action: it.note(*action),
+    e.Leave:     Supervisor._leave_with,
+}  # fmt: skip

@@ -1,0 +1,66 @@
+"""The supervisor's own log lines: to the log file before READY, afterwards to journald and through environment_monitor."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from waagent.protocol import control
+
+RING_LINES = 256  # kept while environment_monitor is away
+_BATCH_LINES = 16  # one packet; a line is cut at _LINE_CHARACTERS
+_LINE_CHARACTERS = 1000
+_PRIORITY = {"error": 3, "warning": 4, "info": 6, "debug": 7}
+
+
+class Journal:
+    """Invariant: once ``direct`` is False nothing here touches a disk; what does not fit into the ring is counted."""
+
+    def __init__(self, log: int, journald: socket.socket | None, verbose: bool) -> None:
+        self.log, self._journald, self.verbose = log, journald, verbose
+        self.direct, self.lost = True, 0
+        self._ring: deque[str] = deque(maxlen=RING_LINES)
+
+    def write(self, level: str, worker: str, text: str) -> None:
+        """One line; ``worker`` is whom it is about, empty for the supervisor itself."""
+        if level == "debug" and not self.verbose:
+            return
+        said = control.clean(f"{worker}: {text}" if worker else text)[:_LINE_CHARACTERS]
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+        line = f"{stamp}.{int(now * 1000) % 1000:03d}Z {level.upper()} supervisor[{os.getpid()}] {said}"
+        native = f"MESSAGE={said}\nPRIORITY={_PRIORITY[level]}\nSYSLOG_IDENTIFIER=waagent\nWAAGENT_WORKER={worker or 'supervisor'}\n"
+        try:
+            if self._journald is not None:
+                self._journald.send(native.encode())
+        except OSError:
+            pass  # journald restarts or is behind: the file has the line too
+        if self.direct:
+            self._append([line])
+        else:
+            self.lost += len(self._ring) == RING_LINES
+            self._ring.append(line)
+
+    def flush(self, send: Callable[[bytes], bool]) -> None:
+        """Hand the ring to environment_monitor by ``send``, which says whether a packet fitted."""
+        while self._ring and send(control.pack("log", lines=list(self._ring)[:_BATCH_LINES])):
+            for _ in range(min(_BATCH_LINES, len(self._ring))):
+                self._ring.popleft()
+        if self.lost and not self._ring:
+            lost, self.lost = self.lost, 0
+            self.write("warning", "", f"{lost} lines lost while environment_monitor was away")
+
+    def write_directly(self) -> None:
+        """From now on, and with what the ring holds, to the log file: before READY and after the last worker."""
+        self.direct = True
+        self._append(self._ring)
+        self._ring.clear()
+
+    def _append(self, lines: Iterable[str]) -> None:
+        try:
+            os.write(self.log, "".join(f"{line}\n" for line in lines).encode())
+        except OSError:
+            pass  # the disk is full: supervision goes on without its lines

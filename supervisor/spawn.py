@@ -1,0 +1,164 @@
+"""Births and deaths of processes: the zygote's client, gates, each worker's place in the cgroup tree, and its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import waagent
+from waagent.distro import cgroups, processes
+from waagent.protocol import control
+from waagent.supervisor import events as e
+from waagent.supervisor.roster import Row
+from waagent.supervisor.zygote import CHANNEL
+
+ANSWER_S = 2.0  # for an order
+UP_S = 20.0  # for the imports, on a disk that has just been booted from
+PRESSURE_LIMIT = 20.0  # PSI memory full avg10: everybody waits for memory
+_STACK_BYTES = 16 * 1024
+PACKAGE = Path(waagent.__file__).parent
+
+
+class Switches(NamedTuple):
+    """What tests turn off, and where a worker's code is."""
+
+    without: frozenset[str] = frozenset()
+    """Of subreaper, cgroups, landlock, psi, systemd."""
+    entry: str = "waagent.workers.runtime:run"
+    python_path: tuple[str, ...] = ()
+    tree: str = "waagent"
+
+
+class Nursery:
+    """Invariant: a gate opens only by `open_gate`; whoever waits behind a closed one exits."""
+
+    def __init__(
+        self, rows: tuple[Row, ...], root: str, switches: Switches, build: str, log: int, listeners: dict[str, socket.socket]
+    ) -> None:
+        self._root, self._switches, self.build, self.log, self._listeners = root, switches, build, log, listeners
+        self.tree = cgroups.worker_tree(enabled="cgroups" not in switches.without, name=switches.tree)
+        self._rows = {row.name: row for row in rows}
+        self.leaves: dict[str, cgroups.Leaf] = {}
+        self._gates: dict[str, tuple[socket.socket, int]] = {}  # and the memfd that takes the stack
+        self._asked: dict[str, tuple[int, float]] = {}
+        self.pid, self.due = 0, float("inf")
+        self.channel: socket.socket | None = None
+
+    def make_places(self) -> None:
+        """Cgroup leaves and limits of all workers; ours first."""
+        self.tree.leaf("supervisor", cgroups.Limits()).join()
+        for name, row in self._rows.items():
+            self.leaves[name] = self.tree.leaf(f"w-{name}", cgroups.Limits(row.memory_mib, row.pids))
+            self.tree.leaf(f"w-{name}/tools", cgroups.Limits())
+
+    def exec_zygote(self, now: float) -> socket.socket:
+        """Start a zygote that inherits its socketpair and the log, nothing else; our end."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = (str(PACKAGE), self.build, os.getpid(), self._switches.entry)
+        path = [str(PACKAGE.parent), *self._switches.python_path]
+        code = f"import sys; sys.path += {path!r}; from waagent.supervisor.zygote import main; main(*{arguments!r})"
+        moves = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in ((self.log, 1), (self.log, 2), (theirs.fileno(), CHANNEL))]
+        default = [signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
+        self.pid = os.posix_spawn(sys.executable, [sys.executable, "-I", "-c", code], os.environ, file_actions=moves, setsigdef=default)
+        theirs.close()
+        ours.setblocking(False)
+        self.channel, self.due = ours, now + UP_S
+        return ours
+
+    def order(self, action: e.Start, now: float) -> str | None:
+        """Ask the zygote for a worker; why that failed, or None."""
+        name, row = action.name, self._rows[action.name]
+        self.close_gate(name)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._gates[name] = ours, os.memfd_create(f"stack-{name}", os.MFD_CLOEXEC)
+        packet = control.pack(
+            "start", name=name, run=action.run, as_root=action.as_root, row=row._asdict(), build=self.build, root=self._root,
+            supervisor_pid=os.getpid(), without=list(self._switches.without), limited="memory" in self.tree.description,
+            procs=[str(file) for file in self.leaves[name].procs_files],
+            place=[str(file) for file in self.tree.place(f"w-{name}/tools").procs_files],
+        )  # fmt: skip
+        given = (theirs.fileno(), self._gates[name][1], self.log, *([self._listeners[name].fileno()] if row.serves else []))
+        try:
+            sent = self.channel is not None and control.send(self.channel, packet, given)
+        except OSError:
+            sent = False
+        theirs.close()
+        if not sent:
+            return "the zygote takes no orders"
+        self._asked[name] = (action.run, now)
+        self.due = min(self.due, now + ANSWER_S)
+        return None
+
+    def answers(self) -> list[dict[str, Any]]:
+        """What the zygote said; an empty packet or an error is its end, which its exit tells as well."""
+        said: list[dict[str, Any]] = []
+        try:
+            while self.channel is not None and (packet := self.channel.recv(control.PACKET_LIMIT_BYTES)):
+                said.append(control.unpack(packet))
+        except OSError:
+            pass  # nothing more for now
+        for message in said:
+            self._asked.pop(str(message.get("name")), None)
+        self.due = min((at + ANSWER_S for _, at in self._asked.values()), default=float("inf"))
+        return said
+
+    def lose_zygote(self) -> list[tuple[str, int]]:
+        """Kill what is left of it; the starts that it has not answered."""
+        signal_to(self.pid, signal.SIGKILL)
+        self.channel, self.due = None, float("inf")
+        lost, self._asked = [(name, run) for name, (run, _) in self._asked.items()], {}
+        return lost
+
+    def open_gate(self, name: str) -> None:
+        try:
+            self._gates[name][0].send(b"open", socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # it is dead already; its exit says so
+
+    def close_gate(self, name: str) -> None:
+        """Whoever waits behind it exits; forget the last run's stack, too."""
+        if name in self._gates:
+            gate, stack = self._gates.pop(name)
+            gate.close()
+            os.close(stack)
+
+    def guard(self, name: str) -> dict[str, Any]:
+        """What the child said about its fence, before it ran its own code."""
+        try:
+            return control.unpack(self._gates[name][0].recv(control.FOREIGN_LIMIT_BYTES, socket.MSG_DONTWAIT))
+        except (OSError, KeyError, control.ControlError):
+            return {}
+
+    def stack(self, name: str) -> str:
+        """The stack that a hung worker wrote; empty when it could not."""
+        return os.pread(self._gates[name][1], _STACK_BYTES, 0).decode("utf-8", "replace") if name in self._gates else ""
+
+    def kill(self, name: str, pid: int | None) -> None:
+        """SIGKILL for all that lives in the worker's place; a walk where there is no cgroup."""
+        if pid is not None and not self.leaves[name].procs_files:
+            processes.kill_tree(pid, deadline_s=0.2)
+        elif pid is not None:
+            signal_to(pid, signal.SIGKILL)
+        if self.is_occupied(name):
+            self.leaves[name].kill()
+
+    def is_occupied(self, name: str) -> bool:
+        return not self.leaves[name].is_empty()
+
+    def is_stalled(self, name: str, pid: int | None) -> bool:
+        """Whether it waits for a disk, or everybody for memory."""
+        pressure = processes.memory_pressure_full_avg10() if "psi" not in self._switches.without else None
+        members = {*self.leaves[name].pids(), pid or 0}
+        return (pressure or 0.0) > PRESSURE_LIMIT or any(processes.state_letter(one) == "D" for one in members)
+
+
+def signal_to(pid: int, number: int) -> None:
+    """Send it; whoever is gone is gone."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # its exit is on the way to us

@@ -1,0 +1,98 @@
+"""The zygote: a small process that has every import of a worker done and forks workers within milliseconds.
+
+Exec'd by the supervisor with one end of a socketpair as descriptor 3 and nothing else; it holds no state. One packet in
+(an order, with the descriptors of one worker), one packet out: `forked`, `failed` or `upgrade`. It never opens a zmq
+context, so that it stays fit to fork. Killed here: the supervisor execs a new one, running workers notice nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from waagent.protocol import control
+
+CHANNEL = 3
+_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
+_ROOMS = ("supervisor", "workers", "protocol", "distro")
+_PRELOADED = ("zmq", "msgpack", "http.client", "logging", "subprocess")
+
+
+def build_id(package: Path) -> str:
+    """The name of the code on disk: changes when any file of the agent does. Raises OSError when it cannot be read."""
+    digest = hashlib.sha256()
+    files = [package / "__init__.py"]
+    for room in _ROOMS:
+        for folder, folders, names in os.walk(package / room, followlinks=True):
+            folders.sort()
+            files += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
+    for file in files:
+        facts = file.stat()
+        digest.update(f"{file.relative_to(package)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def main(package: str, build: str, supervisor_pid: int, entry: str) -> None:
+    """Serve orders until the supervisor goes away. ``entry`` is `module:function` of what a worker runs, called with its name and Birth."""
+    from waagent.distro import fences  # ctypes: 1 ms, and not for those who only want build_id
+    from waagent.supervisor import child
+
+    fences.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != supervisor_pid:
+        return
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=CHANNEL)
+    channel.set_inheritable(False)
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # http.client imports it otherwise: 5 MiB a worker
+    for name in _PRELOADED:
+        importlib.import_module(name)
+    module, function = entry.split(":")
+    run = getattr(importlib.import_module(module), function)
+    gc.collect()
+    gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
+    channel.send(control.pack("up", build=build))
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(channel, control.PACKET_LIMIT_BYTES, _ORDER_DESCRIPTORS)
+        if not packet:
+            return
+        order = control.unpack(packet)
+        try:
+            answer = _carry_out(order, descriptors, channel, Path(package), build, lambda: child.live(order, descriptors, run))  # noqa: B023
+        except OSError as error:
+            answer = control.pack("failed", name=order["name"], run=order["run"], reason=str(error))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if answer:
+            channel.send(answer)
+
+
+def _carry_out(
+    order: dict[str, Any], descriptors: list[int], channel: socket.socket, package: Path, build: str, live: Callable[[], None]
+) -> bytes:
+    """Fork twice, so that the worker becomes the supervisor's child; the process in between names it. Empty: already answered."""
+    os.dup2(descriptors[2], 1)
+    os.dup2(descriptors[2], 2)
+    if build_id(package) != build:
+        return control.pack("upgrade")
+    between = os.fork()
+    if between:
+        _, status = os.waitpid(between, 0)
+        return b"" if status == 0 else control.pack("failed", name=order["name"], run=order["run"], reason="fork: no process left")
+    status = 1
+    try:
+        pid = os.fork()
+        if pid == 0:
+            live()  # never returns
+        channel.send(control.pack("forked", name=order["name"], run=order["run"], pid=pid))
+        status = 0
+    finally:
+        os._exit(status)

@@ -1,0 +1,77 @@
+"""A worker with nothing but the control channel, for the supervisor's own tests; what it does is said by its configuration."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+from waagent.distro.paths import Paths
+from waagent.protocol import control
+from waagent.protocol.birth import Birth
+
+
+def run(name: str, birth: Birth) -> None:
+    """Hello, ready, heartbeats; ends at `stop` and when the supervisor is gone."""
+    faulthandler.register(10, file=birth.stack, all_threads=True)
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if "mute" in name:
+        time.sleep(1000)
+    line.connect(str(Paths(birth.root).control_socket))
+    line.send(control.pack("hello", build=birth.build))
+    told = control.unpack(line.recv(control.PACKET_LIMIT_BYTES))
+    assert told["type"] == "configure", told
+    behaviour: dict[str, Any] = told["configuration"]
+    print(f"{name} configured {told['numbers']}", file=sys.stderr, flush=True)
+    if "status" in behaviour and os.geteuid():
+        os._exit(behaviour["status"])
+    if behaviour.get("hangs_early"):
+        time.sleep(1000)
+    line.send(control.pack("ready"))
+    for wanted in behaviour.get("wants", ()):
+        line.send(control.pack("want", name=wanted, numbers=behaviour.get("numbers", [])))
+    _leave_behind(behaviour)
+    if "result" in behaviour:
+        line.send(control.pack("done", summary=behaviour["result"]))
+        return
+    _live(line, birth, behaviour)
+
+
+def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
+    progress = 0
+    while True:
+        wait = birth.beat_s - time.monotonic() % birth.beat_s
+        if select.select([line], [], [], wait)[0]:
+            packet, descriptors, _, _ = socket.recv_fds(line, control.PACKET_LIMIT_BYTES, 1)
+            if not packet:
+                return
+            said = control.unpack(packet)
+            if said["type"] == "stop" and not behaviour.get("deaf"):
+                return
+            if said["type"] == "configure":
+                for descriptor in descriptors:
+                    os.dup2(descriptor, 2)
+                print(f"reconfigured {said['configuration']}", file=sys.stderr, flush=True)
+            if said["type"] in ("log", "stack"):
+                print("\n".join(said.get("lines") or [said["text"]]), file=sys.stderr, flush=True)
+        else:
+            progress += 1
+            try:
+                line.send(control.pack("heartbeat", doing="beats", progress=progress), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass  # the supervisor is stopped
+
+
+def _leave_behind(behaviour: dict[str, Any]) -> None:
+    """A tool in our tools' place, and a daemon outside of it, as `distro.run` and its callers do."""
+    for seconds, file in behaviour.get("tools", ()):
+        code = f"import os,time; os.setsid(); open({file!r}, 'w').write(str(os.getpid())); time.sleep({seconds})"
+        subprocess.Popen([sys.executable, "-I", "-c", code])
+    if "hoard_mib" in behaviour:
+        hoard = b"x" * (behaviour["hoard_mib"] << 20)
+        print(len(hoard), file=sys.stderr, flush=True)

@@ -1,0 +1,36 @@
+"""`python run_supervisor.py ROOT ROWS WITHOUT TREE`: one supervisor over fake workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from waagent.distro.paths import Paths
+from waagent.supervisor import core, spawn
+from waagent.supervisor.roster import ONDEMAND, ONESHOT, RESIDENT, ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
+
+HERE = Path(__file__).resolve().parent
+
+
+def a_row(name: str, kind: str = RESIDENT, **fields: Any) -> Row:
+    """A worker with short periods, root without capabilities unless said otherwise."""
+    usual = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, "capabilities": (), "memory_mib": 64, "pids": 32, "nofile": 128}
+    return Row(name=name, kind=kind, **{**usual, "beat_s": 0.5, "beat_limit_s": 3.0, **fields})
+
+
+def main() -> int:
+    root, rows, without, tree = sys.argv[1:]
+    names = {"a_row": a_row, "ONESHOT": ONESHOT, "ONDEMAND": ONDEMAND, "UNPRIVILEGED": UNPRIVILEGED, "WAAGENT": WAAGENT}
+    table: dict[Row, dict[str, Any]] = dict(eval(rows, names))  # our own tests' text
+
+    def read_settings() -> core.Settings:
+        off = frozenset(name for name in os.listdir(root) if name.endswith(".off"))
+        return core.Settings({row.name: behaviour for row, behaviour in table.items()}, frozenset(name[:-4] for name in off))
+
+    switches = spawn.Switches(frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree)
+    return core.supervise(Paths(root), tuple(table), read_settings(), read_settings, switches)
+
+
+sys.exit(main())
