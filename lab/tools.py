@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from waagent.lab.fabric.values import LabError
@@ -32,3 +33,13 @@ def run_tool(
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-600:]
         raise LabError(f"{words[0]} ended with {done.returncode}", " ".join(words)[:200], said or "it said nothing")
     return done.stdout
+
+
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """A name for ``path`` that fits into a socket address (107 bytes), valid inside the block."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

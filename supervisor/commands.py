@@ -67,7 +67,8 @@ def _show_configuration(line: Line, environment: Mapping[str, str]) -> int:
         print(f"{name} = {values.printed(loaded.values[name])}{origin}")
     warnings = sum(finding.level == loading.WARNING for finding in loaded.findings)
     if warnings:
-        print(f"waagent: {warnings} findings in the configuration: see waagent -check-configuration", file=sys.stderr)
+        word = "finding" if warnings == 1 else "findings"
+        print(f"waagent: {warnings} {word} in the configuration: see waagent -check-configuration", file=sys.stderr)
     return 0
 
 

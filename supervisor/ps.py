@@ -153,7 +153,7 @@ def _extensions_done(snapshot: Snapshot) -> str | None:
     if failed:
         return f"{failed[0].handler} failed at {failed[0].operation}, {len(failed)} in all: see waagent-ps extensions"
     is_idle = runner is None or runner.state in ("IDLE", "OFF")
-    is_current = snapshot.goal_state in snapshot.operations.goal_state
+    is_current = snapshot.goal_state == snapshot.operations.goal_state
     return "" if is_idle or is_current else None
 
 

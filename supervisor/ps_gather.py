@@ -35,15 +35,14 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
     now = time.monotonic()
     pid = ps_view.whole_of(table, "pid")
     seen = look(_pids(table), with_memory=with_memory)
-    own = _with_zygote(pid, seen, with_memory=with_memory) if pid is not None else {}
     workers = ps_view.worker_rows(table, seen, now, is_answered=silence is None)
     facts: Mapping[str, Any] = next((worker.facts for worker in workers if worker.name == "fabric_client"), {})
     uptime_s = ps_view.since(now, ps_view.number_of(table, "started_at"))
     told = ps_view.provisioned(workers)
     return Snapshot(
         version=ps_view.text_of(table, "agent_version") or __version__, system=about.system_name(paths), host=os.uname().nodename,
-        silence=silence, pid=pid, uptime_s=uptime_s, pss_kib=own[pid].pss_kib if pid in own else None,
-        total_pss_kib=_total_pss(own), cpu_percent=_cpu_percent(own, uptime_s),
+        silence=silence, pid=pid, uptime_s=uptime_s, pss_kib=seen[pid].pss_kib if pid in seen else None,
+        total_pss_kib=_total_pss(seen), cpu_percent=_cpu_percent(seen, uptime_s),
         provisioned=told if told is not None else _marker(paths),
         endpoint=ps_view.text_of(facts, "endpoint"), last_answer_s=ps_view.since(now, ps_view.number_of(facts, "answered_at")),
         last_status_s=ps_view.since(now, ps_view.number_of(facts, "status_at")), goal_state=ps_view.text_of(facts, "incarnation"),
@@ -126,19 +125,9 @@ def look(pids: Iterable[tuple[int, int | None]], *, with_memory: bool) -> dict[i
 
 
 def _pids(table: Mapping[str, Any]) -> list[tuple[int, int | None]]:
-    rows = [table, *(row for row in table.get("workers") or () if isinstance(row, Mapping))]
+    rows = [row for row in (table, table.get("zygote"), *(table.get("workers") or ())) if isinstance(row, Mapping)]
     pairs = ((ps_view.whole_of(row, "pid"), ps_view.whole_of(row, "start_ticks")) for row in rows)
     return [(pid, ticks) for pid, ticks in pairs if pid]
-
-
-def _with_zygote(pid: int, seen: Mapping[int, Seen], *, with_memory: bool) -> dict[int, Seen]:
-    """The agent's own processes: those of the table, and the supervisor's other children (the zygote)."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            children = [int(word) for word in file.read().split()]
-    except (OSError, ValueError):
-        children = []
-    return {**seen, **look([(child, None) for child in children if child not in seen], with_memory=with_memory)}
 
 
 def _total_pss(own: Mapping[int, Seen]) -> int | None:

@@ -39,7 +39,7 @@ def worker_document(worker: Worker) -> dict[str, Any]:
         "next_try_s": _rounded(worker.next_try_s), "beat_age_s": _rounded(worker.beat_age_s), "cpu_s": _rounded(worker.cpu_s),
         "pss_kib": worker.pss_kib, "uid": worker.uid, "caps": worker.caps, "fence": worker.fence, "doing": worker.doing,
         "result": worker.result or None, "log": "/var/log/waagent.log",
-        "hang": f"/var/log/waagent/{worker.name}.hang" if worker.stack else None,
+        "hang": worker.stack or None,
     }
 
 

@@ -17,6 +17,7 @@ _NARROW = (
 )
 _EXTRA = (Column("CPU", 6, True), Column("LAST EXIT", 9), Column("UID", 5, True), Column("CAPS", 4), Column("FENCE", 5))
 _DOING = Column("DOING", 5)
+_AT_REST = {"IDLE": "not needed now", "OFF": "switched off in waagent.conf"}
 _HANDLERS = (
     Column("HANDLER", 27), Column("VERSION", 10), Column("SEQ", 3, True), Column("LAST OP", 7), Column("STATE", 7),
     Column("TIME", 5, True), Column("EXIT", 4, True), Column("REPORTED", 8),
@@ -119,7 +120,7 @@ def doing(worker: Worker) -> str:
         return worker.doing
     if worker.state == "GONE":
         return "no such process"
-    return worker.reason or worker.doing
+    return worker.reason or worker.doing or _AT_REST.get(worker.state, "")
 
 
 def notes(snapshot: Snapshot, form: Form) -> list[str]:
@@ -136,7 +137,7 @@ def notes(snapshot: Snapshot, form: Form) -> list[str]:
 
 
 def _worker_note(worker: Worker) -> list[str]:
-    stack = [f"  stack: /var/log/waagent/{worker.name}.hang"] if worker.stack else []
+    stack = [f"  stack: {worker.stack}"] if worker.stack else []
     if worker.state not in ps_view.WELL and worker.state != "GONE":
         why = worker.reason or worker.last_exit
         return [f"! {worker.name}: {worker.state}{', ' + why if why else ''}", *stack] if why or stack else []

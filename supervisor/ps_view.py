@@ -175,13 +175,14 @@ def operation_rows(view: Mapping[str, Any], now: float) -> Operations:
     """The operations of a view file; one that is under way has grown older since it was written."""
     updated_s = since(now, number_of(view, "updated_at"))
     rows = [row for row in view.get("operations") or () if isinstance(row, Mapping)]
-    return Operations(text_of(view, "goal_state"), updated_s, tuple(_operation(row, updated_s or 0.0) for row in rows))
+    goal_state = text_of(view, "goal_state").removeprefix("incarnation_")
+    return Operations(goal_state, updated_s, tuple(_operation(row, updated_s or 0.0) for row in rows))
 
 
 def _operation(row: Mapping[str, Any], grown_s: float) -> Operation:
     state = text_of(row, "state")
     elapsed_s = number_of(row, "elapsed_s")
-    if elapsed_s is not None and state in UNDER_WAY:
+    if elapsed_s is not None and state == "running":
         elapsed_s += grown_s
     return Operation(
         handler=text_of(row, "handler") or text_of(row, "name"), version=text_of(row, "version"), extension=text_of(row, "extension"),

@@ -44,7 +44,8 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Call] = {}
-        self._wakeup = -1
+        self._wakeup, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.on_readable(self._wakeup, self._read_signals)  # so that there is always a source: without one zmq does not wait
         self.turns = 0
         """Calls made so far: what `progress` of a heartbeat grows with."""
 
@@ -104,11 +105,9 @@ class Loop:
         return max(0, math.ceil(min(waits) * 1000)) if waits else None
 
     def _run_timers(self) -> None:
-        now = self.now()
-        due = []
-        while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers)[2])
-        for timer in due:
+        now, first_new = self.now(), next(self._order)
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] < first_new:
+            timer = heapq.heappop(self._timers)[2]  # one by one: what is called may wait, and run the others meanwhile
             if not timer.is_cancelled:
                 if timer.every_s is not None:
                     self._at(now + timer.every_s, timer)
@@ -118,10 +117,7 @@ class Loop:
 
     def on_signal(self, number: int, call: Call) -> None:
         """``call`` from the loop after signal ``number``; only in the main thread."""
-        if self._wakeup < 0:
-            self._wakeup, write_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-            signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-            self.on_readable(self._wakeup, self._read_signals)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._signals[number] = call
         signal.signal(number, _noted)
 

@@ -16,6 +16,7 @@ from typing import Any
 from waagent.lab.fabric.fabric import Fabric
 from waagent.lab.fabric.values import LabError, Recorded
 from waagent.lab.fabric.watching import Watching
+from waagent.lab.tools import short_path
 
 VALUES = ("health", "properties", "statuses", "complaints")
 CALLS = (
@@ -32,7 +33,8 @@ def serve(fabric: Fabric, path: Path) -> socketserver.ThreadingUnixStreamServer:
             for line in self.rfile:
                 self.wfile.write(json.dumps(_carry_out(fabric, line)).encode() + b"\n")
 
-    server = socketserver.ThreadingUnixStreamServer(str(path), Handler)
+    with short_path(path) as address:
+        server = socketserver.ThreadingUnixStreamServer(address, Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True, name="lab-control").start()
     return server
@@ -65,7 +67,8 @@ class RemoteFabric(Watching):
         with self._lock, socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(60.0)
             try:
-                connection.connect(str(self._path))
+                with short_path(self._path) as address:
+                    connection.connect(address)
                 connection.sendall(json.dumps({"call": name, "args": args, "kwargs": kwargs}).encode() + b"\n")
                 with connection.makefile("rb") as stream:
                     line = stream.readline()

@@ -244,7 +244,8 @@ def main() -> None:
     say("hello")
     sys.stdin.readline()
     control = socket.socket(socket.AF_UNIX)
-    control.bind(f"{order['folder']}/init")
+    os.chdir(order["folder"])
+    control.bind("init")  # relative: a long folder does not fit into a socket address
     control.listen(8)
     mount_all(order["root"], order)
     socket.sethostname(order["host_name"])

@@ -26,7 +26,7 @@ PACKAGES = (
 )
 ROOMS = ("supervisor", "workers", "protocol", "distro", "lab", "etc", "waagent")
 FILES = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
-KEPT_AGENTS = 4
+KEPT_BASES, KEPT_AGENTS = 2, 4
 BUILD_LIMIT_S = 600.0
 
 Say = Callable[[str], None]
@@ -41,6 +41,7 @@ def checkout() -> Path:
 
 
 def cache() -> Path:
+    """Where prepared layers and fetched packages are kept."""
     folder = checkout() / ".cache"
     folder.mkdir(exist_ok=True)
     return folder
@@ -57,13 +58,14 @@ def ensure(say: Say, packages: Sequence[str] = (), with_agent: bool = True) -> l
         if not base.exists():
             say(f"fetching Debian packages into {cache().name}/apt and Python wheels into {cache().name}/wheels: {' '.join(wanted)}")
             _build({"kind": "base", "target": str(base), "lowers": [], "packages": wanted, "requirements": requirements()})
+            _prune(store, "base-*.tar", KEPT_BASES)
         if not with_agent:
             return [base]
         agent = store / f"agent-{_digest([base.name.encode(), *_source_parts()])}.tar"
         if not agent.exists():
             say("building the agent's wheel and installing it for the machine")
             _build({"kind": "agent", "target": str(agent), "lowers": [str(base)], "source": str(checkout()), "parts": [*ROOMS, *FILES]})
-            _prune(store)
+            _prune(store, "agent-*.tar", KEPT_AGENTS)
         os.utime(agent)
         return [agent, base]
 
@@ -106,7 +108,6 @@ def _digest(parts: Iterable[bytes]) -> str:
     return made.hexdigest()[:16]
 
 
-def _prune(store: Path) -> None:
-    agents = sorted(store.glob("agent-*.tar"), key=lambda path: path.stat().st_mtime)
-    for old in agents[:-KEPT_AGENTS]:
+def _prune(store: Path, pattern: str, kept: int) -> None:
+    for old in sorted(store.glob(pattern), key=lambda path: path.stat().st_mtime)[:-kept]:
         old.unlink()

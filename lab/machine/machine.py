@@ -19,6 +19,7 @@ from waagent.lab.fabric.control import RemoteFabric
 from waagent.lab.fabric.values import LabError
 from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.machine import cgroups, layers
+from waagent.lab.tools import short_path
 
 START_LIMIT_S = 60.0
 PREFIX = "waagent-machine-"
@@ -149,7 +150,8 @@ class Machine:
         """One order to the machine's init: start-agent, stop-agent, eject-dvd, status."""
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(40.0)
-            connection.connect(str(self.folder / "init"))
+            with short_path(self.folder / "init") as address:
+                connection.connect(address)
             connection.sendall(text.encode() + b"\n")
             answer: dict[str, Any] = json.loads(connection.makefile("rb").readline() or b"{}")
             return answer

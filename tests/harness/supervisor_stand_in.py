@@ -69,6 +69,7 @@ class StandIn:
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.bind(str(self.paths.control_socket))
         self._control.listen(32)
+        self.stacks: dict[str, int] = {}
         self._record()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -102,7 +103,7 @@ class StandIn:
         """A new process of the worker ``name``; ``options`` (user, group, …) go to Popen."""
         self._told[name] = {"configuration": dict(configuration or {}), "numbers": list(numbers), "verbose": True}
         listener = self.bind(name).fileno() if serves else None
-        stack = os.memfd_create(f"{name}.stack")
+        stack = self.stacks[name] = os.memfd_create(f"{name}.stack")
         state = os.open(self.paths.state, os.O_RDONLY)
         birth = Birth(name, str(self.paths.root), os.getpid(), self.build, listener, state, tuple(place), self.beat_s, stack)
         gate, opener = os.pipe()
@@ -116,7 +117,7 @@ class StandIn:
         self.processes[name] = process
         self._record()
         os.write(opener, b"g")
-        for descriptor in (gate, opener, state, stack):
+        for descriptor in (gate, opener, state):
             os.close(descriptor)
         return process
 

@@ -151,17 +151,15 @@ class Journal:
         entry = self.versions.setdefault(outcome.version, Version())
         if outcome.extension and outcome.operation == plan.ENABLE:
             self.extensions.add(outcome.extension)
-        if outcome.extension and outcome.operation == plan.DISABLE:
-            self.extensions.discard(outcome.extension)
-            if self.extensions:
-                return
+        if outcome.operation == plan.DISABLE and self.extensions - {outcome.extension}:
+            return  # others go on; `forget` takes this one's name away, with its files
         entry.state = AFTER[outcome.operation]
 
     def _said(self, outcome: Outcome) -> HandlerStatus:
         if not outcome.succeeded:
             return HandlerStatus(self.name, outcome.version, "NotReady", outcome.code, outcome.message, bool(outcome.extension))
         status, message = SAID[outcome.operation]
-        if outcome.operation == plan.DISABLE and self.extensions:
+        if outcome.operation == plan.DISABLE and self.extensions - {outcome.extension}:
             status, message = SAID[plan.ENABLE]
         return HandlerStatus(self.name, outcome.version, status, 0, message, bool(outcome.extension))
 

@@ -16,18 +16,19 @@ from waagent.distro import files
 from waagent.distro.operations import OperationError
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
-from waagent.protocol.handler import errors, names
+from waagent.protocol.handler import errors
 from waagent.protocol.handler.errors import HandlerError
 from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
 from waagent.protocol.handler.settings import file_prefix
 from waagent.workers.extension_runner import plan, report, settings, view
+from waagent.workers.extension_runner.dependencies import FAIL, GO, WAIT, Verdict
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.journal import Journal, Outcome
 from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, parse_limits
 from waagent.workers.extension_runner.log import append_log
 from waagent.workers.extension_runner.package import Fetch
 from waagent.workers.extension_runner.status import Collector, Watch
-from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, plain, redact
+from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, redact
 from waagent.workers.extension_runner.tracking import Tracking, UnderWay
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 TROUBLE_PAUSE_S = 5.0
 CERTIFICATE_PATIENCE_S = 60.0
 CERTIFICATE_PAUSE_S = 1.0
+LOGGED_OUTPUT = 32_000
 LAUNCH_TRIES = 3
 LAUNCH_PATIENCE_S = 20.0
 
@@ -53,6 +55,8 @@ class House:
     wall_ns: Callable[[], int]
     changed: Callable[[Lane], None]
     """Somebody should look at this lane's reports again."""
+    may_start: Callable[[HandlerGoal, str], Verdict]
+    """Asked before INSTALL and ENABLE of an extension."""
     configuration_file: str
     summary: GoalStateSummary | None = None
     is_enabled: bool = True
@@ -60,7 +64,8 @@ class House:
 
 
 class Lane:
-    """One handler. Invariant: at most one operation or fetch of it is under way, and nothing is planned meanwhile."""
+    """One handler, whose names were looked at. Invariant: at most one operation or fetch of it is under way, and nothing is planned
+    meanwhile."""
 
     def __init__(self, house: House, name: str) -> None:
         self._house = house
@@ -70,10 +75,13 @@ class Lane:
         self.under_way: UnderWay | None = None
         self.note = ""
         """What is waited for; empty: nothing."""
+        self.is_waiting_for_others = False
         self._next: HandlerGoal | None = None
         self._fetch: Fetch | None = None
         self._refused: plan.Refuse | None = None
         self._fetch_failed: plan.Refuse | None = None
+        self.goal_since = 0.0
+        """CLOCK_MONOTONIC since when this goal is followed."""
         self._waits_since = 0.0
         self._is_turning = False
 
@@ -115,9 +123,23 @@ class Lane:
         """The version that is wanted, as its folder spells it."""
         return plan.installed_as(self.goal.version, self.journal.recorded().states) if self.goal is not None else ""
 
+    @property
+    def newest(self) -> HandlerGoal | None:
+        """The goal that is followed next, when it is not followed yet."""
+        return self._next or self.goal
+
+    def outcome(self, extension: str) -> Outcome | None:
+        """Of the last operation for ``extension`` in this goal state and boot; an INSTALL is everybody's."""
+        mine = [
+            outcome for outcome in self.journal.outcomes.values()
+            if self.goal is not None and outcome.goal_state_id == self.goal.goal_state_id and outcome.boot_id == self._house.boot_id
+            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
+        ]
+        return mine[-1] if mine else None
+
     def watches(self) -> list[Watch]:
         """The status files of the extensions that are wanted."""
-        if self.goal is None or self._refused_for_name():
+        if self.goal is None:
             return []
         folder = settings.Folders(self._paths, self.journal.name, self.version).status
         multi, name = self.goal.multi_config, self.journal.name
@@ -137,7 +159,7 @@ class Lane:
         extensions = []
         for one in goal.extensions:
             watch = files_of.get(f"{self.journal.name}.{one.name if goal.multi_config else ''}")
-            outcome = self._outcome(goal, one.name if goal.multi_config else "")
+            outcome = self.outcome(one.name if goal.multi_config else "")
             extensions.append(report.Extension(one, outcome, collector.seen(watch) if watch is not None else None, is_alive))
         return report.Situation(
             goal, self.journal.name, self.version or goal.version, self.journal.handler, self._refused or self._fetch_failed,
@@ -204,16 +226,13 @@ class Lane:
             self._refused = self._fetch_failed = None
             self._waits_since = 0.0
             self.note = ""
-            if not self._refused_for_name():
-                self.journal.look(self._paths.library, self._house.worker.log)
+            self.is_waiting_for_others = False
+            self.goal_since = self._house.now()
+            self.journal.look(self._paths.library, self._house.worker.log)
 
-    def _refused_for_name(self) -> bool:
-        try:
-            names.refuse_bad_name(self.journal.name)
-            names.refuse_bad_version(self.goal.version if self.goal is not None else "")
-        except errors.NameRefused:
-            return True
-        return False
+    def leave(self) -> None:
+        """Nothing is wanted of this handler; what runs ends by itself."""
+        self.goal = self._next = None
 
     def _step(self, goal: HandlerGoal) -> None:
         self.note = ""
@@ -280,6 +299,14 @@ class Lane:
 
     def _start(self, goal: HandlerGoal, step: plan.Run) -> None:
         folders = settings.Folders(self._paths, self.journal.name, step.key.version)
+        verdict = self._house.may_start(goal, step.key.extension) if step.key.operation != plan.DISABLE else Verdict(GO)
+        self.is_waiting_for_others = verdict.word == WAIT
+        if verdict.word == FAIL:
+            self._finish_without(step, errors.UNKNOWN, verdict.text)
+            return
+        if verdict.word == WAIT:
+            self.note = verdict.text
+            return
         if not self._certificate_is_there(step):
             return
         try:
@@ -337,7 +364,7 @@ class Lane:
             under_way.started_at, under_way.started_wall_ns, elapsed_s, under_way.limit_s,
             end.exit_code if end else None, end.signal if end else None, end.timed_out if end else False,
         )
-        output = redact(output_part(end.stdout, end.stderr, limit=100_000)) if end is not None else ""
+        output = output_part(end.stdout, end.stderr, limit=LOGGED_OUTPUT) if end is not None else ""
         self._log(key, f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f} s\n{output}\n")
         self._record(outcome)
 
@@ -404,17 +431,9 @@ class Lane:
         except OSError:
             return False
 
-    def _outcome(self, goal: HandlerGoal, extension: str) -> Outcome | None:
-        mine = [
-            outcome for outcome in self.journal.outcomes.values()
-            if outcome.goal_state_id == goal.goal_state_id and outcome.boot_id == self._house.boot_id
-            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
-        ]
-        return mine[-1] if mine else None
-
     def _log(self, key: plan.OperationKey, text: str) -> None:
         stamp = self._house.operations.timestamp()
-        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {plain(text.encode())}",
+        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {text}",
                    self._house.worker.log)
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from waagent.distro import cgroups, files, processes
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
-from waagent.workers.extension_runner import launcher, view
+from waagent.protocol.handler import errors
+from waagent.workers.extension_runner import launcher, plan, view
+from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
 from waagent.workers.extension_runner.lanes import House, Lane
-from waagent.workers.extension_runner.report import reports
+from waagent.workers.extension_runner.report import Extension, Situation, reports
 from waagent.workers.extension_runner.reporter import Reporter
 from waagent.workers.extension_runner.status import Collector
 from waagent.workers.extension_runner.tracking import Tracking
@@ -39,11 +41,12 @@ class Runner:
         tracking = Tracking(paths, tree, worker.log, launcher.choose(worker, systemd=systemd), systemd=systemd,
                             subreaper="subreaper" not in without)
         self._house = House(worker, client, tracking, paths, processes.boot_id(), time.monotonic, time.time_ns, self._changed,
-                            str(paths.configuration))
+                            self._may_start, str(paths.configuration))
         self._lanes: dict[str, Lane] = {}
         self._collector = Collector(worker, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
+        self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
         self._is_refreshing = self._is_ticking = False
         self._periods = 0
 
@@ -68,6 +71,7 @@ class Runner:
         self._house.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
+            self._impossible = {key: said for key, said in self._impossible.items() if key in present}
             for key in [key for key in self._lanes if key not in present]:
                 self._leave(key)
         self._house.operations.prune(self._ids_in_use())
@@ -75,13 +79,24 @@ class Runner:
             lane.turn_soon()
 
     def accepted(self, goal: HandlerGoal) -> None:
-        """One handler's desired state."""
-        self._lane(goal.name).accept(goal)
+        """One handler's desired state. Bad names end here: no path is made of them."""
+        key, problem = goal.name.lower(), plan.bad_names(goal)
+        self._impossible.pop(key, None)
+        if problem:
+            self._worker.log.warning("handler not processed handler=%r reason=%r", goal.name[:128], problem)
+            refusal = plan.Refuse(errors.UNKNOWN, f"Ran into config errors: {problem}")
+            extensions = tuple(Extension(one) for one in goal.extensions)
+            self._impossible[key] = reports(Situation(goal, goal.name, goal.version, None, refusal, "", False, extensions, 0.0, 0))
+            if key in self._lanes:
+                self._lanes[key].leave()
+        else:
+            self._lane(goal.name).accept(goal)
         self._refresh_soon()
 
     def look_at_status(self) -> None:
         """The periodic look at status files."""
         self._periods += 1
+        self._turn_waiting()
         is_quiet = all(any(word in (one.status or TERMINAL[0]) for word in TERMINAL) for said in self._said.values() for one in said)
         is_quiet = is_quiet and not any(lane.is_busy for lane in self._lanes.values())
         if not is_quiet or self._periods % QUIET_PERIODS == 0:
@@ -96,18 +111,59 @@ class Runner:
             self._lanes[key] = Lane(self._house, name)
         return self._lanes[key]
 
+    def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:
+        """Whether what this extension depends on is as far; nothing that depends starts before every handler's goal is known."""
+        mine = next((one for one in goal.extensions if not goal.multi_config or one.name == extension), None)
+        if mine is None or (mine.dependency_level <= 0 and not mine.depends_on):
+            return Verdict(GO)
+        nodes: dict[Key, Node] = {}
+        for name in self._house.summary.handlers if self._house.summary is not None else ():
+            lane = self._lanes.get(name.lower())
+            newest = lane.newest if lane is not None else None
+            if name.lower() in self._impossible:
+                nodes[name.lower(), ""] = Node(0, (), "error")
+            elif lane is None or newest is None or newest.goal_state_id != goal.goal_state_id:
+                return Verdict(WAIT, "waiting for the other handlers of the goal state")
+            elif newest.state == "enabled":
+                nodes.update(self._nodes(lane, newest))
+        key = (goal.name.lower(), extension)
+        return judge(key, nodes, time.monotonic() - self._lane(goal.name).goal_since) if key in nodes else Verdict(GO)
+
+    def _nodes(self, lane: Lane, goal: HandlerGoal) -> dict[Key, Node]:
+        """The extensions of one handler; without a state while an older goal state keeps it busy."""
+        handler = goal.name.lower()
+        situation = lane.situation(self._collector) if goal is lane.goal else None
+        if not goal.extensions:
+            outcome = lane.outcome("") if situation is not None else None
+            is_enabled = outcome is not None and outcome.operation == plan.ENABLE and outcome.succeeded
+            is_failed = outcome is not None and not outcome.succeeded
+            return {(handler, ""): Node(0, (), "success" if is_enabled else "error" if is_failed else "")}
+        states = view.reported_states(reports(situation)) if situation is not None else {}
+        nodes = {}
+        for one in goal.extensions:
+            extension = one.name if goal.multi_config else ""
+            if not (goal.multi_config and one.state == "disabled"):
+                needs = tuple((need.handler.lower(), need.extension) for need in one.depends_on)
+                nodes[handler, extension] = Node(one.dependency_level, needs, states.get(extension, ""))
+        return nodes
+
     def _leave(self, key: str) -> None:
         lane = self._lanes[key]
         if lane.goal is not None:
             self._worker.log.warning(
                 "handler is no longer in the goal state handler=%s: removing it is not in this version of the agent, its files stay",
                 lane.journal.name)
-        lane.goal = None
+        lane.leave()
         if not lane.is_busy:
             del self._lanes[key]
 
     def _is_recorded(self, handler: str, identity: str) -> bool:
         return identity in self._lane(handler).journal.outcomes
+
+    def _turn_waiting(self) -> None:
+        for lane in self._lanes.values():
+            if lane.is_waiting_for_others:
+                lane.turn_soon()
 
     def _ids_in_use(self) -> set[str]:
         used = {identity for lane in self._lanes.values() for identity in lane.journal.outcomes}
@@ -118,7 +174,7 @@ class Runner:
     def _changed(self, lane: Lane) -> None:
         self._tick_soon()
         if lane.under_way is None:
-            self._collect()
+            self._collector.collect_more(lane.watches())
         self._refresh_soon()
 
     def _tick_soon(self) -> None:
@@ -145,12 +201,17 @@ class Runner:
             self._worker.after(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
+        if self._collector.is_reading:  # else a failed command would be told before its handler's own words
+            self._worker.after(REFRESH_S, self._refresh)
+            return
         self._is_refreshing = False
-        self._said = {}
+        before, self._said = self._said, dict(self._impossible)
         for key, lane in self._lanes.items():
             situation = lane.situation(self._collector)
             if situation is not None:
                 self._said[key] = reports(situation)
+        if before != self._said:
+            self._turn_waiting()
         self._reporter.say(report for said in self._said.values() for report in said)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
         waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())

@@ -62,6 +62,12 @@ class Collector:
         self._seen: dict[str, Seen] = {}
         self._suspects: set[str] = set()
         self._busy: set[str] = set()
+        self._again: dict[str, Watch] = {}
+
+    @property
+    def is_reading(self) -> bool:
+        """Something is being read that is not known to hang: an answer comes within DEADLINE_S."""
+        return bool(self._busy - self._suspects)
 
     def seen(self, watch: Watch) -> Seen | None:
         """What ``watch``'s file said; None: it is not there, or was never read."""
@@ -73,7 +79,12 @@ class Collector:
         for path in set(self._seen) - wanted:
             del self._seen[path]
         self._suspects &= wanted
+        self.collect_more(watches)
+
+    def collect_more(self, watches: list[Watch]) -> None:
+        """Read these; the others are wanted as before. One that is being read is read once more afterwards."""
         free = [watch for watch in watches if watch.path not in self._busy]
+        self._again.update({watch.path: watch for watch in watches if watch.path in self._busy})
         self._read([watch for watch in free if watch.path not in self._suspects])
         for watch in free:
             if watch.path in self._suspects:
@@ -102,6 +113,9 @@ class Collector:
             self._suspects.add(slow.path)
             self._note(slow, {"signature": [], "error": f"cannot be read: {reason}", "sample": ""})
             self._read(watches[len(lines) + 1:])
+        again = [self._again.pop(watch.path) for watch in watches if watch.path in self._again and watch.path not in self._busy]
+        if again:
+            self.collect_more(again)
         if before != self._seen:
             self._changed()
 

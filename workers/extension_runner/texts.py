@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import signal as signals
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from waagent.protocol.handler import errors
 
-OUTPUT_LIMIT = 4096
+TEXT_LIMIT = 4096
 NOEXEC_HINT = "; the file system of the handler's folder is mounted noexec"
 
 _URL_QUERY = re.compile(r"(https?://[^\s\"'<>?]{1,512})\?[^\s\"'<>]+", re.IGNORECASE)
@@ -17,6 +18,14 @@ _NAMED_SECRET = re.compile(
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)", re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Output(NamedTuple):
+    """What is kept of a stream, and how many bytes are missing between head and tail."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,8 @@ class CommandEnd:
     """Not empty: nothing could be executed, and why."""
     out_of_memory: str
     """The cgroup in which the kernel killed for lack of memory; empty: it did not."""
-    stdout: bytes
-    stderr: bytes
+    stdout: Output = Output()
+    stderr: Output = Output()
     elapsed_s: float | None = None
 
     @property
@@ -62,7 +71,8 @@ def failure(operation: str, command: str, end: CommandEnd, limit_s: float, *, is
         first += f"; out of memory in {end.out_of_memory}"
     if is_noexec and end.exit_code == 126:
         first += NOEXEC_HINT
-    return code, redact(first) + "\n" + output_part(end.stdout, end.stderr)
+    first = redact(first)[:TEXT_LIMIT // 2]
+    return code, first + "\n" + output_part(end.stdout, end.stderr, TEXT_LIMIT - len(first) - 1)
 
 
 def signal_name(number: int | None) -> str:
@@ -73,32 +83,34 @@ def signal_name(number: int | None) -> str:
         return str(number)
 
 
-def output_part(stdout: bytes, stderr: bytes, limit: int = OUTPUT_LIMIT) -> str:
+def output_part(stdout: Output, stderr: Output, limit: int = TEXT_LIMIT) -> str:
     """`[stdout]…[stderr]…` in at most ``limit`` characters; what one does not need the other gets."""
-    out, err = redact(plain(_near_ends(stdout))), redact(plain(_near_ends(stderr)))
+    (out, out_dropped), (err, err_dropped) = _readable(stdout, limit), _readable(stderr, limit)
     frame = "[stdout]\n{}\n\n[stderr]\n{}"
     room = limit - len(frame)
     half = room // 2
     out_room = max(half, room - len(err))
     err_room = max(half, room - len(out))
-    return frame.format(ends(out, out_room), ends(err, err_room))
+    return frame.format(ends(out, out_room, out_dropped), ends(err, err_room, err_dropped))
 
 
-def ends(text: str, limit: int) -> str:
-    """Head and tail of ``text``, the tail longer, with a line that says how much is missing between them."""
-    if len(text) <= limit:
+def ends(text: str, limit: int, dropped: int = 0) -> str:
+    """Head and tail of ``text``, the tail longer, with a line that says how much is missing; ``dropped`` was so already."""
+    if len(text) <= limit and not dropped:
         return text
-    marker = f"\n[... {len(text) - limit} characters dropped ...]\n"
+    marker = f"\n[... {len(text) - limit + dropped} bytes dropped ...]\n"
     room = max(0, limit - len(marker))
     head = room // 3
-    return text[:head] + marker + text[len(text) - (room - head):]
+    return text[:head] + marker + text[max(head, len(text) - (room - head)):]
 
 
-def _near_ends(data: bytes) -> bytes:
-    """Enough of both ends to cut from after redaction, which must not run over megabytes."""
-    if len(data) <= 6 * OUTPUT_LIMIT:
-        return data
-    return data[:2 * OUTPUT_LIMIT] + b"\n[...]\n" + data[-4 * OUTPUT_LIMIT:]
+def _readable(output: Output, limit: int) -> tuple[str, int]:
+    """Enough of both ends to cut from after redaction, which must not run over megabytes; and how much is missing between them."""
+    data, dropped = output.head + output.tail, output.dropped
+    if len(data) > 6 * limit:
+        dropped += len(data) - 6 * limit
+        data = data[:2 * limit] + data[-4 * limit:]
+    return redact(plain(data)), dropped
 
 
 def plain(data: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ from waagent.distro.paths import Paths
 from waagent.workers.extension_runner.environment import shown_environment
 from waagent.workers.extension_runner.limits import HandlerLimits
 from waagent.workers.extension_runner.plan import OperationKey
-from waagent.workers.extension_runner.texts import CommandEnd
+from waagent.workers.extension_runner.texts import CommandEnd, Output
 
 CPU_WEIGHT = 20  # low: customers' work comes first
 LOOK_S = 1.0  # between two looks at the lock; exit.json is looked for at each tick
 LEFTOVERS_S = 0.3
 KEPT_FINISHED = 60
 RECORDED = "recorded"
+_ID = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Tracking:
         operations.remove_place(under_way.folder)
         return CommandEnd(
             seen.exit_code, seen.signal, seen.timed_out, seen.state == "lost", seen.error or "", seen.out_of_memory_in or "",
-            _joined(seen.stdout), _joined(seen.stderr), seen.elapsed_s,
+            _output(seen.stdout), _output(seen.stderr), seen.elapsed_s,
         )
 
     def is_unborn(self, under_way: UnderWay) -> bool:
@@ -125,7 +127,7 @@ class Tracking:
         """
         found = []
         for folder in sorted(self._paths.operations.iterdir()) if self._paths.operations.is_dir() else ():
-            if len(folder.name) != 32 or not folder.is_dir():
+            if not _ID.fullmatch(folder.name):
                 continue
             if (folder / RECORDED).exists():
                 continue
@@ -141,7 +143,7 @@ class Tracking:
 
     def prune(self, keep: set[str]) -> None:
         """Remove the oldest folders of operations that nobody waits for."""
-        folders = [folder for folder in self._paths.operations.iterdir() if len(folder.name) == 32 and folder.name not in keep]
+        folders = [folder for folder in self._paths.operations.iterdir() if _ID.fullmatch(folder.name) and folder.name not in keep]
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT_FINISHED]:
             if operations.observe(folder).state == "running":
                 continue
@@ -169,7 +171,5 @@ def _key_of(planned: Mapping[str, Any]) -> OperationKey | None:
         return None
 
 
-def _joined(kept: operations.Kept) -> bytes:
-    if not kept.dropped_bytes:
-        return kept.head + kept.tail
-    return kept.head + f"\n[... {kept.dropped_bytes} bytes dropped ...]\n".encode() + kept.tail
+def _output(kept: operations.Kept) -> Output:
+    return Output(kept.head, kept.tail, kept.dropped_bytes)

@@ -2,8 +2,8 @@
 
 It becomes the user before it touches the file (privileges are dropped in this process, never in the worker), goes down to
 it one folder at a time by descriptors, and follows no link, so that nothing in a home that came with the image can lead it
-elsewhere. Input: {"uid", "gid", "base", "folders": [names], "name", "lines": [texts] | "content": text, "mode"}.
-``base`` is opened as it is; ``folders`` below it are made 0700 when missing. With ``lines`` those that are missing are added.
+elsewhere. Input: {"uid", "gid", "base", "folders": [names], "name", "lines": [texts] | "content": text, "mode",
+"folder_mode"}. ``base`` is opened as it is; ``folders`` below it are made when missing. With ``lines`` those that are missing are added.
 Exit status: 0 written or already so; 1 refused (why: standard error).
 """
 
@@ -45,7 +45,7 @@ def write(told: dict[str, Any]) -> None:
     """Go down to the file and make it what is wanted. Raises Refused, OSError."""
     folder = os.open(told["base"], _FOLDER)
     for name in told["folders"]:
-        folder = _go_down(folder, name, told["uid"])
+        folder = _go_down(folder, name, told["uid"], told["folder_mode"])
     present = _read(folder, told["name"])
     if "lines" in told:
         wanted = "".join(line + "\n" for line in merged(present.splitlines(), told["lines"]))
@@ -68,18 +68,19 @@ def merged(present: list[str], wanted: list[str]) -> list[str]:
     return list(lines.values())
 
 
-def _go_down(folder: int, name: str, uid: int) -> int:
+def _go_down(folder: int, name: str, uid: int, mode: int) -> int:
     if "/" in name or name in ("", ".", ".."):
         raise Refused(f"{name!r} is not the name of a folder")
     try:
         os.mkdir(name, 0o700, dir_fd=folder)
+        os.chmod(name, mode, dir_fd=folder)
     except FileExistsError:
         pass  # the next line tells whether it is a folder
     below = os.open(name, _FOLDER, dir_fd=folder)
     facts = os.fstat(below)
     if facts.st_uid != uid:
         raise Refused(f"{name} belongs to uid {facts.st_uid}")
-    if facts.st_mode & 0o022:
+    if facts.st_mode & 0o022 and uid != 0:
         os.fchmod(below, stat.S_IMODE(facts.st_mode) & ~0o022)  # sshd refuses keys in a folder that others may write
     os.close(folder)
     return below

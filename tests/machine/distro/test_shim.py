@@ -166,14 +166,14 @@ def test_a_hundred_megabytes_are_taken_and_head_and_tail_kept(bench) -> None:
 
 
 def test_yes_is_slowed_and_takes_no_core_of_the_shim(bench, wait_for) -> None:
-    folder = bench.start("exec yes", deadline_s=6)
+    folder = bench.start("exec yes", deadline_s=4)
     wait_for(lambda: operations.observe(folder).started)
     pid = operations.observe(folder).started["pid"]
-    wait_for(lambda: (operations.observe(folder).elapsed_s or 0) > 3)
+    wait_for(lambda: (operations.observe(folder).elapsed_s or 0) > 2)
 
     used = processes.cpu_seconds(pid)
 
-    assert used is not None and used < 1.8
+    assert used is not None and used < 1.2
     seen = bench.end(folder)
     assert seen.timed_out and seen.stdout.dropped_bytes > 1 << 20
 
@@ -244,12 +244,12 @@ def shoot(folder: Path, starter: subprocess.Popen[bytes], after_s: float) -> Non
 
 def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench, tmp_path: Path, wait_for) -> None:
     ends = {"planned": 0, "lost": 0, "finished": 0}
-    for turn in range(40):
+    for turn in range(24):
         count = tmp_path / f"count{turn}"
         folder = bench.plan(f"echo run >> {count}; sleep 0.01")
         for _ in range(2):
             starter = subprocess.Popen([PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL)
-            shoot(folder, starter, 0.001 * turn)
+            shoot(folder, starter, 0.0016 * turn)
             wait_for(lambda folder=folder: not alive_with(f"shim.py\0{folder}"))
             wait_for(lambda folder=folder: operations.observe(folder).state != "running")  # a dying process closes its files late
 
@@ -259,7 +259,7 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench,
         assert (runs, state) not in ((1, "planned"), (0, "finished")), turn
         ends[state] += 1
     print(ends)
-    assert ends["finished"] < 40
+    assert ends["finished"] < 24
 
 
 def test_a_shot_shim_is_seen_as_lost_and_its_command_can_be_ended(bench, wait_for) -> None:

@@ -13,7 +13,8 @@ from waagent.protocol.bus import envelope
 from waagent.protocol.bus.errors import EnvelopeError
 
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=20) | st.binary(max_size=20),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+    | st.text(max_size=20) | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=20,
 )
@@ -99,7 +100,10 @@ def test_an_oversized_frame_is_refused(case: str, frame: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [{"big": "a" * (256 * 1024 + 1)}, {"big": b"a" * (1024 * 1024)}, {"many": list(range(4097))}, {"what": object()}, {"key": {1: 2}}, {"n": 2**64}],
+    [
+        {"big": "a" * (256 * 1024 + 1)}, {"big": b"a" * (1024 * 1024)}, {"many": list(range(4097))},
+        {"what": object()}, {"key": {1: 2}}, {"n": 2**64},
+    ],
 )
 def test_what_the_receiver_would_refuse_does_not_pack(body: dict[str, Any]) -> None:
     with pytest.raises(EnvelopeError) as refused:

@@ -89,7 +89,7 @@ def test_show_configuration_prints_what_is_in_force(tmp_path: Path) -> None:
     assert "Role.StateConsumer = None  # default" in lines
     assert lines == sorted(lines)
     assert finished.returncode == 0
-    assert finished.stderr == "waagent: 1 findings in the configuration: see waagent -check-configuration\n"
+    assert finished.stderr == "waagent: 1 finding in the configuration: see waagent -check-configuration\n"
 
 
 def test_check_configuration_names_file_line_option_problem_and_remedy(tmp_path: Path) -> None:
@@ -130,6 +130,26 @@ def test_stop_without_a_supervisor_says_so(tmp_path: Path) -> None:
 
     assert finished.returncode == 1
     assert "does not answer" in finished.stderr and finished.stderr.count("\n") == 1
+
+
+def test_an_error_is_one_line_and_a_traceback_only_with_verbose(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    root = a_root(tmp_path)
+    (root / "run").write_text("a file where a folder should be")
+
+    short, long = run("-start", "--root", str(root)), run("-start", "-verbose", "--root", str(root))
+
+    assert (short.returncode, short.stderr.count("\n")) == (1, 1)
+    assert str(root / "run") in short.stderr
+    assert "Traceback" in long.stderr and long.returncode == 1
+
+
+def test_the_keys_of_the_roster_are_options() -> None:
+    keys = {key for row in roster.ROSTER for key in (*row.keys, row.switch) if key}
+
+    prefixes = {f"{name.partition('.')[0]}." for name in options.OPTIONS}
+    assert keys <= set(options.OPTIONS) | prefixes
 
 
 def test_output_into_a_closed_pipe_is_no_traceback() -> None:

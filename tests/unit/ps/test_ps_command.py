@@ -194,7 +194,7 @@ def test_no_supervisor_at_all(paths: Paths) -> None:
     assert json.loads(run(paths, "--json").stdout)["workers"] == []
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\x00" * statefile.SIZE_BYTES, os.urandom(1000)])
+@pytest.mark.parametrize("garbage", [b"", b"\x00" * statefile.SIZE_BYTES, os.urandom(1000)], ids=["empty", "zeros", "random"])
 def test_a_broken_state_file_is_as_good_as_none(paths: Paths, garbage: bytes) -> None:
     paths.state.write_bytes(garbage)
     paths.operations_view.write_bytes(garbage)

@@ -21,7 +21,7 @@ TABLE = {"workers": [
     a_worker("disk_manager", "DONE", result="/mnt/resource, swap 2 GiB"),
     a_worker("environment_monitor", pid=712, since=NOW - UP_S, beat_at=NOW - 3, doing="watching eth0"),
     a_worker("extension_runner", pid=9034, since=NOW - 120, beat_at=NOW - 1, restarts=1, doing="1 running, 1 waiting",
-             reason="no heartbeat for 35 s", stack="select"),
+             reason="no heartbeat for 35 s", stack="/var/log/waagent/extension_runner.hang"),
     a_worker("fabric_client", pid=731, since=NOW - UP_S, beat_at=NOW - 6, doing="next poll in 4 s"),
     a_worker("probe_responder", "IDLE", reason="no probe port"),
     a_worker("provisioner", "DONE", result="azureuser, 12d04h ago"),
@@ -36,7 +36,7 @@ OPERATIONS = {"schema": 1, "goal_state": "17", "updated_at": NOW - 180, "operati
     {"handler": "Contoso.Agent", "version": "1.2.0", "sequence": 0, "operation": "enable", "state": "done", "elapsed_s": 0.3,
      "exit_code": 0, "reported": "success", "profile": "strict", "denied": "write /etc/cron.d/x"},
     {"handler": "Contoso.Agent", "version": "1.2.0", "sequence": 0, "operation": "install", "state": "failed", "exit_code": 1},
-    {"handler": "LinuxDiagnostic", "version": "4.0.27", "operation": "install", "state": "waiting", "elapsed_s": 0,
+    {"handler": "LinuxDiagnostic", "version": "4.0.27", "operation": "install", "state": "waiting", "elapsed_s": 40,
      "waiting_for": "the dpkg lock: unattended-upgr[2679]"},
 ]}
 
@@ -126,7 +126,7 @@ def test_extensions_have_the_form_of_the_sample() -> None:
         "HANDLER                     VERSION    SEQ LAST OP STATE    TIME EXIT REPORTED",
         "Contoso.Agent               1.2.0        0 enable  done     0.3s    0 success",
         "  strict, denied: write /etc/cron.d/x",
-        "LinuxDiagnostic             4.0.27       - install waiting  3m0s    - -",
+        "LinuxDiagnostic             4.0.27       - install waiting   40s    - -",
         "  waits for the dpkg lock: unattended-upgr[2679]",
         "..e.Extensions.CustomScript 2.1.13       4 enable  running  3m0s    - transition",
         "..t.OSTCExtensions.VMAccess 1.5.16       2 enable  failed   0.4s    1 error",

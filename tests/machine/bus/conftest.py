@@ -1,0 +1,55 @@
+"""A supervisor's stand-in in a root of its own, short enough for Unix sockets, and rooms written in the test."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from tests.harness.supervisor_stand_in import StandIn
+
+ECHO = """
+import os
+def main(worker):
+    server = worker.serve()
+    server.on_request("echo.words", ["asker"], lambda request: {"pid": os.getpid(), "sender": request.sender, **request.body})
+    server.publish("echo.pid", {"pid": os.getpid()})
+    worker.ready()
+    worker.loop()
+"""
+
+
+@pytest.fixture
+def supervisor() -> Iterator[StandIn]:
+    root = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
+    with StandIn(root) as stand_in:
+        yield stand_in
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+def room(supervisor: StandIn) -> Callable[[str, str], Path]:
+    """Writes the text of a worker's main into the root."""
+
+    def write(name: str, text: str) -> Path:
+        path = supervisor.paths.root / f"{name}.py"
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def echo(supervisor: StandIn, room: Callable[[str, str], Path]) -> Callable[[], int]:
+    """Starts (again) a server that answers `echo.words` and publishes its pid; its pid."""
+    code = room("echo", ECHO)
+
+    def start() -> int:
+        return supervisor.start("echo", serves=True, code=code).pid
+
+    return start

@@ -1,0 +1,58 @@
+"""Values with revisions: whoever was stopped has the newest soon after."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Callable
+
+from tests.harness.supervisor_stand_in import StandIn
+
+COUNTER = """
+def main(worker):
+    server = worker.serve()
+    def count(request):
+        server.publish("counter.value", {**request.body, "pad": "x" * 20000})
+        return {}
+    server.on_request("counter.set", ["driver"], count)
+    server.publish("counter.private", {"n": 1}, allowed=["driver"])
+    worker.ready()
+    worker.loop()
+"""
+DRIVER = """
+def main(worker):
+    worker.ready()
+    client = worker.client("counter")
+    for number in range(1, 501):
+        client.request("counter.set", {"n": number}, deadline_s=10, reason="counting")
+    worker.tell(counted=500)
+    worker.doing("counted")
+    worker.loop()
+"""
+WATCHER = """
+def main(worker):
+    client = worker.client("counter")
+    def changed(value, revision):
+        worker.log.info("saw n=%d", value["n"])
+        worker.doing(f"saw {value['n']}")
+    client.subscribe("counter.value", changed)
+    client.subscribe("counter.private", lambda value, revision: worker.log.info("saw what is private"))
+    worker.ready()
+    worker.loop()
+"""
+
+
+def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+    supervisor.beat_s = 1.0
+    supervisor.start("counter", serves=True, code=room("counter", COUNTER))
+    watcher = supervisor.start("watcher", code=room("watcher", WATCHER))
+    supervisor.wait_for("watcher", "ready")
+    supervisor.start("driver", code=room("driver", DRIVER))
+    supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"].startswith("saw"))
+
+    watcher.send_signal(signal.SIGSTOP)
+    supervisor.wait_for("driver", "heartbeat", lambda beat: beat["doing"] == "counted", deadline_s=60)
+    watcher.send_signal(signal.SIGCONT)
+
+    supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"] == "saw 500", deadline_s=20)
+    assert "saw what is private" not in supervisor.log_text()

@@ -1,0 +1,21 @@
+"""The runner's house as a fixture."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.runner.runner_house import House
+
+
+@pytest.fixture()
+def house() -> Iterator[House]:
+    root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))  # a path of a Unix socket ends at 107 bytes
+    made = House(root)
+    yield made
+    made.close()
+    shutil.rmtree(root, ignore_errors=True)
