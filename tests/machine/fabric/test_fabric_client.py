@@ -34,7 +34,8 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
     stage.client()
     stage.keeper()
     report = {"handler": "Contoso.Sample", "version": "1.2.0", "handler_status": "Ready", "handler_code": 0,
-              "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success", "code": 0}'}
+              "handler_message": "Plugin enabled",
+              "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success", "code": 0}'}
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 20.0),
               ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 20.0), ("fabric_client.status", report, 20.0))
@@ -60,7 +61,8 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
 
 @pytest.mark.parametrize(("target", "kind", "argument"), [
     ("goal_state", "garbage", 0), ("goal_state", "html", 0), ("goal_state", "dtd", 0), ("goal_state", "truncated", 0),
-    ("goal_state", "empty", 0), ("goal_state", "huge", 0), ("goal_state", "huge_open", 0), ("goal_state", "drip", 0.5), ("goal_state", "reset", 0),
+    ("goal_state", "empty", 0), ("goal_state", "huge", 0), ("goal_state", "huge_open", 0), ("goal_state", "drip", 0.5),
+    ("goal_state", "reset", 0),
     ("goal_state", "redirect", 0), ("goal_state", "short", 0), ("goal_state", "status:503", 0), ("versions", "html", 0),
     ("extensions_config", "dtd", 0), ("extensions_config", "huge_open", 0), ("extensions_config", "truncated", 0)])
 def test_bad_answers_are_named_once_and_survived(stage, target: str, kind: str, argument: float) -> None:

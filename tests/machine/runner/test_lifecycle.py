@@ -293,3 +293,27 @@ def test_many_handlers_run_at_the_same_time(house: House) -> None:
     for name in names:
         house.wait_state(name, "success")
     assert time.monotonic() - began < 12  # one after another: 18 s of sleep alone
+
+
+def test_an_extension_waits_for_what_it_names_and_fails_with_it(house: House) -> None:
+    for name in ("Contoso.First", "Contoso.Second", BAD, "Contoso.Skipped", NAME):
+        house.package(name, enable="sleep 1; exit 3" if name == BAD else f"sleep 1; {a_status()}")
+    house.start()
+
+    def after(name: str) -> dict[str, Any]:
+        return {**settings(), "dependency_level": 1, "depends_on": [{"handler": name}]}
+
+    house.want(
+        handler("Contoso.Second", after("contoso.first")),
+        handler("Contoso.Skipped", after(BAD)),
+        handler("Contoso.First"),
+        handler(BAD),
+        handler(NAME, after("Contoso.Nobody")),
+    )
+
+    house.wait_state("Contoso.Second", "success")
+    status = house.wait_state("Contoso.Skipped", "error")
+    assert status["code"] == -1 and BAD.lower() in status["formattedMessage"]["message"]
+    assert "not in the goal state" in house.wait_state(NAME, "error")["formattedMessage"]["message"]
+    order = [line[0] for line in house.calls() if line[1] == "enable"]
+    assert order.index("Contoso.First") < order.index("Contoso.Second") and house.calls("Contoso.Skipped") == house.calls(NAME) == []
