@@ -161,3 +161,9 @@ def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = N
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
+
+
+def open_log(path: Path) -> int:
+    """A log file to be appended to, and its folder, made when they are not there (0640); the descriptor is not inherited."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)

@@ -52,7 +52,6 @@ class Life:
     pid: int | None = None
     ready_at: float | None = None
     beat_at: float | None = None
-    progress: int = 0
     lease_until: float = 0.0
     lease_progress: int | None = None
     doubled: int = 0
@@ -348,7 +347,7 @@ def _ready(turn: _Turn, event: e.Ready) -> None:
 
 def _beat(turn: _Turn, event: e.Beat) -> None:
     life = turn.lives[event.name]
-    turn.change(event.name, doing=event.doing, progress=event.progress, facts={**life.facts, **event.facts}, beat_at=turn.now)
+    turn.change(event.name, doing=event.doing, facts={**life.facts, **event.facts}, beat_at=turn.now)
     if life.state == READY:
         due = max(turn.now + life.row.beat_limit_s, life.lease_until)
         turn.change(event.name, due=due, doubled=0, doubted=False)
@@ -359,7 +358,7 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
     life = turn.lives[event.name]
     is_new = life.lease_progress is None or event.progress > life.lease_progress
     if life.state not in (INIT, READY) or (event.seconds > 0 and not is_new):
-        _beat(turn, e.Beat(event.name, event.pid, life.doing, life.progress, {}))
+        _beat(turn, e.Beat(event.name, event.pid, life.doing, 0, {}))
         return
     limit_s = INIT_LIMIT_S if life.state == INIT else life.row.beat_limit_s
     until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))
