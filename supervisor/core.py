@@ -6,15 +6,13 @@ write to `/run/waagent/state` in place, and speak to the kernel.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
 import selectors
 import signal
 import socket
 import sys
 import time
-import traceback
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -73,6 +71,8 @@ def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: C
     try:
         return Supervisor(paths, rows, settings, reread, switches, log).run()
     except Exception:  # the outermost loop of this process: the workers die with us, and init starts us again
+        import traceback  # 1 MiB for our last words only
+
         os.write(log, traceback.format_exc().encode())
         return 1
     finally:
@@ -254,7 +254,7 @@ class Supervisor:
                 self.ticks[answer["pid"]] = processes.start_ticks(answer["pid"])
                 self.step(e.Forked(name, answer["run"], answer["pid"]))
             elif answer["type"] == "failed":
-                self.step(e.StartFailed(name, answer["run"], answer["reason"], random.random()))
+                self.step(e.StartFailed(name, answer["run"], answer["reason"], _chance()))
             elif answer["type"] == "upgrade":
                 self.note("warning", "", "another build is installed; the agent starts anew when no worker holds a lease")
                 self.step(e.Upgrade())
@@ -297,7 +297,7 @@ class Supervisor:
             self.control.forget(pid)
             if self.nursery.is_occupied(name):
                 self.nursery.kill(name, None)
-            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), random.random()))
+            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), _chance()))
 
     def _exec_zygote(self) -> None:
         self.selector.register(self.nursery.exec_zygote(time.monotonic()), selectors.EVENT_READ)
@@ -312,13 +312,13 @@ class Supervisor:
         lost = self.nursery.lose_zygote()
         self._exec_zygote()
         for name, run in lost:
-            self.step(e.StartFailed(name, run, f"the zygote {reason}", random.random()))
+            self.step(e.StartFailed(name, run, f"the zygote {reason}", _chance()))
 
     # what is done
     def _start(self, action: e.Start) -> None:
         reason = self.nursery.order(action, time.monotonic())
         if reason is not None:
-            self.step(e.StartFailed(action.name, action.run, reason, random.random()))
+            self.step(e.StartFailed(action.name, action.run, reason, _chance()))
 
     def _open(self, action: e.Open) -> None:
         self._write_state()  # admission to the bus reads the pid there
@@ -424,10 +424,15 @@ def _asleep_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
+def _chance() -> float:
+    """0 to 1, for the jitter of retries (`random` would load 0.2 MiB for it)."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
 def _vm_id(paths: Paths) -> str:
     """A name for this VM that may be read by everyone; empty where the firmware gives none."""
     try:
-        return hashlib.sha256(paths.under("/sys/class/dmi/id/product_uuid").read_bytes().strip().lower()).hexdigest()[:16]
+        return f"{zlib.crc32(paths.under('/sys/class/dmi/id/product_uuid').read_bytes().strip().lower()):08x}"
     except OSError:
         return ""
 
