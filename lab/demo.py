@@ -24,8 +24,8 @@ from waagent.lab.ovf import Order, ovf_env
 
 USER, HOST, HANDLER, PORT = "azureuser", "tern-07", "Contoso.Lab.Hello", 16001
 READY_S, EXTENSION_S, RECOVERY_S, HANG_S = 90.0, 60.0, 20.0, 75.0
-PROBE_PERIOD_S = 0.25
-WIDTH = 80
+PROBE_PERIOD_S, ENOUGH_PROBES = 0.25, 20
+WIDTH, SHOWN_LINES = 80, 10
 
 
 class Story:
@@ -44,8 +44,8 @@ class Story:
 
     def shown(self, text: str) -> None:
         """Output of a command, as it is."""
-        for line in text.rstrip().splitlines():
-            print(f"   | {line}"[: WIDTH + 5], flush=True)
+        for line in text.rstrip().splitlines()[:SHOWN_LINES]:
+            print(line[:WIDTH], flush=True)
 
     def seconds(self) -> float:
         return time.monotonic() - self._begin
@@ -74,11 +74,15 @@ def _tell(story: Story, folder: Path) -> None:
     story.detail(f"the platform writes that on a boot DVD ({dvd.stat().st_size // 1024} KiB, ovf-env.xml)")
     with Machine(folder, dvd=dvd, host_name="localhost", say=story.detail) as vm:
         started = time.monotonic()
-        _first_boot(story, vm, started)
-        _log_in(story, vm, key)
-        _extension(story, vm)
-        _probe(story, vm)
-        _hurt(story, vm)
+        try:
+            _first_boot(story, vm, started)
+            _log_in(story, vm, key)
+            _extension(story, vm)
+            _probe(story, vm)
+            _hurt(story, vm)
+        except NotSeen:
+            print(vm.trouble(), file=sys.stderr)
+            raise
 
 
 def _make_key(path: Path) -> str:
@@ -100,11 +104,11 @@ def _first_boot(story: Story, vm: Machine, started: float) -> None:
     story.chapter("environment_monitor asks by DHCP for option 245, the platform's address:")
     story.detail(endpoint)
     story.chapter("provisioner reads the DVD and does what it says:")
-    for line in _log_lines(vm, r" provisioner\[")[:4]:
+    for line in _log_lines(vm, r" provisioner\[.* (read the boot|set host name|created user) "):
         story.detail(line)
-    story.chapter(f"the platform received {ready['state']} {seconds:.1f} s after the start, and before it the")
+    story.chapter(f"the platform received {ready['state']} {seconds:.1f} s after the start, and the SSH host key:")
     name, value = vm.fabric.wait_for(lambda fabric: next(iter(_properties(fabric)), None), 10.0, "role properties")
-    story.detail(f"SSH host key's fingerprint: {name}={value}")
+    story.detail(f"role properties: {name}={value}")
     host_key = _fingerprint(vm)
     _require(value in host_key, f"the fingerprint {value} is of no host key of the VM: {host_key}")
 
@@ -114,9 +118,9 @@ def _properties(fabric: Any) -> Iterable[tuple[str, str]]:
 
 
 def _fingerprint(vm: Machine) -> list[str]:
-    """The fingerprints of the VM's host keys, without colons."""
-    script = "for file in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -lf $file; done"
-    return [line.split()[1].replace(":", "") for line in vm.run(["sh", "-c", script], check=True).stdout.splitlines()]
+    """The fingerprints of the VM's host keys in the platform's form: MD5, no colons."""
+    script = "for file in /etc/ssh/ssh_host_*_key.pub; do ssh-keygen -E md5 -lf $file; done"
+    return [line.split()[1].removeprefix("MD5:").replace(":", "") for line in vm.run(["sh", "-c", script], check=True).stdout.splitlines()]
 
 
 def _log_in(story: Story, vm: Machine, key: Path) -> None:
@@ -157,7 +161,9 @@ def _hurt(story: Story, vm: Machine) -> None:
     begin = time.monotonic()
     story.shown(_rows(vm, names))
     _wait_replaced(vm, names, before, RECOVERY_S)
-    story.detail(f"all READY again with new pids after {time.monotonic() - begin:.1f} s; probes: {_probes(vm)}")
+    seconds = time.monotonic() - begin
+    vm.fabric.wait_for(lambda fabric: fabric.probing()["answered"] >= ENOUGH_PROBES, 20.0, "answers to probes")
+    story.detail(f"all READY again with new pids after {seconds:.1f} s; {_probes(vm)}")
     _stop_all(story, vm, names)
 
 
@@ -173,9 +179,10 @@ def _stop_all(story: Story, vm: Machine, names: list[str]) -> None:
     vm.fabric.start_probing(vm.address, PORT, PROBE_PERIOD_S)
     story.shown(_rows(vm, names))
     _wait_replaced(vm, others, before, HANG_S)
-    story.detail(f"the others (limit 35 s) after {time.monotonic() - begin:.0f} s; probes meanwhile: {_probes(vm)}")
+    story.detail(f"the others (limit 35 s) after {time.monotonic() - begin:.0f} s; meanwhile {_probes(vm)}")
     probes = vm.fabric.probing()
-    _require(probes["answered"] > 20 and probes["failed"] == 0, f"probes during the others' absence: {probes}")
+    _require(probes["answered"] >= ENOUGH_PROBES and probes["failed"] == 0, f"probes during the others' absence: {probes}")
+    vm.wait_ps(lambda table: table["platform"]["last_status_s"] is not None, 30.0, "the platform's answers in waagent-ps")
     story.chapter("waagent-ps after all that:")
     story.shown(vm.run(["waagent-ps"]).stdout)
 
@@ -185,9 +192,9 @@ def _pids(vm: Machine, names: list[str]) -> dict[str, int]:
 
 
 def _rows(vm: Machine, names: list[str]) -> str:
-    """Head and the workers' rows of waagent-ps, its first words alone."""
+    """The workers' rows of waagent-ps."""
     lines = vm.run(["waagent-ps"]).stdout.splitlines()
-    return "\n".join(line for line in lines if line.startswith(("NAME", *names)))
+    return "\n".join(line for line in lines if line.startswith(tuple(names)))
 
 
 def _replaced(table: dict[str, Any], names: list[str], before: dict[str, int]) -> bool:
@@ -201,7 +208,7 @@ def _wait_replaced(vm: Machine, names: list[str], before: dict[str, int], deadli
 
 def _probes(vm: Machine) -> str:
     probes = vm.fabric.probing()
-    return f"{probes['answered']} of {probes['answered'] + probes['failed']}"
+    return f"{probes['answered']} of {probes['answered'] + probes['failed']} probes answered"
 
 
 def _log_lines(vm: Machine, pattern: str) -> list[str]:

@@ -99,7 +99,9 @@ class Channel:
                 message = control.unpack(packet, limit) if packet else None
             except BlockingIOError:
                 return
-            except (OSError, control.ControlError):
+            except OSError:
+                message = None  # killed with words of ours unread: reset instead of an end
+            except control.ControlError:
                 self.refused += 1
                 message = None
             if message is None:

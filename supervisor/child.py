@@ -91,7 +91,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
-        state=state, place=tuple(order["place"]), beat_s=row["beat_s"], stack=stack,
+        state=state, place=tuple(order["place"]), outside=tuple(order["outside"]), beat_s=row["beat_s"], stack=stack,
     )
 
 
@@ -106,9 +106,7 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     fence, row, groups = "none", order["row"], [accounts.gid_of(*BUS_GROUP)]
     if row["privilege"] == UNPRIVILEGED:
         fences.set_no_new_privileges()
-        package = Path(waagent.__file__).parent
-        ours = [Path(sys.prefix), Path(sys.base_prefix), package]
-        ours += [(package / room).resolve() for room in ("workers", "protocol", "distro")]  # links in a checkout
+        ours = [Path(sys.prefix), Path(sys.base_prefix), Path(waagent.__file__).parent.parent]  # the last one matters in a checkout
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
         landlock = fences.landlock((*_READABLE, *ours), writes, enabled="landlock" not in order["without"])

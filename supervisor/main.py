@@ -27,4 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except (OSError, ImportError) as error:
+        if line.is_verbose:
+            raise
+        where = getattr(error, "filename", None) or getattr(error, "name", None) or "-"
+        what = getattr(error, "strerror", None) or type(error).__name__
+        print(f"waagent: {what}: {ascii(where)}: see it whole with -verbose", file=sys.stderr)
+        return 1
     return status

@@ -14,9 +14,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-FOLDERS = ("/etc", "/usr/lib", "/usr/local", "/usr/sbin", "/usr/bin", "/var/lib", "/run", "/opt", "/root", "/home", "/srv")
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = (str(ROOT), "/etc", "/usr/lib", "/usr/local", "/usr/sbin", "/usr/bin", "/var/lib", "/run", "/opt", "/root", "/home", "/srv")
 IGNORED = ("/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/run/log", "/run/user", "/run/systemd", "/run/udev", "/etc/mtab",
-           "/root/.cache", "/root/.pyenv", "/run/utmp", "/root/.bash_history", "/var/lib/dhcp", "/var/lib/ntp", "/var/lib/chrony")
+           "/root/.cache", "/root/.pyenv", "/run/utmp", "/root/.bash_history", "/var/lib/dhcp", "/var/lib/ntp", "/var/lib/chrony",
+           f"{ROOT}/.venv", f"{ROOT}/.cache", f"{ROOT}/.git")
 OURS = ("waagent", "udhcpc", "dnsmasq")
 SETTLE_S = 5.0
 

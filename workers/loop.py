@@ -105,11 +105,9 @@ class Loop:
         return max(0, math.ceil(min(waits) * 1000)) if waits else None
 
     def _run_timers(self) -> None:
-        now = self.now()
-        due = []
-        while self._timers and self._timers[0][0] <= now:
-            due.append(heapq.heappop(self._timers)[2])
-        for timer in due:
+        now, first_new = self.now(), next(self._order)
+        while self._timers and self._timers[0][0] <= now and self._timers[0][1] < first_new:
+            timer = heapq.heappop(self._timers)[2]  # one by one: what is called may wait, and run the others meanwhile
             if not timer.is_cancelled:
                 if timer.every_s is not None:
                     self._at(now + timer.every_s, timer)

@@ -29,6 +29,7 @@ from waagent.workers.loop import Loop, Timer
 
 EXIT_UNFORESEEN = 70
 EXIT_ORPHANED = 75
+EXIT_UNKNOWN = 255
 LEASE_LIMIT_S = 600.0
 LEASE_SLACK_S = 5.0
 DOING_LIMIT = 200
@@ -46,6 +47,7 @@ class Worker:
         self.name = birth.name
         self.build = birth.build
         self.place = birth.place
+        self.outside = birth.outside
         self.paths = Paths(birth.root)
         self.configuration: Mapping[str, Any] = told.configuration
         self.numbers = told.numbers
@@ -58,6 +60,7 @@ class Worker:
         self._server: Server | None = None
         self._doing = "starting"
         self._said_at = -DOING_EVERY_S
+        self._soon: Timer | None = None
         self._facts: dict[str, Any] = {}
         self._is_ready = False
         self._is_looping = False
@@ -86,18 +89,23 @@ class Worker:
         self._say("ready")
 
     def doing(self, what: str) -> None:
-        """What waagent-ps shows; told at once, but once per second at most, else with the next heartbeat."""
+        """What waagent-ps shows; told at once, or a second after the last word."""
         what = what[:DOING_LIMIT]
         if what == self._doing:
             return
         self._doing = what
         self._loop.turns += 1
-        if self._loop.now() - self._said_at >= DOING_EVERY_S:
-            self._beat()
+        self._beat_soon()
 
     def tell(self, **facts: Any) -> None:
-        """Facts (texts and numbers) that go with each heartbeat from the next one on; None: not known any more."""
+        """Facts (texts and numbers) that go with each heartbeat; None: not known any more.
+
+        Times (names that end in ``_at``) wait for the next heartbeat, any other change is told like `doing`.
+        """
+        is_news = any(not name.endswith("_at") and self._facts.get(name) != value for name, value in facts.items())
         self._facts.update(facts)
+        if is_news:
+            self._beat_soon()
 
     def busy(self, seconds: float, reason: str) -> None:
         """Take a lease: no verdict on this worker for ``seconds`` (≤ 600); 0 gives it back."""
@@ -114,6 +122,7 @@ class Worker:
 
     def done(self, summary: str) -> None:
         """A one-shot's result; then `main` returns."""
+        self._beat()  # its facts outlive it in the table
         self._say("done", summary=summary[:DOING_LIMIT])
 
     # what is called when
@@ -147,7 +156,7 @@ class Worker:
         self._loop.forget(descriptor)
 
     def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
-        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`. It is reaped here."""
+        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`, 255 if somebody else reaped it."""
         self._children[pid] = call
         self._loop.after(0, self._reap)
 
@@ -223,7 +232,10 @@ class Worker:
         return True
 
     def run(self, argv: Sequence[str], *, deadline_s: float, **options: Any) -> Any:
-        """`distro.run.run` among our tools: heartbeats go on, and a lease holds while it runs."""
+        """`distro.run.run` among our tools: heartbeats go on, and a lease holds while it runs.
+
+        Give ``place=worker.outside`` to whatever may leave a daemon behind: it must not be killed together with us.
+        """
         from waagent.distro import run as tools  # subprocess is 0.6 MiB that most workers never need
 
         lease_ends_at = self._lease(deadline_s, argv[0])
@@ -269,8 +281,20 @@ class Worker:
             self._loop.forget_writable(self._control.fileno())
 
     def _beat(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._said_at = self._loop.now()
         self._control.beat(self._doing, self._progress, self._facts)
+
+    def _beat_soon(self) -> None:
+        if self._soon is not None:
+            return
+        wait_s = self._said_at + DOING_EVERY_S - self._loop.now()
+        if wait_s <= 0:
+            self._beat()
+        else:
+            self._soon = self._loop.after(wait_s, self._beat)
 
     def _beat_when_due(self) -> None:
         if self._loop.now() >= self._beat_at:
@@ -311,7 +335,10 @@ class Worker:
 
     def _reap(self) -> None:
         for pid in list(self._children):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a Popen that was thrown away reaps behind our back
+                ended, status = pid, EXIT_UNKNOWN << 8
             if ended == pid:
                 self._children.pop(pid)(os.waitstatus_to_exitcode(status))
 

@@ -21,6 +21,7 @@ from waagent.protocol.handler.errors import HandlerError
 from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
 from waagent.protocol.handler.settings import file_prefix
 from waagent.workers.extension_runner import plan, report, settings, view
+from waagent.workers.extension_runner.dependencies import FAIL, GO, WAIT, Verdict
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.journal import Journal, Outcome
 from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, parse_limits
@@ -54,6 +55,8 @@ class House:
     wall_ns: Callable[[], int]
     changed: Callable[[Lane], None]
     """Somebody should look at this lane's reports again."""
+    may_start: Callable[[HandlerGoal, str], Verdict]
+    """Asked before INSTALL and ENABLE of an extension."""
     configuration_file: str
     summary: GoalStateSummary | None = None
     is_enabled: bool = True
@@ -72,10 +75,13 @@ class Lane:
         self.under_way: UnderWay | None = None
         self.note = ""
         """What is waited for; empty: nothing."""
+        self.is_waiting_for_others = False
         self._next: HandlerGoal | None = None
         self._fetch: Fetch | None = None
         self._refused: plan.Refuse | None = None
         self._fetch_failed: plan.Refuse | None = None
+        self.goal_since = 0.0
+        """CLOCK_MONOTONIC since when this goal is followed."""
         self._waits_since = 0.0
         self._is_turning = False
 
@@ -117,6 +123,20 @@ class Lane:
         """The version that is wanted, as its folder spells it."""
         return plan.installed_as(self.goal.version, self.journal.recorded().states) if self.goal is not None else ""
 
+    @property
+    def newest(self) -> HandlerGoal | None:
+        """The goal that is followed next, when it is not followed yet."""
+        return self._next or self.goal
+
+    def outcome(self, extension: str) -> Outcome | None:
+        """Of the last operation for ``extension`` in this goal state and boot; an INSTALL is everybody's."""
+        mine = [
+            outcome for outcome in self.journal.outcomes.values()
+            if self.goal is not None and outcome.goal_state_id == self.goal.goal_state_id and outcome.boot_id == self._house.boot_id
+            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
+        ]
+        return mine[-1] if mine else None
+
     def watches(self) -> list[Watch]:
         """The status files of the extensions that are wanted."""
         if self.goal is None:
@@ -139,7 +159,7 @@ class Lane:
         extensions = []
         for one in goal.extensions:
             watch = files_of.get(f"{self.journal.name}.{one.name if goal.multi_config else ''}")
-            outcome = self._outcome(goal, one.name if goal.multi_config else "")
+            outcome = self.outcome(one.name if goal.multi_config else "")
             extensions.append(report.Extension(one, outcome, collector.seen(watch) if watch is not None else None, is_alive))
         return report.Situation(
             goal, self.journal.name, self.version or goal.version, self.journal.handler, self._refused or self._fetch_failed,
@@ -206,6 +226,8 @@ class Lane:
             self._refused = self._fetch_failed = None
             self._waits_since = 0.0
             self.note = ""
+            self.is_waiting_for_others = False
+            self.goal_since = self._house.now()
             self.journal.look(self._paths.library, self._house.worker.log)
 
     def leave(self) -> None:
@@ -277,6 +299,14 @@ class Lane:
 
     def _start(self, goal: HandlerGoal, step: plan.Run) -> None:
         folders = settings.Folders(self._paths, self.journal.name, step.key.version)
+        verdict = self._house.may_start(goal, step.key.extension) if step.key.operation != plan.DISABLE else Verdict(GO)
+        self.is_waiting_for_others = verdict.word == WAIT
+        if verdict.word == FAIL:
+            self._finish_without(step, errors.UNKNOWN, verdict.text)
+            return
+        if verdict.word == WAIT:
+            self.note = verdict.text
+            return
         if not self._certificate_is_there(step):
             return
         try:
@@ -400,14 +430,6 @@ class Lane:
             return bool(os.statvfs(self._paths.library).f_flag & os.ST_NOEXEC)
         except OSError:
             return False
-
-    def _outcome(self, goal: HandlerGoal, extension: str) -> Outcome | None:
-        mine = [
-            outcome for outcome in self.journal.outcomes.values()
-            if outcome.goal_state_id == goal.goal_state_id and outcome.boot_id == self._house.boot_id
-            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
-        ]
-        return mine[-1] if mine else None
 
     def _log(self, key: plan.OperationKey, text: str) -> None:
         stamp = self._house.operations.timestamp()

@@ -12,7 +12,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol.bus import topics
 from waagent.protocol.handler import errors, names
 from waagent.workers.extension_runner.children import Child
-from waagent.workers.extension_runner.unpack import Bounds, Job
+from waagent.workers.extension_runner.job import Bounds, Job
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -81,7 +81,8 @@ class Fetch:
     def _unpacked(self, output: bytes, reason: str) -> None:
         self._is_unpacking = False
         try:
-            answer = json.loads(output) if not reason else {"error": f"the unpacker {reason}", "code": errors.PACKAGE_INVALID}
+            refusal = {"error": f"the unpacker {reason}", "code": errors.PACKAGE_INVALID}
+            answer: dict[str, Any] = refusal if reason else json.loads(output)
         except ValueError:
             answer = {"error": "the unpacker said nothing", "code": errors.PACKAGE_INVALID}
         if "error" in answer:

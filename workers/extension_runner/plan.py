@@ -6,7 +6,7 @@ An operation is named by its key; one whose outcome is recorded is never planned
 
 from __future__ import annotations
 
-import hashlib
+from _blake2 import blake2b  # hashlib would load OpenSSL, 1 MiB in every resident runner
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Union
@@ -35,7 +35,7 @@ class OperationKey:
     def id(self) -> str:
         """Name of its folder below <lib>/operations; says nothing that a handler's `pkill -f` could match."""
         fields = (self.handler.lower(), self.version, self.operation, self.extension, str(self.sequence), self.goal_state_id, self.boot_id)
-        return hashlib.sha256("\0".join(fields).encode("utf-8", "replace")).hexdigest()[:32]
+        return str(blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=16).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,8 @@ def bad_names(goal: HandlerGoal) -> str:
 def _plan_enabled(context: _Context) -> tuple[Step, ...]:
     goal = context.goal
     steps: list[Step] = []
-    wanted: list[ExtensionGoal | None] = [extension for extension in goal.extensions if not _is_deleted(goal, extension)]
+    ordered = sorted(goal.extensions, key=lambda extension: extension.dependency_level)
+    wanted: list[ExtensionGoal | None] = [extension for extension in ordered if not _is_deleted(goal, extension)]
     if context.state not in (INSTALLED, ENABLED):
         if goal.extensions and not wanted:
             return ()  # every extension of a handler that is not there is to be deleted

@@ -12,6 +12,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import errors
 from waagent.workers.extension_runner import launcher, plan, view
+from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
 from waagent.workers.extension_runner.lanes import House, Lane
 from waagent.workers.extension_runner.report import Extension, Situation, reports
 from waagent.workers.extension_runner.reporter import Reporter
@@ -40,7 +41,7 @@ class Runner:
         tracking = Tracking(paths, tree, worker.log, launcher.choose(worker, systemd=systemd), systemd=systemd,
                             subreaper="subreaper" not in without)
         self._house = House(worker, client, tracking, paths, processes.boot_id(), time.monotonic, time.time_ns, self._changed,
-                            str(paths.configuration))
+                            self._may_start, str(paths.configuration))
         self._lanes: dict[str, Lane] = {}
         self._collector = Collector(worker, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
@@ -95,6 +96,7 @@ class Runner:
     def look_at_status(self) -> None:
         """The periodic look at status files."""
         self._periods += 1
+        self._turn_waiting()
         is_quiet = all(any(word in (one.status or TERMINAL[0]) for word in TERMINAL) for said in self._said.values() for one in said)
         is_quiet = is_quiet and not any(lane.is_busy for lane in self._lanes.values())
         if not is_quiet or self._periods % QUIET_PERIODS == 0:
@@ -109,6 +111,42 @@ class Runner:
             self._lanes[key] = Lane(self._house, name)
         return self._lanes[key]
 
+    def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:
+        """Whether what this extension depends on is as far; nothing that depends starts before every handler's goal is known."""
+        mine = next((one for one in goal.extensions if not goal.multi_config or one.name == extension), None)
+        if mine is None or (mine.dependency_level <= 0 and not mine.depends_on):
+            return Verdict(GO)
+        nodes: dict[Key, Node] = {}
+        for name in self._house.summary.handlers if self._house.summary is not None else ():
+            lane = self._lanes.get(name.lower())
+            newest = lane.newest if lane is not None else None
+            if name.lower() in self._impossible:
+                nodes[name.lower(), ""] = Node(0, (), "error")
+            elif lane is None or newest is None or newest.goal_state_id != goal.goal_state_id:
+                return Verdict(WAIT, "waiting for the other handlers of the goal state")
+            elif newest.state == "enabled":
+                nodes.update(self._nodes(lane, newest))
+        key = (goal.name.lower(), extension)
+        return judge(key, nodes, time.monotonic() - self._lane(goal.name).goal_since) if key in nodes else Verdict(GO)
+
+    def _nodes(self, lane: Lane, goal: HandlerGoal) -> dict[Key, Node]:
+        """The extensions of one handler; without a state while an older goal state keeps it busy."""
+        handler = goal.name.lower()
+        situation = lane.situation(self._collector) if goal is lane.goal else None
+        if not goal.extensions:
+            outcome = lane.outcome("") if situation is not None else None
+            is_enabled = outcome is not None and outcome.operation == plan.ENABLE and outcome.succeeded
+            is_failed = outcome is not None and not outcome.succeeded
+            return {(handler, ""): Node(0, (), "success" if is_enabled else "error" if is_failed else "")}
+        states = view.reported_states(reports(situation)) if situation is not None else {}
+        nodes = {}
+        for one in goal.extensions:
+            extension = one.name if goal.multi_config else ""
+            if not (goal.multi_config and one.state == "disabled"):
+                needs = tuple((need.handler.lower(), need.extension) for need in one.depends_on)
+                nodes[handler, extension] = Node(one.dependency_level, needs, states.get(extension, ""))
+        return nodes
+
     def _leave(self, key: str) -> None:
         lane = self._lanes[key]
         if lane.goal is not None:
@@ -121,6 +159,11 @@ class Runner:
 
     def _is_recorded(self, handler: str, identity: str) -> bool:
         return identity in self._lane(handler).journal.outcomes
+
+    def _turn_waiting(self) -> None:
+        for lane in self._lanes.values():
+            if lane.is_waiting_for_others:
+                lane.turn_soon()
 
     def _ids_in_use(self) -> set[str]:
         used = {identity for lane in self._lanes.values() for identity in lane.journal.outcomes}
@@ -162,11 +205,13 @@ class Runner:
             self._worker.after(REFRESH_S, self._refresh)
             return
         self._is_refreshing = False
-        self._said = dict(self._impossible)
+        before, self._said = self._said, dict(self._impossible)
         for key, lane in self._lanes.items():
             situation = lane.situation(self._collector)
             if situation is not None:
                 self._said[key] = reports(situation)
+        if before != self._said:
+            self._turn_waiting()
         self._reporter.say(report for said in self._said.values() for report in said)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
         waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())

@@ -24,14 +24,13 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from waagent.distro import fences, files
 from waagent.protocol.handler import errors
 from waagent.protocol.handler import manifest as manifests
+from waagent.workers.extension_runner.job import MIB, Bounds, Job
 
-MIB = 1024 * 1024
 CHUNK_BYTES = 256 * 1024
 RATIO_FLOOR_BYTES = 16 * MIB
 RESERVE_BYTES = 16 * MIB  # of the file system, never filled by a package
@@ -42,30 +41,6 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How large a package may be."""
-
-    archive_bytes: int = 512 * MIB
-    unpacked_bytes: int = 2048 * MIB
-    entries: int = 20_000
-    ratio: int = 200
-
-
-@dataclass(frozen=True)
-class Job:
-    """What to unpack, from where, to where."""
-
-    spool: str
-    file: str
-    size_bytes: int
-    sha256: str
-    staging: str
-    """Made here, 0700, removed here; on the same file system as ``target``."""
-    target: str
-    bounds: Bounds = Bounds()
 
 
 class PackageRefused(Exception):

@@ -15,11 +15,18 @@ HANG = (
 )
 
 
+ORPHAN = (
+    "for p in $PPID $(sed -n 's/^PPid:\t//p' /proc/$PPID/status); do\n"
+    "  grep -q shim /proc/$p/cmdline && echo $p > /var/tmp/orphan.shim\n"
+    "done; sleep 600"
+)
+
+
 def test_a_hang_and_a_lost_shim_cost_nobody_else(vm: Machine, a_handler: Callable[..., dict[str, Any]]) -> None:
     vm.write("/etc/waagent/sandbox.d/Contoso.Hang.conf", b"Timeout.Enable=12\n")
     vm.fabric.set_extensions([
         a_handler("Contoso.Hang", HANG),
-        a_handler("Contoso.Orphan", "echo $PPID > /var/tmp/orphan.shim; sleep 600"),
+        a_handler("Contoso.Orphan", ORPHAN),
         a_handler("Contoso.Third", "succeed third"),
     ])
 

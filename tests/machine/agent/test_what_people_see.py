@@ -16,6 +16,8 @@ WORKER_KEYS = {
 
 
 def test_the_table_is_ascii_and_at_most_80_columns_wide(vm: Machine) -> None:
+    vm.wait_ps(lambda table: table["platform"]["endpoint"], 15, "the platform's address")
+
     done = vm.run(["waagent-ps"])
 
     assert done.status == 0, done.stderr

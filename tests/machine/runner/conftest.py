@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tests.machine.runner.runner_house import House
 
 
 @pytest.fixture()
-def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+def house() -> Iterator[House]:
+    root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))  # a path of a Unix socket ends at 107 bytes
+    made = House(root)
     yield made
     made.close()
-    shutil.rmtree(tmp_path, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)

@@ -7,19 +7,17 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import waagent
+from tests.harness.supervisor_stand_in import StandIn
 from waagent.distro import operations, processes
 
-STANDIN = Path(__file__).with_name("standin.py")
-REPOSITORY = Path(waagent.__file__).parent.parent
+FABRIC = Path(__file__).with_name("fabric_of_files.py")
+RUNNER = "extension_runner"
 PATIENCE_S = 40.0
 STATUS = {"status": "STATE", "code": 0, "formattedMessage": {"lang": "en-US", "message": "MESSAGE"}}
 SUCCESS = json.dumps([{"version": 1.0, "timestampUTC": "t", "status": STATUS}])
@@ -38,10 +36,11 @@ class House:
         self.root = root
         for folder in ("var/lib/waagent", "var/cache/waagent", "run/waagent", "etc/waagent/sandbox.d", "var/log/azure", "packages"):
             (root / folder).mkdir(parents=True)
-        (root / "configuration.json").write_text("{}")
+        self.configuration: dict[str, Any] = {}
         (root / "var/lib/waagent/provisioned").touch()
         self.lib = root / "var/lib/waagent"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._supervisor = StandIn(root, beat_s=0.5)
+        self._supervisor.start("fabric_client", code=FABRIC, serves=True)
         self._goal: dict[str, Any] = {"summary": {}, "handlers": {}, "packages": {}}
         self._incarnation = 0
 
@@ -106,28 +105,24 @@ class House:
     # the runner
 
     def start(self) -> None:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "NOTIFY_SOCKET": "/leak",
-            "LD_LIBRARY_PATH": "",
-            "http_proxy": "http://proxy",
-        }
-        with open(self.root / "log", "ab") as log:
-            self._process = subprocess.Popen([sys.executable, str(STANDIN), str(self.root)], stdout=log, stderr=log, env=environment)
+        environment = {"NOTIFY_SOCKET": "/leak", "LD_LIBRARY_PATH": "", "http_proxy": "http://proxy"}
+        self._supervisor.start(RUNNER, configuration=self.configuration, environment=environment)
 
     def kill(self) -> None:
         """kill -9 of the runner."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self._supervisor.kill(RUNNER)
+
+    def restart_fabric(self) -> None:
+        """kill -9 of fabric_client; its successor knows nothing."""
+        self._supervisor.kill("fabric_client")
+        self._supervisor.start("fabric_client", code=FABRIC, serves=True)
 
     def log(self) -> str:
-        return (self.root / "log").read_text()
+        return self._supervisor.log_text()
 
-    def lags(self) -> str:
-        path = self.root / "lag"
-        return path.read_text() if path.exists() else ""
+    def doing(self) -> str:
+        beats = self._supervisor.said(RUNNER, "heartbeat")
+        return str(beats[-1]["doing"]) if beats else ""
 
     # what was reported
 
@@ -150,7 +145,8 @@ class House:
             if time.monotonic() > until:
                 reported = (self.root / "reports.jsonl").read_text()[-3000:] if (self.root / "reports.jsonl").exists() else ""
                 raise AssertionError(f"not within {patience_s} s; calls {self.calls()}\nreported {reported}\nlog {self.log()[-4000:]}")
-            assert self._process is None or self._process.poll() is None, self.log()[-4000:]
+            runner = self._supervisor.processes.get(RUNNER)
+            assert runner is None or runner.poll() is None, self.log()[-4000:]
             time.sleep(0.03)
 
     def wait_state(
@@ -175,8 +171,7 @@ class House:
         return {name: one.started["pid"] for name, one in seen.items() if one.state == "running" and "pid" in one.started}
 
     def close(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self.kill()
+        self._supervisor.__exit__()
         for folder in self.operations() if (self.lib / "operations").is_dir() else ():
             if operations.observe(folder).state in ("running", "lost"):
                 for pid in self.shims().values():

@@ -101,7 +101,7 @@ def test_status_files_that_mean_harm_hurt_only_their_extension(house: House) -> 
         house.wait(lambda name=name: house.last(f"Bad.{name}").get("handler_status") == "Ready")  # type: ignore[misc]
         status = house.wait_state(f"Bad.{name}", "error" if words else "transitioning")
         assert not words or (status["code"] == 1012 and words in status["formattedMessage"]["message"])
-    assert "root:" not in (house.root / "reports.jsonl").read_text() and house.lags() == ""
+    assert "root:" not in (house.root / "reports.jsonl").read_text()
 
 
 def test_a_status_that_recovers_is_reported(house: House) -> None:

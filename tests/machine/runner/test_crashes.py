@@ -105,7 +105,6 @@ def test_a_handler_that_hangs_costs_only_itself(house: House) -> None:
     house.wait(lambda: not any(processes.is_alive(pid) for pid in pids_in(house.lib / "pids")), 1.0)
     assert len(pids_in(house.lib / "pids")) == 3
     assert house.wait_state(SLOW, "error")["code"] == -1
-    assert house.lags() == ""
 
 
 def operation_of(house: House, identity: str) -> str:
@@ -161,3 +160,16 @@ def test_a_handler_that_the_predecessor_installed_is_enabled_not_installed(house
 
     house.wait_state(GOOD, "success")
     assert house.words(GOOD) == ["enable"] and not (house.lib / f"{GOOD}-1.0.0.0").exists()
+
+
+def test_a_new_fabric_client_is_told_everything_again(house: House) -> None:
+    house.package(GOOD)
+    house.start()
+    house.want(handler(GOOD))
+    house.wait_state(GOOD, "success")
+    (house.root / "reports.jsonl").unlink()
+
+    house.restart_fabric()
+
+    house.wait_state(GOOD, "success")
+    assert house.words(GOOD) == ["install", "enable"]

@@ -38,7 +38,6 @@ def test_a_handler_is_installed_enabled_and_its_status_reported(house: House) ->
         "0o600",
     ]
     assert "bin/enable" in (house.root / f"var/log/azure/{NAME}/CommandExecution.log").read_text()
-    assert house.lags() == ""
 
 
 def test_new_settings_enable_again_and_disable_disables(house: House) -> None:
@@ -222,7 +221,7 @@ def test_nothing_starts_before_the_marker(house: House) -> None:
     house.package(NAME)
     house.want(handler(NAME))
     house.start()
-    house.wait(lambda: (house.root / "doing").exists() and "provisioner" in (house.root / "doing").read_text())
+    house.wait(lambda: "provisioner" in house.doing())
     assert not (house.root / "reports.jsonl").exists()
 
     (house.lib / "provisioned").touch()
@@ -231,7 +230,7 @@ def test_nothing_starts_before_the_marker(house: House) -> None:
 
 
 def test_switched_off_extensions_say_so(house: House) -> None:
-    (house.root / "configuration.json").write_text('{"Extensions.Enabled": false}')
+    house.configuration = {"Extensions.Enabled": False}
     house.package(NAME)
     house.start()
 
@@ -294,3 +293,27 @@ def test_many_handlers_run_at_the_same_time(house: House) -> None:
     for name in names:
         house.wait_state(name, "success")
     assert time.monotonic() - began < 12  # one after another: 18 s of sleep alone
+
+
+def test_an_extension_waits_for_what_it_names_and_fails_with_it(house: House) -> None:
+    for name in ("Contoso.First", "Contoso.Second", BAD, "Contoso.Skipped", NAME):
+        house.package(name, enable="sleep 1; exit 3" if name == BAD else f"sleep 1; {a_status()}")
+    house.start()
+
+    def after(name: str) -> dict[str, Any]:
+        return {**settings(), "dependency_level": 1, "depends_on": [{"handler": name}]}
+
+    house.want(
+        handler("Contoso.Second", after("contoso.first")),
+        handler("Contoso.Skipped", after(BAD)),
+        handler("Contoso.First"),
+        handler(BAD),
+        handler(NAME, after("Contoso.Nobody")),
+    )
+
+    house.wait_state("Contoso.Second", "success")
+    status = house.wait_state("Contoso.Skipped", "error")
+    assert status["code"] == -1 and BAD.lower() in status["formattedMessage"]["message"]
+    assert "not in the goal state" in house.wait_state(NAME, "error")["formattedMessage"]["message"]
+    order = [line[0] for line in house.calls() if line[1] == "enable"]
+    assert order.index("Contoso.First") < order.index("Contoso.Second") and house.calls("Contoso.Skipped") == house.calls(NAME) == []

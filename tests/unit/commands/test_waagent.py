@@ -132,6 +132,26 @@ def test_stop_without_a_supervisor_says_so(tmp_path: Path) -> None:
     assert "does not answer" in finished.stderr and finished.stderr.count("\n") == 1
 
 
+def test_an_error_is_one_line_and_a_traceback_only_with_verbose(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    root = a_root(tmp_path)
+    (root / "run").write_text("a file where a folder should be")
+
+    short, long = run("-start", "--root", str(root)), run("-start", "-verbose", "--root", str(root))
+
+    assert (short.returncode, short.stderr.count("\n")) == (1, 1)
+    assert str(root / "run") in short.stderr
+    assert "Traceback" in long.stderr and long.returncode == 1
+
+
+def test_the_keys_of_the_roster_are_options() -> None:
+    keys = {key for row in roster.ROSTER for key in (*row.keys, row.switch) if key}
+
+    prefixes = {f"{name.partition('.')[0]}." for name in options.OPTIONS}
+    assert keys <= set(options.OPTIONS) | prefixes
+
+
 def test_output_into_a_closed_pipe_is_no_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)

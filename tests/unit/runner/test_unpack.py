@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from waagent.protocol.handler import errors
-from waagent.workers.extension_runner.unpack import MIB, Bounds, Job, PackageRefused, choose_entries, unpack
+from waagent.workers.extension_runner.job import MIB, Bounds, Job
+from waagent.workers.extension_runner.unpack import PackageRefused, choose_entries, unpack
 
 MANIFEST = b'[{"handlerManifest": {"installCommand": "i", "enableCommand": "e"}}]'
 

@@ -131,3 +131,19 @@ def test_each_line_of_a_traceback_names_its_worker() -> None:
 @pytest.mark.parametrize("facts", [{}, {"text": "x" * 10_000, "number": 5}])
 def test_facts_stay_small(facts: dict[str, object]) -> None:
     assert all(len(value) <= 400 for value in bounded(facts).values() if isinstance(value, str))
+
+
+def test_a_call_that_runs_the_loop_itself_does_not_hold_back_the_others() -> None:
+    loop = Loop()
+    seen: list[str] = []
+
+    def waits_for_the_other() -> None:
+        run_until(loop, 1, seen)
+        seen.append("waited")
+
+    loop.after(0.001, waits_for_the_other)
+    loop.after(0.002, lambda: seen.append("other"))
+    time.sleep(0.01)  # both are due in the same turn
+    loop.turn(0.1)
+
+    assert seen == ["other", "waited"]
