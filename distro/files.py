@@ -69,7 +69,8 @@ def read_state_json(path: Path) -> Any | None:
         return json.loads(data)
     except (ValueError, RecursionError):
         aside = _keep_aside(path)
-        logging.getLogger("waagent").warning("state file is not readable, taken as absent: path=%s bytes=%d kept=%s", path, len(data), aside.name)
+        log = logging.getLogger("waagent")
+        log.warning("state file is not readable, taken as absent: path=%s bytes=%d kept=%s", path, len(data), aside.name)
         return None
 
 

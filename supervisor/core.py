@@ -26,7 +26,7 @@ from waagent.protocol.configuration import loading
 from waagent.protocol.control_server import Channel, Connection
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, life, spawn
-from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
+from waagent.supervisor.roster import BUS_GROUP, ONESHOT, ROSTER, Row
 from waagent.supervisor.zygote import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
@@ -55,7 +55,9 @@ def run_daemon(paths: Paths, loaded: loading.Loaded, without: frozenset[str], ve
         off = frozenset(row.name for row in ROSTER if row.switch and now.values.get(row.switch) is False)
         return Settings(by_worker, off, verbose or now.values.get("Logs.Verbose") is True, tuple(map(str, now.findings)))
 
-    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), spawn.Switches(without))
+    modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if row.kind != ONESHOT)
+    switches = spawn.Switches(without, modules=modules)
+    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), switches)
 
 
 def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches) -> int:

@@ -30,6 +30,8 @@ class Switches(NamedTuple):
     """Of subreaper, cgroups, landlock, psi, systemd."""
     entry: str = "waagent.workers.runtime:run"
     python_path: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    """What the zygote loads beforehand, for its workers to share."""
     tree: str = "waagent"
 
 
@@ -60,7 +62,7 @@ class Nursery:
     def exec_zygote(self, now: float) -> socket.socket:
         """Start a zygote that inherits its socketpair and the log, nothing else; our end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (str(PACKAGE), self.build, os.getpid(), self._switches.entry)
+        arguments = (str(PACKAGE), self.build, os.getpid(), self._switches.entry, self._switches.modules)
         path = [str(PACKAGE.parent), *self._switches.python_path]
         code = f"import sys; sys.path += {path!r}; from waagent.supervisor.zygote import main; main(*{arguments!r})"
         moves = [(os.POSIX_SPAWN_DUP2, source, target) for source, target in ((self.log, 1), (self.log, 2), (theirs.fileno(), CHANNEL))]
