@@ -106,9 +106,9 @@ def _first_boot(story: Story, vm: Machine, started: float) -> None:
     story.chapter("provisioner reads the DVD and does what it says:")
     for line in _log_lines(vm, r" provisioner\[.* (read the boot|set host name|created user) "):
         story.detail(line)
-    story.chapter(f"the platform received {ready['state']} {seconds:.1f} s after the start of the agent;")
+    story.chapter(f"the platform received {ready['state']} {seconds:.1f} s after the start, and the SSH host key:")
     name, value = vm.fabric.wait_for(lambda fabric: next(iter(_properties(fabric)), None), 10.0, "role properties")
-    story.detail(f"host key in the role properties: {name}={value}"[:WIDTH - 3])
+    story.detail(f"role properties: {name}={value}")
     host_key = _fingerprint(vm)
     _require(value in host_key, f"the fingerprint {value} is of no host key of the VM: {host_key}")
 

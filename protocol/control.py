@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from waagent.protocol import packed
+
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024
 FOREIGN_CONNECTIONS = 16
 FOREIGN_PATIENCE_S = 1.0
+_LIMITS = packed.Limits(text_bytes=PACKET_LIMIT_BYTES, binary_bytes=PACKET_LIMIT_BYTES)
 
 WORKER, ANYONE, ROOT = "worker", "anyone", "root"
 
@@ -77,6 +80,7 @@ def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, An
     if len(packet) > limit_bytes:
         raise ControlError(f"{len(packet)} bytes, limit {limit_bytes}")
     try:
+        packed.verify(packet, _LIMITS)
         message = msgpack.unpackb(
             packet, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=1024, max_ext_len=0,
             max_str_len=PACKET_LIMIT_BYTES, max_bin_len=PACKET_LIMIT_BYTES,

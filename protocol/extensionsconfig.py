@@ -18,6 +18,7 @@ from waagent.protocol.wire import blobs, constants, urls
 WHERE = "ExtensionsConfig"
 SUPPORTED_FEATURES = frozenset({"MultipleExtensionsPerHandler"})
 HANDLERS_LIMIT = 1024
+SETTING_LIMIT_BYTES = 256 * 1024  # one text on the bus (bus/envelope.py); larger ones are real with scripts in protected settings
 CONFIG_ERRORS = "Ran into config errors: "
 _STATES = ("enabled", "disabled", "uninstall")
 
@@ -89,8 +90,9 @@ def _handler_goal(plugin: xml.Element, settings: list[xml.Element], goal_state_i
         return goal
     multi_config, extensions, error_text = read_extensions(mine)
     goal = dataclasses.replace(goal, multi_config=multi_config, extensions=extensions)
-    if _size_bytes(goal) > HANDLER_LIMIT_BYTES:
-        error_text = f"the settings have {_size_bytes(goal)} bytes, the limit is {HANDLER_LIMIT_BYTES}"
+    largest = max((len(text.encode()) for item in extensions for text in (item.public_settings, item.protected_settings or "")), default=0)
+    if _size_bytes(goal) > HANDLER_LIMIT_BYTES or largest > SETTING_LIMIT_BYTES:
+        error_text = f"the settings have {_size_bytes(goal)} bytes, the limit is {SETTING_LIMIT_BYTES} each, {HANDLER_LIMIT_BYTES} together"
     return _in_error(goal, error_text) if error_text else goal
 
 

@@ -40,7 +40,9 @@ class Nursery:
         self, rows: tuple[Row, ...], root: str, switches: Switches, build: str, log: int, listeners: dict[str, socket.socket]
     ) -> None:
         self._root, self._switches, self.build, self.log, self._listeners = root, switches, build, log, listeners
-        self.tree = cgroups.worker_tree(enabled="cgroups" not in switches.without, name=switches.tree)
+        enabled = "cgroups" not in switches.without
+        self.tree = cgroups.worker_tree(enabled=enabled, name=switches.tree)
+        self._outside = cgroups.worker_tree(enabled=enabled, name=f"{switches.tree}-left").leaf("daemons").procs_files
         self._rows = {row.name: row for row in rows}
         self.leaves: dict[str, cgroups.Leaf] = {}
         self._gates: dict[str, tuple[socket.socket, int]] = {}  # and the memfd that takes the stack
@@ -78,8 +80,8 @@ class Nursery:
         packet = control.pack(
             "start", name=name, run=action.run, as_root=action.as_root, row=row._asdict(), build=self.build, root=self._root,
             supervisor_pid=os.getpid(), without=list(self._switches.without), limited="memory" in self.tree.description,
-            procs=[str(file) for file in self.leaves[name].procs_files],
-            place=[str(file) for file in self.tree.place(f"w-{name}/tools").procs_files],
+            procs=list(map(str, self.leaves[name].procs_files)), outside=list(map(str, self._outside)),
+            place=list(map(str, self.tree.place(f"w-{name}/tools").procs_files)),
         )  # fmt: skip
         given = (theirs.fileno(), self._gates[name][1], self.log, *([self._listeners[name].fileno()] if row.serves else []))
         try:

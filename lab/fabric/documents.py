@@ -22,10 +22,12 @@ def blob_url(path: str, scheme: str = "https") -> str:
 
 
 def manifest_path(extension: Extension) -> str:
+    """Where a handler's publisher manifest lies in the storage."""
     return f"/packages/{extension.name}_manifest.xml"
 
 
 def package_path(extension: Extension, version: str | None = None) -> str:
+    """Where the package of one version lies in the storage."""
     return f"/packages/{extension.name}__{version or extension.version}"
 
 
@@ -33,12 +35,14 @@ STATUS_PATH = "/$system/vm1.status"
 
 
 def versions(vm: VirtualMachine) -> str:
+    """The versions document (spec: wire §2.2)."""
     supported = "".join(f"<Version>{escape(version)}</Version>" for version in vm.versions)
     preferred = f"<Preferred><Version>{escape(vm.versions[0])}</Version></Preferred>"
     return f"{_HEAD}<Versions>{preferred}<Supported>{supported}</Supported></Versions>"
 
 
 def goal_state(vm: VirtualMachine, base: str) -> str:
+    """The goal state document (spec: wire §2.3)."""
     """``base`` is `http://ADDRESS:PORT`."""
     ports = "".join(f"<Port>{port}</Port>" for port in vm.probe_ports)
     instance = _role_instance(vm, base) if vm.with_role_instance else ""
@@ -85,6 +89,7 @@ def _role_instance(vm: VirtualMachine, base: str) -> str:
 
 
 def hosting_environment(vm: VirtualMachine, thumbprint: str) -> str:
+    """HostingEnvironmentConfig (spec: wire §2.5)."""
     return f"""{_HEAD}<HostingEnvironmentConfig version="1.0.0.0" goalStateIncarnation="{vm.incarnation}">
   <StoredCertificates>
     <StoredCertificate name="Stored0" certificateId="sha1:{thumbprint}" storeName="My" configurationLevel="System" />
@@ -103,6 +108,7 @@ def hosting_environment(vm: VirtualMachine, thumbprint: str) -> str:
 
 
 def shared_config(vm: VirtualMachine) -> str:
+    """SharedConfig (spec: wire §2.6)."""
     return f"""{_HEAD}<SharedConfig version="1.0.0.0" goalStateIncarnation="{vm.incarnation}">
   <Deployment name="{vm.deployment}" guid="{{11111111-2222-4333-8444-000000000001}}" incarnation="0">
     <Service name="LabService" guid="{{00000000-0000-0000-0000-000000000000}}" />
@@ -121,6 +127,7 @@ def shared_config(vm: VirtualMachine) -> str:
 
 
 def certificates(vm: VirtualMachine, data: str) -> str:
+    """CertificateFile around base64 ``data`` (spec: wire §2.7.2)."""
     return f"""{_HEAD}<CertificateFile {_XSI} xsi:noNamespaceSchemaLocation="certificates10.xsd">
   <Version>{PROTOCOL_VERSION}</Version>
   <Incarnation>1</Incarnation>
@@ -130,6 +137,7 @@ def certificates(vm: VirtualMachine, data: str) -> str:
 
 
 def extensions_config(vm: VirtualMachine, protect: Protect, scheme: str = "https") -> str:
+    """ExtensionsConfig (spec: wire §4.1)."""
     features = "".join(f"<RequiredFeature><Name>{escape(name)}</Name></RequiredFeature>" for name in vm.required_features)
     plugins = "\n    ".join(_plugin(extension, scheme) for extension in vm.extensions)
     settings = "\n    ".join(_plugin_settings(extension, protect) for extension in vm.extensions if extension.settings)
@@ -195,6 +203,7 @@ def _depends_on(item: str) -> str:
 
 
 def package_manifest(extension: Extension, versions_known: tuple[str, ...], scheme: str = "https") -> str:
+    """The publisher manifest (spec: wire §2.14)."""
     uris = {version: escape(blob_url(package_path(extension, version), scheme)) for version in versions_known}
     plugins = "".join(f"<Plugin><Version>{escape(known)}</Version><Uris><Uri>{uri}</Uri></Uris></Plugin>" for known, uri in uris.items())
     return (

@@ -237,7 +237,8 @@ _PLUGIN: tuple[tuple[str, str, str, tuple[str, ...], Handler], ...] = (
 
 
 def _storage(fabric: Fabric, request: Request) -> Answer:
-    url = f"{fabric.scheme}://{STORAGE_HOST}{request.path}"
+    target = request.path[len(f"http://{STORAGE_HOST}"):] if request.path.startswith("http://") else request.path  # as a proxy is asked
+    url = f"{fabric.scheme}://{STORAGE_HOST}{target}"
     if request.method in ("GET", "HEAD"):
         return fabric.blobs.get(url)
     answer = fabric.blobs.put(url, request.headers, request.body)

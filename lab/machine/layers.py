@@ -41,6 +41,7 @@ def checkout() -> Path:
 
 
 def cache() -> Path:
+    """Where prepared layers and fetched packages are kept."""
     folder = checkout() / ".cache"
     folder.mkdir(exist_ok=True)
     return folder

@@ -22,6 +22,7 @@ def mount(kind: str, source: str, target: Path | str, options: str = "") -> None
 
 
 def tmpfs(target: Path, options: str = "mode=755") -> None:
+    """Mount a tmpfs at ``target``."""
     target.mkdir(parents=True, exist_ok=True)
     mount("tmpfs", "tmpfs", target, options)
 

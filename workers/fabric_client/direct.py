@@ -17,6 +17,6 @@ def store_status(job: Mapping[str, Any], send: Callable[..., None]) -> None:
         for put in blobs.plan_puts(job["url"], job["blob_type"], job["content"], job["date"], padding=b"\0"):
             storage.put(session, put.url, put.headers, put.content)
     except DocumentError as error:
-        send("failed", part="status", text=str(error), status=0)
+        send("failed", part="status", text=f"{error.what}: {error.where}", status=0)
         return
     send("stored")

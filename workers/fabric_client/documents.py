@@ -40,7 +40,7 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
             extensions = read_extensions_config(data, goal_state_id)
         send("extensions", **_extensions_body(extensions, goal_state_id))
     except DocumentError as error:
-        send("failed", part="ExtensionsConfig", text=str(error), status=getattr(error, "status", 0))
+        send("failed", part="ExtensionsConfig", text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))
     for name, target in (("HostingEnvironmentConfig", goal.hosting_environment), ("SharedConfig", goal.shared_config)):
         if not target:
             continue
@@ -49,7 +49,7 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
             send("document", name=name, size_bytes=len(data))
         except DocumentError as error:
-            send("failed", part=name, text=str(error), status=getattr(error, "status", 0))
+            send("failed", part=name, text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))
 
 
 def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:
@@ -59,10 +59,10 @@ def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:
             return False
         goal = read_goal_state(job["body"], job["endpoint"], job["port"])
     except NoRoleInstance as error:
-        send("failed", part="RoleInstance", text=str(error), status=0)
+        send("failed", part="RoleInstance", text=f"{error.what}: {error.where}", status=0)
         return False
     except DocumentError as error:
-        send("failed", part="goal state", text=str(error), status=0)
+        send("failed", part="goal state", text=f"{error.what}: {error.where}", status=0)
         return False
     send("ids", **_identifiers(goal))
     return True
@@ -109,4 +109,4 @@ def read_certificates(job: Mapping[str, Any], send: Send) -> None:
         data = _fetch(job, job["target"], "Certificates", constants.CERTIFICATES_LIMIT_BYTES, asked)
         send("cms", data=read_certificate_file(data))
     except DocumentError as error:
-        send("failed", part="Certificates", text=str(error), status=getattr(error, "status", 0))
+        send("failed", part="Certificates", text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))

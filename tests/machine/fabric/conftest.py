@@ -58,6 +58,7 @@ class Stage:
     def __init__(self, root: Path, fabric: Fabric) -> None:
         self.fabric, self.root = fabric, root
         self.supervisor = StandIn(root, beat_s=1.0)
+        self.supervisor.paths.control_socket.chmod(0o666)
         self.supervisor.paths.cache.mkdir(parents=True)
         self.supervisor.paths.library.mkdir(parents=True)
         self._number = 0
@@ -71,10 +72,11 @@ class Stage:
     def environment(self, *, reachable: bool = False, address: str | None = None) -> None:
         code = self._code(ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable))
         self.supervisor.start("environment_monitor", serves=True, code=code)
+        (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
-    def client(self, ports: tuple[int, int] | None = None, **options: Any) -> Any:
+    def client(self, ports: tuple[int, int] | None = None, *, more: dict[str, Any] | None = None, **options: Any) -> Any:
         wire, plugin = ports or (self.fabric.wire_port, self.fabric.plugin_port)
-        configuration = {"Extensions.GoalStatePeriod": PERIOD_S, "Extensions.Enabled": True}
+        configuration = {"Extensions.GoalStatePeriod": PERIOD_S, "Extensions.Enabled": True, **(more or {})}
         process = self.supervisor.start(
             "fabric_client", configuration=configuration, serves=True, code=self._code(CLIENT.format(wire=wire, plugin=plugin)), **options)
         self.supervisor.wait_for("fabric_client", "ready")

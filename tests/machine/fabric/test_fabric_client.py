@@ -34,7 +34,7 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
     stage.client()
     stage.keeper()
     report = {"handler": "Contoso.Sample", "version": "1.2.0", "handler_status": "Ready", "handler_code": 0,
-              "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success", "code": 0}'}
+              "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success"}'}
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 20.0),
               ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 20.0), ("fabric_client.status", report, 20.0))
@@ -58,32 +58,44 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
     assert stage.fabric.complaints == []
 
 
-@pytest.mark.parametrize(("target", "kind", "argument"), [
-    ("goal_state", "garbage", 0), ("goal_state", "html", 0), ("goal_state", "dtd", 0), ("goal_state", "truncated", 0),
-    ("goal_state", "empty", 0), ("goal_state", "huge", 0), ("goal_state", "huge_open", 0), ("goal_state", "drip", 0.5), ("goal_state", "reset", 0),
-    ("goal_state", "redirect", 0), ("goal_state", "short", 0), ("goal_state", "status:503", 0), ("versions", "html", 0),
-    ("extensions_config", "dtd", 0), ("extensions_config", "huge_open", 0), ("extensions_config", "truncated", 0)])
-def test_bad_answers_are_named_once_and_survived(stage, target: str, kind: str, argument: float) -> None:
-    stage.fabric.fault(target, kind, None, argument)
+FAULTS = (
+    ("goal_state", "garbage"), ("goal_state", "html"), ("goal_state", "dtd"), ("goal_state", "truncated"), ("goal_state", "empty"),
+    ("goal_state", "huge"), ("goal_state", "huge_open"), ("goal_state", "reset"), ("goal_state", "redirect"), ("goal_state", "short"),
+    ("goal_state", "status:503"), ("goal_state", "status:410"), ("versions", "html"), ("versions", "huge_open"),
+    ("extensions_config", "dtd"), ("extensions_config", "huge_open"), ("extensions_config", "truncated"), ("shared_config", "garbage"),
+)
+
+
+def test_bad_answers_are_named_once_and_survived_by_the_same_process(stage) -> None:
     stage.environment()
     process = stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
 
-    stage.until(lambda: "cannot be used" in stage.supervisor.log_text(), "a line that names it", 40)
-    time.sleep(2.5)
-    lines = [line for line in stage.supervisor.log_text().splitlines() if "cannot be used" in line]
-    assert len(lines) == 1 and "fabric_client[" in lines[0]
-    assert process.poll() is None
-    stage.fabric.clear_faults()
-    stage.until(lambda: stage.fabric.statuses, "a status after the fault", 60)
-    beats = [message for message in stage.supervisor.said("fabric_client", "heartbeat")]
-    assert len(beats) >= 2
+    for number, (target, kind) in enumerate(FAULTS, 1):
+        stage.fabric.fault(target, kind)
+        stage.fabric.goal_state()
+        if target == "versions":
+            stage.supervisor.kill("fabric_client")
+            process = stage.client()
+        stage.until(lambda number=number: stage.supervisor.log_text().count("cannot be used") >= number, f"a line about {target} {kind}")
+        stage.fabric.clear_faults()
+        stored = len(stage.fabric.statuses)
+        stage.until(lambda stored=stored: len(stage.fabric.statuses) > stored, f"a status after {target} {kind}")
+        stage.until(lambda: _is_up_to_date(stage), f"the newest goal state after {target} {kind}")
+        assert process.poll() is None
+
+    assert stage.supervisor.log_text().count("cannot be used") == len(FAULTS)
+
+
+def _is_up_to_date(stage) -> bool:
+    outcome = stage.fabric.statuses[-1]["aggregateStatus"]["vmArtifactsAggregateStatus"]["goalStateAggregateStatus"]
+    return outcome["code"] == 0 and outcome["inSvdSeqNo"] == str(stage.fabric.vm.incarnation)
 
 
 def test_a_dripping_platform_does_not_stop_heartbeats(stage) -> None:
     stage.fabric.fault("goal_state", "drip", None, 1.0)
     stage.environment()
     stage.client()
-    stage.until(lambda: any(r.path.startswith("/machine/") for r in stage.fabric.recorded) or time.sleep(0.1), "a poll")
     before = len(stage.supervisor.said("fabric_client", "heartbeat"))
 
     time.sleep(4)
@@ -125,10 +137,9 @@ def test_ready_is_told_until_it_is_accepted(stage, code: str) -> None:
 def test_status_goes_directly_to_storage_when_the_host_refuses_it(stage) -> None:
     stage.fabric.fault("status", "status:502")
     stage.environment()
-    stage.client()
+    stage.client(more={"HttpProxy.Host": "127.0.0.1", "HttpProxy.Port": stage.fabric.wire_port})
 
-    stored = stage.until(lambda: stage.fabric.statuses, "a status in storage")
-    assert stored[-1]["lab"]["channel"] == "direct"
+    stage.until(lambda: any(item["lab"]["channel"] == "direct" for item in stage.fabric.statuses), "a status in storage")
 
 
 def test_a_page_blob_is_stored(stage) -> None:
@@ -137,7 +148,7 @@ def test_a_page_blob_is_stored(stage) -> None:
     stage.client()
 
     stored = stage.until(lambda: stage.fabric.statuses, "a status")
-    assert (stored[-1]["version"], stored[-1]["lab"]["kind"]) == ("1.1", "PageBlob")
+    assert (stored[-1]["version"], stored[-1]["lab"]["kind"]) == ("1.1", "page")
 
 
 def test_probe_ports_are_wanted_changed_and_released(stage) -> None:

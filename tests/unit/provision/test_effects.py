@@ -39,7 +39,7 @@ def write_key(home: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def home(tmp_path: Path, readable_python: None) -> Path:
     """A home of uid 65534 that this uid can reach."""
     for folder in (tmp_path, *tmp_path.parents[:3]):
         if folder.stat().st_uid == os.geteuid() and folder != Path("/tmp"):

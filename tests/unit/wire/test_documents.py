@@ -25,7 +25,8 @@ def a_manifest(*versions: str, uris: str = "<Uris><Uri>https://a/p</Uri></Uris>"
 
 
 @pytest.mark.parametrize(("offered", "asked", "chosen"), [
-    (("1.10.0", "1.2.0", "1.2.1"), "1.2.0", "1.2.0"), (("1.2.0.0", "1.2.5"), "1.2", "1.2.0.0"), (("1.2.9", "1.2.10", "1.20.0"), "1.2", "1.2.10")])
+    (("1.10.0", "1.2.0", "1.2.1"), "1.2.0", "1.2.0"),
+    (("1.2.0.0", "1.2.5"), "1.2", "1.2.0.0"), (("1.2.9", "1.2.10", "1.20.0"), "1.2", "1.2.10")])
 def test_the_exact_version_wins_then_the_newest_that_begins_with_it(offered: tuple[str, ...], asked: str, chosen: str) -> None:
     assert choose_package(read_manifest(a_manifest(*offered), "m"), asked, "m").version == chosen
 
