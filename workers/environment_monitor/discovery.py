@@ -10,9 +10,8 @@ import logging
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
@@ -37,17 +36,13 @@ class Loop(Protocol):
     def forget(self, descriptor: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class Ways:
-    """How to search: options and where leases are found."""
+class Ways(NamedTuple):
+    """How to search."""
 
     is_static: bool = False
     """Protocol.EndpointDiscovery is not `dhcp`."""
     interface: str = ""
     """Network.Interface, or empty."""
-    dhclient_leases: tuple[str, ...] = ()
-    """Patterns below the root, relative."""
-    networkd_leases: tuple[str, ...] = ("run/systemd/netif/leases/*",)
     fixed_port: int = 80
 
 
@@ -90,10 +85,7 @@ class Discovery:
             return Endpoint(str(network.WIRESERVER), "configured")
         if network.has_wireserver_route(network.read_routes(self._paths)):
             return Endpoint(str(network.WIRESERVER), "route")
-        root = self._paths.root
-        dhclient = [path for pattern in self._ways.dhclient_leases for path in root.glob(pattern)]
-        networkd = [path for pattern in self._ways.networkd_leases for path in root.glob(pattern)]
-        lease = leases.endpoint_in_lease_files(dhclient, networkd, time.time())
+        lease = leases.endpoint_below(self._paths.root, time.time())
         if lease is None:
             return None
         self._log.info("option 245 stands in a lease file=%s", lease[1])
