@@ -30,9 +30,9 @@ class Switches(NamedTuple):
     """Of subreaper, cgroups, landlock, psi, systemd."""
     entry: str = "waagent.workers.runtime:run"
     python_path: tuple[str, ...] = ()
+    tree: str = "waagent"
     modules: tuple[str, ...] = ()
     """What the zygote loads beforehand, for its workers to share."""
-    tree: str = "waagent"
 
 
 class Nursery:
