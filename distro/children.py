@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterable
+
+from waagent.distro import processes
 
 
 def exec_alone(argv: list[str], descriptors: dict[int, int]) -> int:
@@ -24,3 +27,15 @@ def reap() -> list[tuple[int, int]]:
                 break
             ended.append((pid, os.waitstatus_to_exitcode(status)))
     return ended
+
+
+def redirect_standard(log: int) -> None:
+    """Descriptor 0 becomes /dev/null, 1 and 2 become ``log``; all three are inherited."""
+    with open("/dev/null", "rb") as null:
+        for descriptor, source in ((0, null.fileno()), (1, log), (2, log)):
+            os.dup2(source, descriptor)
+
+
+def kill_recorded(recorded: Iterable[tuple[int | None, int | None]]) -> None:
+    """SIGKILL those of ``recorded`` (pid and start ticks, of this boot) that are still the same processes."""
+    processes.signal_all([pid for pid, ticks in recorded if pid and ticks and processes.is_alive(pid, ticks)], signal.SIGKILL)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
@@ -58,8 +57,7 @@ class ControlError(Exception):
     """A packet that is not a message of ours; the text says what is wrong."""
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(NamedTuple):
     """Who is at the other end, as the kernel says."""
 
     pid: int

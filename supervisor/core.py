@@ -7,13 +7,11 @@ write to `/run/waagent/state` in place, and speak to the kernel.
 from __future__ import annotations
 
 import os
-import random
 import selectors
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -27,7 +25,7 @@ from waagent.protocol.configuration import loading
 from waagent.protocol.control_server import Channel, Connection
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, life, spawn
-from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
+from waagent.supervisor.roster import BUS_GROUP, ONESHOT, ROSTER, Row
 from waagent.supervisor.zygote import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
@@ -54,7 +52,9 @@ def run_daemon(paths: Paths, loaded: loading.Loaded, without: frozenset[str], ve
         off = frozenset(row.name for row in ROSTER if row.switch and now.values.get(row.switch) is False)
         return Settings(by_worker, off, verbose or now.values.get("Logs.Verbose") is True, tuple(map(str, now.findings)))
 
-    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), spawn.Switches(without))
+    modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if row.kind != ONESHOT)
+    switches = spawn.Switches(without, modules=modules)
+    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), switches)
 
 
 def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches) -> int:
@@ -70,6 +70,8 @@ def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: C
     try:
         return Supervisor(paths, rows, settings, reread, switches, log).run()
     except Exception:  # the outermost loop of this process: the workers die with us, and init starts us again
+        import traceback  # 1 MiB for our last words only
+
         os.write(log, traceback.format_exc().encode())
         return 1
     finally:
@@ -83,9 +85,7 @@ class Supervisor:
         self, paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches, log: int
     ) -> None:
         """Everything that needs the disk, and the end of what a dead supervisor left."""
-        with open("/dev/null", "r+b") as null:
-            for descriptor, source in ((0, null.fileno()), (1, log), (2, log)):
-                os.dup2(source, descriptor)
+        children.redirect_standard(log)
         self.subreaper = "subreaper" not in switches.without and fences.set_child_subreaper()
         switches = switches if self.subreaper else switches._replace(without=switches.without | {"subreaper"})
         self.paths, self.settings, self.reread = paths, settings, reread
@@ -120,9 +120,8 @@ class Supervisor:
 
     def _end_remains(self, before: Mapping[str, Any]) -> None:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and what lives in our leaves."""
-        for row in (*before.get("workers", ()), before.get("zygote", {})) if before.get("boot_id") == self.identity["boot_id"] else ():
-            if row.get("pid") and row.get("start_ticks") and processes.is_alive(row["pid"], row["start_ticks"]):
-                processes.signal_all([row["pid"]], signal.SIGKILL)
+        if before.get("boot_id") == self.identity["boot_id"]:
+            children.kill_recorded((row["pid"], row["start_ticks"]) for row in (*before["workers"], before["zygote"]))
         left = self.nursery.tree.empty(deadline_s=spawn.EMPTY_S)
         if left:
             self.note("warning", "", f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}")
@@ -222,7 +221,7 @@ class Supervisor:
                 self.ticks[answer["pid"]] = processes.start_ticks(answer["pid"])
                 self.step(e.Forked(name, answer["run"], answer["pid"]))
             elif answer["type"] == "failed":
-                self.step(e.StartFailed(name, answer["run"], answer["reason"], random.random()))
+                self.step(e.StartFailed(name, answer["run"], answer["reason"], machine.chance()))
             elif answer["type"] == "upgrade":
                 self.note("warning", "", "another build is installed; the agent starts anew when no worker holds a lease")
                 self.step(e.Upgrade())
@@ -255,7 +254,7 @@ class Supervisor:
             self.control.forget(pid)
             if self.nursery.is_occupied(name):
                 self.nursery.kill(name, None)
-            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), random.random()))
+            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), machine.chance()))
 
     def _exec_zygote(self) -> None:
         self.selector.register(self.nursery.exec_zygote(time.monotonic()), selectors.EVENT_READ)
@@ -270,13 +269,13 @@ class Supervisor:
         lost = self.nursery.lose_zygote()
         self._exec_zygote()
         for name, run in lost:
-            self.step(e.StartFailed(name, run, f"the zygote {reason}", random.random()))
+            self.step(e.StartFailed(name, run, f"the zygote {reason}", machine.chance()))
 
     # what is done
     def _start(self, action: e.Start) -> None:
         reason = self.nursery.order(action, time.monotonic())
         if reason is not None:
-            self.step(e.StartFailed(action.name, action.run, reason, random.random()))
+            self.step(e.StartFailed(action.name, action.run, reason, machine.chance()))
 
     def _open(self, action: e.Open) -> None:
         self._write_state()  # admission to the bus reads the pid there

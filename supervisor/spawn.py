@@ -32,6 +32,8 @@ class Switches(NamedTuple):
     entry: str = "waagent.workers.runtime:run"
     python_path: tuple[str, ...] = ()
     tree: str = "waagent"
+    modules: tuple[str, ...] = ()
+    """What the zygote loads beforehand, for its workers to share."""
 
 
 class Nursery:
@@ -62,7 +64,7 @@ class Nursery:
     def exec_zygote(self, now: float) -> socket.socket:
         """Start a zygote that inherits its socketpair and the log, nothing else; our end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (str(PACKAGE), self.build, os.getpid(), self._switches.entry)
+        arguments = (str(PACKAGE), self.build, os.getpid(), self._switches.entry, self._switches.modules)
         path = [str(PACKAGE.parent), *self._switches.python_path]
         code = f"import sys; sys.path += {path!r}; from waagent.supervisor.zygote import main; main(*{arguments!r})"
         descriptors = {1: self.log, 2: self.log, CHANNEL: theirs.fileno()}
