@@ -23,7 +23,8 @@ from waagent.protocol.birth import Birth
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+"""Of every worker; the zygote has it already."""
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")  # where /etc/resolv.conf may point to
@@ -86,8 +87,8 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     writes = [paths.under(folder) for folder in row["writes"]]
     for folder in writes:
         files.make_folder(folder, 0o700, (uid, gid))
-    os.environ.clear()
-    os.environ.update({"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **({"TMPDIR": str(writes[0])} if writes else {})})
+    if writes:
+        os.environ["TMPDIR"] = str(writes[0])
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
@@ -129,8 +130,11 @@ def _tie_to_parent(order: dict[str, Any]) -> None:
 
 def _write(file: str, text: str) -> None:
     try:
-        with open(file, "w", encoding="ascii") as target:
-            target.write(text)
+        target = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(target, text.encode())
+        finally:
+            os.close(target)
     except OSError as error:
         print(f"cannot write {text} to {file}: {error.strerror}: limits are missing, see waagent-ps --wide", file=sys.stderr, flush=True)
 
