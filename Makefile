@@ -30,7 +30,7 @@ lint: venv
 	@$(BIN)/mypy -p waagent
 
 bench: venv
-	@$(BIN)/pip install -q -e '.[bench]' && $(BIN)/python -m bench.run
+	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run
 
 venv: $(VENV)/.complete
 
@@ -38,7 +38,8 @@ $(VENV)/.complete: setup.cfg pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.9 or newer with venv that every user can read: install python3 and python3-venv"; exit 1; }
 	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest hypothesis mypy ruff"
 	@rm -rf build $(VENV)
-	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q -e '.[test]'
+	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -qq -e '.[test]'
+	@rm -rf waagent.egg-info build  # what an editable install leaves beside the sources and does not need
 	@touch $@
 
 clean:

@@ -15,7 +15,7 @@ from typing import Any
 from bench import measure, report
 from bench.rivals import RivalFigures, measure_rival
 from waagent.lab.dvd import write_dvd
-from waagent.lab.handlers import hello
+from waagent.lab.handlers.packages import hello
 from waagent.lab.machine import Machine
 from waagent.lab.ovf import Order, ovf_env
 
@@ -51,15 +51,20 @@ def measure_agent(tmp: Path) -> dict[str, Any]:
     dvd = write_dvd(tmp / "boot.iso", ovf_env(Order(user_name="azureuser", password="Bench-1-only")))
     with Machine(tmp, dvd=dvd) as machine:
         machine.fabric.wait_ready(90)
-        package = tmp / "hello.zip"
-        package.write_bytes(hello())
-        machine.fabric.set_extensions([{"name": "Contoso.Hello", "version": "1.0.0", "package": str(package), "public": {"name": "bench"}}])
-        machine.fabric.wait_extension("Contoso.Hello", deadline_s=60)
+        give_extension(machine, tmp)
         script = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "bench.inside", str(KILLS), str(IDLE_S)]
         inside = machine.run(["sh", "-c", 'cd "$0" && exec "$@"', str(ROOT), *script], timeout_s=1500, check=True)
         figures: dict[str, Any] = json.loads(inside.stdout.splitlines()[-1])
         figures["start_ms"] = [_start_ms(machine) for _ in range(STARTS)]
     return figures
+
+
+def give_extension(machine: Machine, tmp: Path) -> None:
+    """One handler, enabled: extension_runner is resident from then on."""
+    package = tmp / "hello.zip"
+    package.write_bytes(hello())
+    machine.fabric.set_extensions([{"name": "Contoso.Hello", "version": "1.0.0", "package": str(package), "public": {"greeting": "Hi"}}])
+    machine.fabric.wait_extension("Contoso.Hello", deadline_s=60)
 
 
 def _start_ms(machine: Machine) -> float:

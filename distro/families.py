@@ -1,12 +1,11 @@
 """What differs between distributions, as rows of a table, and how a running system finds its row.
 
-Source: spec/platform.md §12 and its detection overrides; spec/provisioning.md §5.2, §6.5, §10.1; spec/wire.md §1.3.
+Source: spec/platform.md §12 and its detection overrides; spec/provisioning.md §5.2, §6.5, §10.1.
 Standard library only.
 """
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 
 from waagent.distro.paths import Paths
@@ -16,8 +15,6 @@ ETC_HOSTNAME, HOSTNAMECTL, SYSCONFIG_NETWORK, ETC_HOSTNAME_CAPITAL, RC_CONF, ETC
     "/etc/hostname", "hostnamectl", "/etc/sysconfig/network", "/etc/HOSTNAME", "/etc/rc.conf", "/etc/myname",
     "/etc/conf.d/hostname", "uci", "",
 )
-_DEBIAN_LEASES = ("var/lib/dhcp/dhclient.*.leases",)
-_REDHAT_LEASES = ("var/lib/dhclient/dhclient-*.lease", "var/lib/NetworkManager/dhclient-*.lease")
 _OS_RELEASE_LIMIT_BYTES = 64 * 1024
 
 
@@ -40,8 +37,6 @@ class Family:
     """Takes a hash on its standard input, as the next field says."""
     set_password_stdin: str = "{name}:{hash}\n"
     shadow: str = "/etc/shadow"
-    dhclient_leases: tuple[str, ...] = ()
-    """Lease files of the ISC client, relative to the root."""
     configuration: str = "/etc/waagent.conf"
     uid_minimum: int = 1000
     """First uid of people where login.defs does not say."""
@@ -51,11 +46,10 @@ class Family:
 
 #                   name           what differs from the defaults
 _ROWS: tuple[Family, ...] = (
-    Family("debian",    sshd_unit="ssh", sudo_group="sudo", dhclient_leases=_DEBIAN_LEASES),
-    Family("ubuntu",    sshd_unit="ssh", sudo_group="sudo", dhclient_leases=_DEBIAN_LEASES),
-    Family("redhat6",   sudo_group="wheel", host_name=SYSCONFIG_NETWORK, uid_minimum=500,
-           dhclient_leases=("var/lib/dhclient/dhclient-*.leases",)),
-    Family("redhat",    sudo_group="wheel", host_name=HOSTNAMECTL, dhclient_leases=_REDHAT_LEASES),
+    Family("debian",    sshd_unit="ssh", sudo_group="sudo"),
+    Family("ubuntu",    sshd_unit="ssh", sudo_group="sudo"),
+    Family("redhat6",   sudo_group="wheel", host_name=SYSCONFIG_NETWORK, uid_minimum=500),
+    Family("redhat",    sudo_group="wheel", host_name=HOSTNAMECTL),
     Family("fedora",    sudo_group="wheel", edits_sshd=False),
     Family("suse11",    host_name=ETC_HOSTNAME_CAPITAL),
     Family("suse",      host_name=HOSTNAMECTL),
@@ -73,11 +67,11 @@ _ROWS: tuple[Family, ...] = (
     Family("freebsd",   sudoers_folder="/usr/local/etc/sudoers.d", host_name=RC_CONF, create_user=("pw", "useradd", "{name}", "-m"),
            set_password=("pw", "usermod", "{name}", "-H", "0"), set_password_stdin="{hash}\n",
            shadow="/etc/master.passwd", configuration="/usr/local/etc/waagent.conf", uid_minimum=1001),
-    Family("openbsd",   host_name=ETC_MYNAME, shadow="/etc/master.passwd", dhclient_leases=("var/db/dhclient.leases.*",)),
+    Family("openbsd",   host_name=ETC_MYNAME, shadow="/etc/master.passwd"),
     Family("gaia",      host_name=NO_HOSTNAME, edits_sshd=False),
     Family("bigip",     host_name=NO_HOSTNAME),
     Family("iosxe",     host_name=HOSTNAMECTL),
-    Family("default",   dhclient_leases=_DEBIAN_LEASES + _REDHAT_LEASES),
+    Family("default"),
 )
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
 
@@ -153,11 +147,11 @@ def parse_os_release(text: str) -> Release:
 
 
 def _unquote(value: str) -> str:
-    try:
-        words = shlex.split(value, comments=True)
-    except ValueError:
-        return value.strip("\"'")
-    return words[0] if words else ""
+    """A value of os-release as a shell would read it, for the forms that occur; shlex is 1 MiB."""
+    value = value.strip()
+    if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+        return value[1 : value.find(value[0], 1)]
+    return value.split(" ")[0].strip("'\"")
 
 
 def _by_version(row: str, release: Release) -> Family:

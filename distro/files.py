@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
-import logging
 import os
 import stat
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 from waagent.distro import atomic
 
 _CORRUPT_KEPT = 5  # copies of one broken file: the first ones show how it began
-_log = logging.getLogger("waagent")
 
 
 class FileError(Exception):
@@ -51,6 +48,8 @@ def remove_temporaries(folder: Path) -> int:
 
 def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
     """`write_atomic` of ``value`` as one line of JSON."""
+    import json  # here, and logging below: 1 MiB that the supervisor, who only makes folders, never needs
+
     write_atomic(path, (json.dumps(value, sort_keys=True) + "\n").encode("ascii"), mode=mode)
 
 
@@ -59,6 +58,9 @@ def read_state_json(path: Path) -> Any | None:
 
     What is truncated or not JSON counts as absent: it is kept aside as ``<name>.corrupt`` (``.corrupt.1`` …) with a warning.
     """
+    import json
+    import logging
+
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -67,7 +69,8 @@ def read_state_json(path: Path) -> Any | None:
         return json.loads(data)
     except (ValueError, RecursionError):
         aside = _keep_aside(path)
-        _log.warning("state file is not readable, taken as absent: path=%s bytes=%d kept=%s", path, len(data), aside.name)
+        log = logging.getLogger("waagent")
+        log.warning("state file is not readable, taken as absent: path=%s bytes=%d kept=%s", path, len(data), aside.name)
         return None
 
 
@@ -161,3 +164,9 @@ def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = N
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
+
+
+def open_log(path: Path) -> int:
+    """A log file to be appended to, and its folder, made when they are not there (0640); the descriptor is not inherited."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -73,7 +72,7 @@ def run(
     setsid or not. Raises ToolNotFound; with ``check`` also ToolTimedOut, and ToolError for a status other than 0.
     """
     environment = tool_environment(env)
-    program = shutil.which(argv[0], path=environment.get("PATH", _DEFAULT_PATH))
+    program = _find(argv[0], environment.get("PATH", _DEFAULT_PATH))
     if program is None:
         raise ToolNotFound("tool is missing", argv[0], "install the package that has it")
     places = [os.fspath(file) for file in place]
@@ -93,6 +92,12 @@ def run(
         tuple(argv), tool.process.returncode, bytes(tool.kept[0]), bytes(tool.kept[1]), timed_out, time.monotonic() - started
     )
     return _checked(finished, deadline_s) if check else finished
+
+
+def _find(name: str, path: str) -> str | None:
+    """The file that ``name`` runs (`shutil.which` without shutil, which loads lzma and bz2 into every worker)."""
+    places = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in path.split(":")]
+    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
 
 
 def tool_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:

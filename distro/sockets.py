@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -54,3 +55,10 @@ def connect_datagram(path: Path) -> socket.socket | None:
         return None
     connection.setblocking(False)
     return connection
+
+
+def send_fields(journald: socket.socket | None, **fields: object) -> None:
+    """One native entry for journald (systemd's native protocol); lost when journald restarts or is behind."""
+    with contextlib.suppress(OSError):
+        if journald is not None:
+            journald.send("".join(f"{name}={value}\n" for name, value in fields.items()).encode())

@@ -29,3 +29,6 @@ class Birth(NamedTuple):
     """Period of the heartbeats; they fall on its multiples on CLOCK_MONOTONIC."""
     stack: int = -1
     """A memfd that takes the stack at SIGUSR1 (the supervisor holds it too); -1 for standard error."""
+    outside: tuple[str, ...] = ()
+    """`cgroup.procs` files of a place that no kill of ours reaches: for tools that may leave a daemon behind (a service's
+    restart, an installer). Empty without cgroups: then nothing but the worker's own process tree is killed."""

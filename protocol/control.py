@@ -10,16 +10,18 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import msgpack
+
+from waagent.protocol import packed
 
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024
 FOREIGN_CONNECTIONS = 16
 FOREIGN_PATIENCE_S = 1.0
+_LIMITS = packed.Limits(text_bytes=PACKET_LIMIT_BYTES, binary_bytes=PACKET_LIMIT_BYTES)
 
 WORKER, ANYONE, ROOT = "worker", "anyone", "root"
 
@@ -55,8 +57,7 @@ class ControlError(Exception):
     """A packet that is not a message of ours; the text says what is wrong."""
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(NamedTuple):
     """Who is at the other end, as the kernel says."""
 
     pid: int
@@ -77,6 +78,7 @@ def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, An
     if len(packet) > limit_bytes:
         raise ControlError(f"{len(packet)} bytes, limit {limit_bytes}")
     try:
+        packed.verify(packet, _LIMITS)
         message = msgpack.unpackb(
             packet, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=1024, max_ext_len=0,
             max_str_len=PACKET_LIMIT_BYTES, max_bin_len=PACKET_LIMIT_BYTES,

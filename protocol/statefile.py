@@ -41,7 +41,9 @@ class StateWriter:
         """``descriptor`` is open for reading and writing; the file is allocated whole here, once."""
         self._descriptor = descriptor
         os.posix_fallocate(descriptor, 0, SIZE_BYTES)
-        self._sequence = max((_slot(descriptor, index) or (0, b""))[0] for index in (0, 1))
+        self._sequence, payload = max(_slot(descriptor, index) or (0, b"") for index in (0, 1))
+        self.before: dict[str, Any] = msgpack.unpackb(payload, raw=False) if payload else {}
+        """What the last writer left; empty for the first one of this boot."""
 
     def write(self, table: dict[str, Any]) -> None:
         """Make ``table`` the newest slot. Raises StateError when it does not fit into a slot."""

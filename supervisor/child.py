@@ -91,7 +91,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
-        state=state, place=tuple(order["place"]), beat_s=row["beat_s"], stack=stack,
+        state=state, place=tuple(order["place"]), outside=tuple(order["outside"]), beat_s=row["beat_s"], stack=stack,
     )
 
 

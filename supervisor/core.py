@@ -6,35 +6,30 @@ write to `/run/waagent/state` in place, and speak to the kernel.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import random
 import selectors
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import waagent
-from waagent.distro import accounts, fences, files, locks, notify, processes, sockets
+from waagent.distro import accounts, children, clock, fences, files, locks, machine, notify, processes, sockets
 from waagent.distro.paths import Paths
 from waagent.protocol import control, statefile
 from waagent.protocol.configuration import loading
 from waagent.protocol.control_server import Channel, Connection
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, life, spawn
-from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
+from waagent.supervisor.roster import BUS_GROUP, ONESHOT, ROSTER, Row
 from waagent.supervisor.zygote import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
-OOM_SCORE = -900
 SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
-EMPTY_S = 1.0
 EXIT_POLL_S = 0.2  # without a subreaper workers are init's children, and their exits are looked for
 _KEPT_NOTES = 8
 
@@ -57,7 +52,9 @@ def run_daemon(paths: Paths, loaded: loading.Loaded, without: frozenset[str], ve
         off = frozenset(row.name for row in ROSTER if row.switch and now.values.get(row.switch) is False)
         return Settings(by_worker, off, verbose or now.values.get("Logs.Verbose") is True, tuple(map(str, now.findings)))
 
-    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), spawn.Switches(without))
+    modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if row.kind != ONESHOT)
+    switches = spawn.Switches(without, modules=modules)
+    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), switches)
 
 
 def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches) -> int:
@@ -69,20 +66,16 @@ def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: C
     except locks.Held as error:
         print(f"waagent: {error}", file=sys.stderr)
         return 1
-    log = open_log(paths.log)
+    log = files.open_log(paths.log)
     try:
         return Supervisor(paths, rows, settings, reread, switches, log).run()
     except Exception:  # the outermost loop of this process: the workers die with us, and init starts us again
+        import traceback  # 1 MiB for our last words only
+
         os.write(log, traceback.format_exc().encode())
         return 1
     finally:
         os.close(lock)
-
-
-def open_log(path: Path) -> int:
-    """The log file, to be appended to."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o640)
 
 
 class Supervisor:
@@ -92,16 +85,14 @@ class Supervisor:
         self, paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches, log: int
     ) -> None:
         """Everything that needs the disk, and the end of what a dead supervisor left."""
-        with open("/dev/null", "r+b") as null:
-            for descriptor, source in ((0, null.fileno()), (1, log), (2, log)):
-                os.dup2(source, descriptor)
+        children.redirect_standard(log)
         self.subreaper = "subreaper" not in switches.without and fences.set_child_subreaper()
         switches = switches if self.subreaper else switches._replace(without=switches.without | {"subreaper"})
         self.paths, self.settings, self.reread = paths, settings, reread
-        self.journal = journal.Journal(log, sockets.connect_datagram(paths.under("/run/systemd/journal/socket")), settings.verbose)
+        self.journal = journal.Journal(log, sockets.connect_datagram(paths.under("/run/systemd/journal/socket")))
         self.notifier = notify.Notifier(os.environ if "systemd" not in switches.without else {})
-        self.started_at, self.asleep_s = time.monotonic(), _asleep_s()
-        self.identity = {"build": build_id(spawn.PACKAGE), "boot_id": processes.boot_id(), "vm_id": _vm_id(paths)}
+        self.started_at, self.asleep_s = time.monotonic(), machine.asleep_s()
+        self.identity = {"build": build_id(spawn.PACKAGE), "boot_id": processes.boot_id(), "vm_id": machine.vm_id(paths.root)}
         group = accounts.gid_of(*BUS_GROUP)
         listeners = {row.name: sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM) for row in rows if row.serves}
         self.nursery = spawn.Nursery(rows, str(paths.root), switches, self.identity["build"], log, listeners)
@@ -112,11 +103,8 @@ class Supervisor:
         self.status: int | None = None
         self.changed = False
         state = os.open(paths.state, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        try:
-            before = statefile.read_state(state)
-        except (statefile.StateError, ValueError):
-            before = {}  # the first supervisor of this boot
         self.state = statefile.StateWriter(state)
+        before = self.state.before
         self.selector = selectors.DefaultSelector()
         self.signals = sockets.receive_signals((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
         self.selector.register(self.signals, selectors.EVENT_READ)
@@ -128,27 +116,15 @@ class Supervisor:
         self.table = life.begin(rows, done, settings.off)
         listener = sockets.listen(paths.control_socket, 0o666)
         self.control = Channel(listener, self.selector, self._worker_of)
-        self.missing = self._look_what_is_missing(switches.without)
+        self.missing = machine.protect_supervisor(switches.without, self.nursery.tree.description)
 
     def _end_remains(self, before: Mapping[str, Any]) -> None:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and what lives in our leaves."""
-        for row in (*before.get("workers", ()), before.get("zygote", {})) if before.get("boot_id") == self.identity["boot_id"] else ():
-            if row.get("pid") and row.get("start_ticks") and processes.is_alive(row["pid"], row["start_ticks"]):
-                spawn.signal_to(row["pid"], signal.SIGKILL)
-        left = self.nursery.tree.empty(deadline_s=EMPTY_S)
+        if before.get("boot_id") == self.identity["boot_id"]:
+            children.kill_recorded((row["pid"], row["start_ticks"]) for row in (*before["workers"], before["zygote"]))
+        left = self.nursery.tree.empty(deadline_s=spawn.EMPTY_S)
         if left:
             self.note("warning", "", f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}")
-
-    def _look_what_is_missing(self, without: frozenset[str]) -> list[str]:
-        checks = (
-            (self.subreaper, "no subreaper: exits are looked for, their status is not known"),
-            (self.nursery.tree.description != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
-            ("landlock" not in without and fences.landlock_level() > 0, "no landlock: a worker sees all files that its uid may see"),
-            ("psi" not in without and processes.memory_pressure_full_avg10() is not None, "no PSI: memory pressure extends no limit"),
-            (fences.set_oom_score(OOM_SCORE), "oom_score_adj cannot be lowered: the supervisor may be killed for memory"),
-            (fences.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
-        )
-        return [text for is_there, text in checks if not is_there]
 
     # the loop
     def run(self) -> int:
@@ -157,17 +133,13 @@ class Supervisor:
         self.journal.direct = False
         self.notifier.send("READY=1")
         self.step(e.Tick(0.0, frozenset(), frozenset()))
-        began = time.monotonic()
+        turns = clock.Turns(time.monotonic())
         while self.status is None:
-            exits_due = life.NEVER if self.subreaper else began + EXIT_POLL_S
+            exits_due = life.NEVER if self.subreaper else turns.began + EXIT_POLL_S
             due = min(life.next_due(self.table), self.control.next_due(), self.nursery.due, self.notifier.due, exits_due)
-            entered = time.monotonic()
-            ready = self.selector.select(None if due == life.NEVER else max(0.0, due - entered))
+            ready = self.selector.select(turns.pause_s(due, time.monotonic()))
             now = time.monotonic()
-            worked_s = entered - began  # a turn that itself took long: nobody was heard meanwhile
-            lag = max(0.0, now - max(due, entered)) + (worked_s if worked_s > life.LAG_S else 0.0)
-            began = now
-            self._turn([key.data or key.fileobj for key, _ in ready], now, lag)
+            self._turn([key.data or key.fileobj for key, _ in ready], now, turns.lag_s(now))
         return self._leave()
 
     def _turn(self, ready: Iterable[Any], now: float, lag: float) -> None:
@@ -182,8 +154,7 @@ class Supervisor:
                 self._hear_zygote()
             elif source is self.signals:
                 self._take_signals()
-        if not self.subreaper:
-            self._look_for_exits()
+        self._look_for_exits()
         if now >= self.nursery.due:
             self._replace_zygote("did not answer in time")
         if now >= life.next_due(self.table) or lag > life.LAG_S:
@@ -202,9 +173,10 @@ class Supervisor:
             _DO[type(action)](self, action)
 
     def _judge(self, now: float, lag: float) -> None:
-        if _asleep_s() - self.asleep_s > SUSPENDED_S:
-            self.note("warning", "", f"VM was suspended {_asleep_s() - self.asleep_s:.0f} s")
-            self.asleep_s = _asleep_s()
+        slept_s = machine.asleep_s() - self.asleep_s
+        if slept_s > SUSPENDED_S:
+            self.note("warning", "", f"VM was suspended {slept_s:.0f} s")
+            self.asleep_s += slept_s
         if lag > life.LAG_S:
             self.note("warning", "", f"the supervisor did not run for {lag:.0f} s; every limit is moved by that")
         late = life.overdue(self.table, now)
@@ -236,16 +208,11 @@ class Supervisor:
         if state in refusals:
             connection.send(control.pack("refused", reason=f"{name} {refusals[state]}"))
             return
-        self.step(e.Restart(name))
-        connection.send(control.pack("answer", text=f"{name} is restarted"))
+        self._obey(connection, lambda: self.step(e.Restart(name)), f"{name} is restarted")
 
-    def _on_stop(self, connection: Connection, message: dict[str, Any]) -> None:
-        connection.send(control.pack("answer", text="stopping"))
-        self._end()
-
-    def _on_reload(self, connection: Connection, message: dict[str, Any]) -> None:
-        self._reload()
-        connection.send(control.pack("answer", text="reloaded"))
+    def _obey(self, connection: Connection, act: Callable[[], None], text: str) -> None:
+        connection.send(control.pack("answer", text=text))
+        act()
 
     def _hear_zygote(self) -> None:
         for answer in self.nursery.answers():
@@ -254,7 +221,7 @@ class Supervisor:
                 self.ticks[answer["pid"]] = processes.start_ticks(answer["pid"])
                 self.step(e.Forked(name, answer["run"], answer["pid"]))
             elif answer["type"] == "failed":
-                self.step(e.StartFailed(name, answer["run"], answer["reason"], random.random()))
+                self.step(e.StartFailed(name, answer["run"], answer["reason"], machine.chance()))
             elif answer["type"] == "upgrade":
                 self.note("warning", "", "another build is installed; the agent starts anew when no worker holds a lease")
                 self.step(e.Upgrade())
@@ -262,25 +229,15 @@ class Supervisor:
     # signals and exits
     def _take_signals(self) -> None:
         numbers = set(self.signals.recv(512))
-        if signal.SIGCHLD in numbers:
-            self._reap()
+        for pid, status in children.reap() if signal.SIGCHLD in numbers else ():
+            self._bury(pid, status)
         if signal.SIGHUP in numbers:
             self._reload()
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self._end()
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._bury(pid, os.waitstatus_to_exitcode(status))
-
     def _look_for_exits(self) -> None:
-        for pid in [one.pid for one in self.table.lives.values() if one.pid is not None]:
+        for pid in [one.pid for one in self.table.lives.values() if one.pid is not None and not self.subreaper]:
             if not processes.is_alive(pid, self.ticks.get(pid)):
                 self._bury(pid, -signal.SIGKILL)
 
@@ -297,7 +254,7 @@ class Supervisor:
             self.control.forget(pid)
             if self.nursery.is_occupied(name):
                 self.nursery.kill(name, None)
-            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), random.random()))
+            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), machine.chance()))
 
     def _exec_zygote(self) -> None:
         self.selector.register(self.nursery.exec_zygote(time.monotonic()), selectors.EVENT_READ)
@@ -312,13 +269,13 @@ class Supervisor:
         lost = self.nursery.lose_zygote()
         self._exec_zygote()
         for name, run in lost:
-            self.step(e.StartFailed(name, run, f"the zygote {reason}", random.random()))
+            self.step(e.StartFailed(name, run, f"the zygote {reason}", machine.chance()))
 
     # what is done
     def _start(self, action: e.Start) -> None:
         reason = self.nursery.order(action, time.monotonic())
         if reason is not None:
-            self.step(e.StartFailed(action.name, action.run, reason, random.random()))
+            self.step(e.StartFailed(action.name, action.run, reason, machine.chance()))
 
     def _open(self, action: e.Open) -> None:
         self._write_state()  # admission to the bus reads the pid there
@@ -340,9 +297,6 @@ class Supervisor:
             self.unwritten_stacks.append(control.pack("stack", worker=action.name, text=stack[:8000]))
         self.nursery.kill(action.name, self.table.lives[action.name].pid)
 
-    def _leave_with(self, action: e.Leave) -> None:
-        self.status = action.status
-
     def note(self, level: str, name: str, text: str) -> None:
         """A line in the log; what concerns the agent as a whole is shown to operators as well."""
         self.journal.write(level, name, text)
@@ -357,8 +311,7 @@ class Supervisor:
     def _reload(self) -> None:
         """SIGHUP: configuration and log anew; the one time when the disk is touched."""
         self.settings = self.reread()
-        self.journal.verbose = self.settings.verbose
-        log = open_log(self.paths.log)
+        log = files.open_log(self.paths.log)
         for descriptor in (1, 2, self.journal.log):
             os.dup2(log, descriptor, inheritable=descriptor < 3)
         os.close(log)
@@ -413,23 +366,10 @@ class Supervisor:
     def _leave(self) -> int:
         """The end: no worker, no zygote, no socket."""
         self.journal.write_directly()
-        spawn.signal_to(self.nursery.pid, signal.SIGKILL)
-        self.nursery.tree.empty(deadline_s=EMPTY_S)
+        self.nursery.leave()
         self._write_state()
         self.paths.control_socket.unlink(missing_ok=True)
         return self.status or 0
-
-
-def _asleep_s() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
-
-
-def _vm_id(paths: Paths) -> str:
-    """A name for this VM that may be read by everyone; empty where the firmware gives none."""
-    try:
-        return hashlib.sha256(paths.under("/sys/class/dmi/id/product_uuid").read_bytes().strip().lower()).hexdigest()[:16]
-    except OSError:
-        return ""
 
 
 def _of(kind: Callable[..., Any], **fields: Callable[[Any], Any]) -> Callable[[Supervisor, Connection, dict[str, Any]], None]:
@@ -447,8 +387,8 @@ _HEAR: dict[str, Callable[[Supervisor, Connection, dict[str, Any]], None]] = {
     "unwant":    lambda it, who, said: it.step(e.Unwanted(str(who.worker), str(said["name"]))),
     "list":      lambda it, who, said: who.deliver(control.pack("table", **it.payload())),
     "restart":   Supervisor._on_restart,
-    "stop":      Supervisor._on_stop,
-    "reload":    Supervisor._on_reload,
+    "stop":      lambda it, who, said: it._obey(who, it._end, "stopping"),
+    "reload":    lambda it, who, said: it._obey(who, it._reload, "reloaded"),
 }  # fmt: skip
 
 _DO: dict[type, Callable[[Supervisor, Any], None]] = {
@@ -457,8 +397,8 @@ _DO: dict[type, Callable[[Supervisor, Any], None]] = {
     e.Abandon:   lambda it, action: it.nursery.close_gate(action.name),
     e.Configure: lambda it, action: it._configure(action.name),
     e.SayStop:   lambda it, action: it._tell(action.name, control.pack("stop")),
-    e.TakeStack: lambda it, action: spawn.signal_to(it.table.lives[action.name].pid or 0, signal.SIGUSR1),
+    e.TakeStack: lambda it, action: processes.signal_all(filter(None, [it.table.lives[action.name].pid]), signal.SIGUSR1),
     e.Kill:      Supervisor._kill,
     e.Note:      lambda it, action: it.note(*action),
-    e.Leave:     Supervisor._leave_with,
+    e.Leave:     lambda it, action: setattr(it, "status", action.status),
 }  # fmt: skip

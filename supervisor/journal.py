@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from waagent.distro import sockets
 from waagent.protocol import control
 
 RING_LINES = 256  # kept while environment_monitor is away
 _BATCH_LINES = 16  # one packet; a line is cut at _LINE_CHARACTERS
 _LINE_CHARACTERS = 1000
-_PRIORITY = {"error": 3, "warning": 4, "info": 6, "debug": 7}
+_PRIORITY = {"error": 3, "warning": 4, "info": 6}
 
 
 class Journal:
     """Invariant: once ``direct`` is False nothing here touches a disk; what does not fit into the ring is counted."""
 
-    def __init__(self, log: int, journald: socket.socket | None, verbose: bool) -> None:
-        self.log, self._journald, self.verbose = log, journald, verbose
+    def __init__(self, log: int, journald: socket.socket | None) -> None:
+        self.log, self._journald = log, journald
         self.direct, self.lost = True, 0
         self._ring: deque[str] = deque(maxlen=RING_LINES)
 
     def write(self, level: str, worker: str, text: str) -> None:
         """One line; ``worker`` is whom it is about, empty for the supervisor itself."""
-        if level == "debug" and not self.verbose:
-            return
         said = control.clean(f"{worker}: {text}" if worker else text)[:_LINE_CHARACTERS]
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
         line = f"{stamp}.{int(now * 1000) % 1000:03d}Z {level.upper()} supervisor[{os.getpid()}] {said}"
-        native = f"MESSAGE={said}\nPRIORITY={_PRIORITY[level]}\nSYSLOG_IDENTIFIER=waagent\nWAAGENT_WORKER={worker or 'supervisor'}\n"
-        try:
-            if self._journald is not None:
-                self._journald.send(native.encode())
-        except OSError:
-            pass  # journald restarts or is behind: the file has the line too
+        about = {"SYSLOG_IDENTIFIER": "waagent", "WAAGENT_WORKER": worker or "supervisor"}
+        sockets.send_fields(self._journald, MESSAGE=said, PRIORITY=_PRIORITY[level], **about)
         if self.direct:
             self._append([line])
         else:
@@ -60,7 +56,5 @@ class Journal:
         self._ring.clear()
 
     def _append(self, lines: Iterable[str]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the disk is full: supervision goes on without its lines
             os.write(self.log, "".join(f"{line}\n" for line in lines).encode())
-        except OSError:
-            pass  # the disk is full: supervision goes on without its lines

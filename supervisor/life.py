@@ -8,7 +8,7 @@ of a name; never parked for ever; no verdict on time that was not seen; stop alw
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from waagent.supervisor import events as e
@@ -30,6 +30,7 @@ SHORT_RUNS_TO_PARK, HANGS_TO_PARK, HANGS_WITHIN_S, PARKED_S = 8, 6, 3600.0, 300.
 WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop the wanted one
 END_LIMIT_S, GIVE_UP_S = 8.0, 2.0  # one common deadline, below any init's; then the rest is left to init
 EXIT_ROOT_NEEDED, EXIT_UPGRADE = 77, 75
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Want(NamedTuple):
@@ -39,8 +40,7 @@ class Want(NamedTuple):
     lost_at: float | None = None
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(NamedTuple):
     """All that is known of one worker."""
 
     row: Row
@@ -52,7 +52,6 @@ class Life:
     pid: int | None = None
     ready_at: float | None = None
     beat_at: float | None = None
-    progress: int = 0
     lease_until: float = 0.0
     lease_progress: int | None = None
     doubled: int = 0
@@ -65,15 +64,15 @@ class Life:
     restarts: int = 0
     short_runs: int = 0
     hangs: tuple[float, ...] = ()
-    wants: Mapping[str, Want] = field(default_factory=dict)
+    wants: Mapping[str, Want] = _NOTHING
     off: bool = False
     as_root: bool = False
     result: str | None = None
     last_exit: str = ""
     reason: str = ""
     doing: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    guard: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = _NOTHING
+    guard: Mapping[str, Any] = _NOTHING
     """What is in force: uid, caps, fence."""
 
     @property
@@ -144,7 +143,7 @@ class _Turn:
         self.actions: list[Any] = []
 
     def change(self, name: str, **fields: Any) -> Life:
-        self.lives[name] = replace(self.lives[name], **fields)
+        self.lives[name] = self.lives[name]._replace(**fields)
         return self.lives[name]
 
     def enter(self, name: str, state: str, due: float, **fields: Any) -> None:
@@ -246,7 +245,7 @@ def _shift(turn: _Turn, lag: float) -> None:
     for name, life in turn.lives.items():
         wants = {by: want if want.lost_at is None else Want(want.numbers, want.lost_at + lag) for by, want in life.wants.items()}
         due = max(life.due + lag, turn.now + LAG_S) if life.state in (STARTING, INIT, READY) else life.due + lag
-        turn.lives[name] = replace(life, due=due, since=life.since + lag, lease_until=life.lease_until + lag, wants=wants)
+        turn.lives[name] = life._replace(due=due, since=life.since + lag, lease_until=life.lease_until + lag, wants=wants)
 
 
 def _judge_start(turn: _Turn, life: Life, event: e.Tick) -> None:
@@ -348,7 +347,7 @@ def _ready(turn: _Turn, event: e.Ready) -> None:
 
 def _beat(turn: _Turn, event: e.Beat) -> None:
     life = turn.lives[event.name]
-    turn.change(event.name, doing=event.doing, progress=event.progress, facts={**life.facts, **event.facts}, beat_at=turn.now)
+    turn.change(event.name, doing=event.doing, facts={**life.facts, **event.facts}, beat_at=turn.now)
     if life.state == READY:
         due = max(turn.now + life.row.beat_limit_s, life.lease_until)
         turn.change(event.name, due=due, doubled=0, doubted=False)
@@ -359,7 +358,7 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
     life = turn.lives[event.name]
     is_new = life.lease_progress is None or event.progress > life.lease_progress
     if life.state not in (INIT, READY) or (event.seconds > 0 and not is_new):
-        _beat(turn, e.Beat(event.name, event.pid, life.doing, life.progress, {}))
+        _beat(turn, e.Beat(event.name, event.pid, life.doing, 0, {}))
         return
     limit_s = INIT_LIMIT_S if life.state == INIT else life.row.beat_limit_s
     until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))

@@ -177,7 +177,7 @@ def _details(row: Operation) -> list[str]:
     if row.state == "waiting" and not row.waiting_for and row.message:
         texts.append(row.message)
     if row.state in FAILED:
-        texts += [line for line in row.message.splitlines() if line.strip()][:3]
+        texts += _reasons(row)
         texts += [f"killed by signal {row.signal}"] if row.signal and not row.message else []
         texts.append(f"log: /var/log/azure/{row.handler}/CommandExecution.log")
     extra = [row.profile] if row.profile not in ("", "default") else []
@@ -185,6 +185,20 @@ def _details(row: Operation) -> list[str]:
     if row.state not in FAILED and row.state != "waiting" and row.message and row.message.strip():
         extra.append(row.message.splitlines()[0])
     return [*texts, ", ".join(extra)] if extra else texts
+
+
+def _reasons(row: Operation) -> list[str]:
+    """Why it failed: the limit it met or the agent's words, then the last line that it wrote itself."""
+    head, _, output = row.message.partition("\n")
+    stdout, _, stderr = output.partition("[stderr]")
+    written = {"stderr": stderr, "stdout": stdout.replace("[stdout]", "", 1)}
+    last = [f"{name}: {lines[-1]}" for name, text in written.items() if (lines := [line for line in text.splitlines() if line.strip()])][:1]
+    words = head.partition("] ")[2] if head.startswith("[Extension") else head
+    if words.startswith("Timeout("):
+        words = f"time limit {exact(row.limit_s)} reached and all of it killed; raise: /etc/waagent/sandbox.d/"
+    elif words.startswith("Non-zero exit code") and last:
+        words = ""  # the column EXIT has said so
+    return [text for text in (words, *last) if text]
 
 
 def _summary(operations: Operations) -> str:

@@ -128,7 +128,7 @@ def _usage(row: Operation, used: dict[str, tuple[float, float]]) -> tuple[str, s
     if not row.cgroup.startswith("/"):
         return "-", "-", "-"
     memory = _number(row.cgroup, "memory.current", "memory.usage_in_bytes")
-    pids = _number(row.cgroup, "pids.current")
+    pids = _number(row.cgroup, "pids.current") or _members(row.cgroup)
     spent = _number(row.cgroup, "cpuacct.usage")
     spent_s = spent / 1e9 if spent is not None else _cpu_stat(row.cgroup)
     now = time.monotonic()
@@ -139,6 +139,15 @@ def _usage(row: Operation, used: dict[str, tuple[float, float]]) -> tuple[str, s
         if before is not None and now > before[0]:
             cpu = f"{100 * (spent_s - before[1]) / (now - before[0]):.0f}%"
     return size(None if memory is None else memory / 1024), cpu, "-" if pids is None else f"{pids:.0f}"
+
+
+def _members(folder: str) -> float | None:
+    """How many processes are in it, where the pids controller counts elsewhere (v1)."""
+    try:
+        with open(f"{folder}/cgroup.procs", encoding="ascii") as file:
+            return float(len(file.readlines()))
+    except OSError:
+        return None
 
 
 def _number(folder: str, *names: str) -> float | None:

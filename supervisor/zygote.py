@@ -8,12 +8,12 @@ context, so that it stays fit to fork. Killed here: the supervisor execs a new o
 from __future__ import annotations
 
 import gc
-import hashlib
 import importlib
 import os
 import signal
 import socket
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from waagent.protocol import control
 CHANNEL = 3
 _ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
 _ROOMS = ("supervisor", "workers", "protocol", "distro")
-_PRELOADED = ("zmq", "msgpack", "http.client", "logging", "subprocess")
+_PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 
 
 def build_id(package: Path) -> str:
     """The name of the code on disk: changes when any file of the agent does. Raises OSError when it cannot be read."""
-    digest = hashlib.sha256()
+    digest = 0
     files = [package / "__init__.py"]
     for room in _ROOMS:
         for folder, folders, names in os.walk(package / room, followlinks=True):
@@ -36,12 +36,16 @@ def build_id(package: Path) -> str:
             files += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
     for file in files:
         facts = file.stat()
-        digest.update(f"{file.relative_to(package)} {facts.st_size} {facts.st_mtime_ns}\n".encode())
-    return digest.hexdigest()[:16]
+        digest = zlib.crc32(f"{file.relative_to(package)} {facts.st_size} {facts.st_mtime_ns}\n".encode(), digest)
+    return f"{digest:08x}"
 
 
-def main(package: str, build: str, supervisor_pid: int, entry: str) -> None:
-    """Serve orders until the supervisor goes away. ``entry`` is `module:function` of what a worker runs, called with its name and Birth."""
+def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tuple[str, ...]) -> None:
+    """Serve orders until the supervisor goes away.
+
+    ``entry`` is `module:function` of what a worker runs, called with its name and Birth. ``modules`` are the workers' own: loaded
+    here once, they are shared pages in every worker; loaded there they cost 1 to 4 MiB each.
+    """
     from waagent.distro import fences  # ctypes: 1 ms, and not for those who only want build_id
     from waagent.supervisor import child
 
@@ -52,11 +56,13 @@ def main(package: str, build: str, supervisor_pid: int, entry: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=CHANNEL)
     channel.set_inheritable(False)
-    sys.modules["ssl"] = None  # type: ignore[assignment]  # http.client imports it otherwise: 5 MiB a worker
-    for name in _PRELOADED:
-        importlib.import_module(name)
     module, function = entry.split(":")
     run = getattr(importlib.import_module(module), function)
+    for name in (*_PRELOADED, *modules):
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a module does: that worker's trouble, it says so at its start
+            print(f"zygote: {name} cannot be loaded beforehand: {error!r}", file=sys.stderr, flush=True)
     gc.collect()
     gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
     channel.send(control.pack("up", build=build))

@@ -21,4 +21,4 @@ def readable_python() -> None:
     """Skips where this interpreter lies in a folder that other users cannot enter: nothing can run it under another uid."""
     obstacle = unreadable_for_workers()
     if obstacle is not None:
-        pytest.skip(f"another uid cannot run this Python: {obstacle}")
+        pytest.skip(f"another uid cannot run this Python: {obstacle.folder}: {obstacle.problem}")

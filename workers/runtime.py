@@ -47,6 +47,7 @@ class Worker:
         self.name = birth.name
         self.build = birth.build
         self.place = birth.place
+        self.outside = birth.outside
         self.paths = Paths(birth.root)
         self.configuration: Mapping[str, Any] = told.configuration
         self.numbers = told.numbers
@@ -231,7 +232,10 @@ class Worker:
         return True
 
     def run(self, argv: Sequence[str], *, deadline_s: float, **options: Any) -> Any:
-        """`distro.run.run` among our tools: heartbeats go on, and a lease holds while it runs."""
+        """`distro.run.run` among our tools: heartbeats go on, and a lease holds while it runs.
+
+        Give ``place=worker.outside`` to whatever may leave a daemon behind: it must not be killed together with us.
+        """
         from waagent.distro import run as tools  # subprocess is 0.6 MiB that most workers never need
 
         lease_ends_at = self._lease(deadline_s, argv[0])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
+from waagent.protocol import packed
 from waagent.protocol.bus.errors import EnvelopeError
 
 VERSION = 1
@@ -21,9 +22,7 @@ KINDS = frozenset({REQUEST, ANSWER, ERROR, EVENT, SUBSCRIBE})
 
 ENVELOPE_LIMIT_BYTES = 1024 * 1024
 TEXT_LIMIT_BYTES = 256 * 1024
-ARRAY_LIMIT = 4096
-MAP_LIMIT = 1024
-CONTAINER_LIMIT = 8192  # all maps and arrays of a frame together: nesting would get round the limits above
+LIMITS = packed.Limits(text_bytes=TEXT_LIMIT_BYTES, binary_bytes=ENVELOPE_LIMIT_BYTES)
 TOPIC_LIMIT = 128
 DEADLINE_LIMIT_MS = 24 * 3600 * 1000
 _ID_LIMIT = 1 << 63
@@ -78,44 +77,16 @@ def unpack(frame: bytes | memoryview) -> Envelope:
     return Envelope(kind, number, topic, deadline_ms, body, version)
 
 
-class _Counted:
-    """Counts the containers of one frame while they are built. Invariant: raises before CONTAINER_LIMIT is passed."""
-
-    def __init__(self) -> None:
-        self._left = CONTAINER_LIMIT
-
-    def map(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        self._take_one()
-        for key in value:
-            if not isinstance(key, str):
-                raise ValueError("a key is not text")
-        return value
-
-    def array(self, value: list[Any]) -> list[Any]:
-        self._take_one()
-        return value
-
-    def _take_one(self) -> None:
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError(f"more than {CONTAINER_LIMIT} maps and arrays")
-
-
 def _unpack_bounded(frame: bytes | memoryview) -> object:
-    counted = _Counted()
     try:
+        packed.verify(frame, LIMITS)
         fields: object = msgpack.unpackb(
-            frame, raw=False, strict_map_key=True, object_hook=counted.map, list_hook=counted.array, ext_hook=_refuse_extension,
-            max_array_len=ARRAY_LIMIT, max_map_len=MAP_LIMIT, max_str_len=TEXT_LIMIT_BYTES, max_bin_len=ENVELOPE_LIMIT_BYTES,
-            max_ext_len=0,
+            frame, raw=False, strict_map_key=True, max_array_len=LIMITS.array, max_map_len=LIMITS.map,
+            max_str_len=LIMITS.text_bytes, max_bin_len=LIMITS.binary_bytes, max_ext_len=0,
         )
-    except (ValueError, msgpack.UnpackException, RecursionError) as error:
+    except (ValueError, msgpack.UnpackException) as error:
         raise EnvelopeError(f"not an envelope ({str(error)[:80] or type(error).__name__})", "bus", _REMEDY) from error
     return fields
-
-
-def _refuse_extension(code: int, data: bytes) -> object:
-    raise ValueError("an extension type")
 
 
 def _is_number(value: object, limit: int) -> bool:

@@ -60,8 +60,9 @@ def storage_url(text: str, where: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """The URL as it may stand in a log: queries hold signatures."""
-    return re.split(r"[?#\s]", url.strip(), maxsplit=1)[0][:200]
+    """The URL as it may stand in a log: queries hold signatures, and a proxy's has its user and password before the host."""
+    plain = re.split(r"[?#\s]", url.strip(), maxsplit=1)[0]
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", plain)[:200]
 
 
 def is_numeric_address(text: str) -> bool:

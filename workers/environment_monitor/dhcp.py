@@ -6,8 +6,8 @@ Source: spec/wire.md §1.4, §1.5, §1.7 (Rule); RFC 791, 768, 2131, 2132; optio
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 SERVER_PORT, CLIENT_PORT = 67, 68
 PAYLOAD_BYTES = 244
@@ -25,8 +25,7 @@ class DhcpError(Exception):
     """A frame that is no answer to our DISCOVER; the text says why."""
 
 
-@dataclass(frozen=True)
-class ClasslessRoute:
+class ClasslessRoute(NamedTuple):
     """One route of option 249."""
 
     network: IPv4Address
@@ -34,8 +33,7 @@ class ClasslessRoute:
     gateway: IPv4Address
 
 
-@dataclass(frozen=True)
-class DhcpReply:
+class DhcpReply(NamedTuple):
     """One OFFER or ACK, as far as the agent acts on it."""
 
     transaction_id: int

@@ -1,18 +1,19 @@
 """The search for the WireServer: route, lease, own DISCOVER, and from 1 s on the fixed address beside it.
 
-Source: spec/wire.md §1 (Rules). Routes are never touched. While nothing is found the ways are tried again with back-off;
-once the address is known, no timer and no socket is left.
+Source: spec/wire.md §1 (Rules). Routes are never touched. While nothing is found the ways are tried again with back-off,
+and at once when the VM gets an address; once the WireServer is known, no timer and no socket is left.
 """
 
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import Endpoint
 from waagent.workers.environment_monitor import leases, network
@@ -22,6 +23,7 @@ from waagent.workers.environment_monitor.probe_sockets import DhcpSocket, FixedA
 FIXED_AFTER_S = 1.0  # a DHCP server in the same host answers within milliseconds; who has none must not wait long
 FIXED_LIMIT_S = 5.0
 LATE_ANSWER_S = 10.0  # how long option 245 may still replace the fixed address (the predecessor's receive time-out)
+SETTLE_S = 0.2  # an interface that comes up tells so several times
 BACK_OFF_S = (2.0, 4.0, 8.0, 15.0, 30.0)
 
 
@@ -34,17 +36,13 @@ class Loop(Protocol):
     def forget(self, descriptor: int) -> None: ...
 
 
-@dataclass(frozen=True)
-class Ways:
-    """How to search: options and where leases are found."""
+class Ways(NamedTuple):
+    """How to search."""
 
     is_static: bool = False
     """Protocol.EndpointDiscovery is not `dhcp`."""
     interface: str = ""
     """Network.Interface, or empty."""
-    dhclient_leases: tuple[str, ...] = ()
-    """Patterns below the root, relative."""
-    networkd_leases: tuple[str, ...] = ("run/systemd/netif/leases/*",)
     fixed_port: int = 80
 
 
@@ -57,6 +55,7 @@ class Discovery:
         self._found, self._doing = found, doing
         self._sockets: list[DhcpSocket] = []
         self._fixed: FixedAddressProbe | None = None
+        self._watch: socket.socket | None = None
         self._round = 0
         self._timers: list[Any] = []
         self._said: set[str] = set()
@@ -64,11 +63,12 @@ class Discovery:
 
     def begin(self) -> None:
         """One round of all ways; the next one follows by itself until the address is known."""
-        self._close()
+        self._close_sockets()
         known = self._known_without_asking()
         if known is not None:
             self._settle(known)
             return
+        self._watch_addresses()
         self._ask_by_dhcp()
         self._timers = [
             self._loop.after(FIXED_AFTER_S, self._ask_fixed_address),
@@ -85,14 +85,24 @@ class Discovery:
             return Endpoint(str(network.WIRESERVER), "configured")
         if network.has_wireserver_route(network.read_routes(self._paths)):
             return Endpoint(str(network.WIRESERVER), "route")
-        root = self._paths.root
-        dhclient = [path for pattern in self._ways.dhclient_leases for path in root.glob(pattern)]
-        networkd = [path for pattern in self._ways.networkd_leases for path in root.glob(pattern)]
-        lease = leases.endpoint_in_lease_files(dhclient, networkd, time.time())
+        lease = leases.endpoint_below(self._paths.root, time.time())
         if lease is None:
             return None
         self._log.info("option 245 stands in a lease file=%s", lease[1])
         return Endpoint(str(lease[0]), "lease")
+
+    def _watch_addresses(self) -> None:
+        if self._watch is None:
+            self._watch = open_address_watch()
+            if self._watch is not None:
+                self._loop.on_readable(self._watch.fileno(), self._address_changed)
+
+    def _address_changed(self) -> None:
+        if self._watch is not None:
+            drain(self._watch)
+        if self.answer is None:
+            self._close_sockets()
+            self._timers = [self._loop.after(SETTLE_S, self.begin)]
 
     def _ask_by_dhcp(self) -> None:
         for interface in network.interfaces_to_ask(self._paths, network.read_routes(self._paths), self._ways.interface):
@@ -117,7 +127,7 @@ class Discovery:
             replies, refused = asked.replies()
         except OSError as error:  # the interface went away
             self._say_once(f"{asked.interface.name}: {error.strerror}: tried again")
-            self._close()
+            self._close_sockets()
             self._timers = [self._loop.after(BACK_OFF_S[0], self.begin)] if self.answer is None else []
             return
         for text in refused:
@@ -186,7 +196,14 @@ class Discovery:
             self._fixed = None
 
     def _close(self) -> None:
-        """Let go of every socket and timer of the search."""
+        """Let go of everything that the search holds."""
+        self._close_sockets()
+        if self._watch is not None:
+            self._loop.forget(self._watch.fileno())
+            self._watch.close()
+            self._watch = None
+
+    def _close_sockets(self) -> None:
         self._cancel_timers()
         self._close_fixed()
         for asked in self._sockets:

@@ -6,8 +6,8 @@ Source: spec/wire.md §1.3 with its Rule: limits, colon hex with or without lead
 from __future__ import annotations
 
 import re
-from calendar import timegm
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -15,6 +15,12 @@ from waagent.workers.environment_monitor.dhcp import is_usable_endpoint
 
 LIMIT_BYTES = 1024 * 1024
 LIMIT_LINES = 4096
+DHCLIENT_FILES = (
+    # Debian and Ubuntu; Red Hat 6, later ones, NetworkManager; BSD
+    "var/lib/dhcp/dhclient.*.leases", "var/lib/dhclient/dhclient-*.leases", "var/lib/dhclient/dhclient-*.lease",
+    "var/lib/NetworkManager/dhclient-*.lease", "var/db/dhclient.leases.*",
+)
+NETWORKD_FILES = ("run/systemd/netif/leases/*",)
 _FILES_LIMIT = 64
 _OPTION = re.compile(r"^option\s+(?:unknown-245|option-245|private-245|wireserver)\s+(.+?);?\s*$")
 _EXPIRE = re.compile(
@@ -63,6 +69,13 @@ def address_of_text(value: str) -> IPv4Address | None:
     return address if is_usable_endpoint(address) else None
 
 
+def endpoint_below(root: Path, now_s: float) -> tuple[IPv4Address, Path] | None:
+    """The last usable address in the lease files of all clients we know, and where it stood."""
+    dhclient = [path for pattern in DHCLIENT_FILES for path in root.glob(pattern)]
+    networkd = [path for pattern in NETWORKD_FILES for path in root.glob(pattern)]
+    return endpoint_in_lease_files(dhclient, networkd, now_s)
+
+
 def endpoint_in_lease_files(dhclient: Iterable[Path], networkd: Iterable[Path], now_s: float) -> tuple[IPv4Address, Path] | None:
     """The last usable address in those files, and where it stood; unreadable and too large files are passed over."""
     found: tuple[IPv4Address, Path] | None = None
@@ -109,6 +122,7 @@ def _is_in_the_future(line: str, now_s: float) -> bool:
     if match.group(2):
         return int(match.group(2)) > now_s
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[2:])
-    if not (1970 <= year and 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60 and second <= 60):
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp() > now_s
+    except ValueError:
         return False
-    return timegm((year, month, day, hour, minute, second)) > now_s

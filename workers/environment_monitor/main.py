@@ -8,7 +8,6 @@ Killed at any moment it loses nothing: the search begins anew and takes millisec
 
 from __future__ import annotations
 
-from waagent.distro.families import family_of
 from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.discovery import Discovery, Ways
 from waagent.workers.environment_monitor.keeping import keep_stack, write_lines
@@ -35,12 +34,10 @@ def main(worker: Worker) -> None:
 
 
 def ways_of(worker: Worker) -> Ways:
-    """The ways of discovery that configuration and distribution leave."""
-    family = family_of(worker.paths)
+    """The ways of discovery that the configuration leaves."""
     return Ways(
         is_static=str(worker.configuration.get("Protocol.EndpointDiscovery") or "dhcp").lower() != "dhcp",
         interface=str(worker.configuration.get("Network.Interface") or ""),
-        dhclient_leases=family.dhclient_leases,
     )
 
 

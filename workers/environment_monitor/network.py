@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import NamedTuple
 
 from waagent.distro.paths import Paths
 
@@ -15,8 +15,7 @@ _ARPHRD_ETHER = "1"
 _INTERFACES_LIMIT = 8  # DISCOVER is sent on no more than these at once
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """One line of /proc/net/route."""
 
     interface: str
@@ -27,8 +26,7 @@ class Route:
     metric: int
 
 
-@dataclass(frozen=True)
-class Interface:
+class Interface(NamedTuple):
     """One Ethernet interface that is up."""
 
     name: str

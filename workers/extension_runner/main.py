@@ -28,7 +28,7 @@ def main(worker: Worker) -> None:
     """Follow the goal state once this VM is provisioned."""
     paths = _paths(worker)
     client = worker.client("fabric_client")
-    runner = Runner(worker, client, paths)
+    runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
     def begin() -> None:
@@ -40,7 +40,8 @@ def main(worker: Worker) -> None:
         runner.adopt()
         goals.follow()
         worker.on_configure(runner.configure)
-        worker.every(_period_s(worker), runner.look_at_status)
+        if worker.configuration.get("Extensions.WaitForCloudInit"):
+            worker.log.warning("Extensions.WaitForCloudInit: not in this version of the agent: extensions do not wait for cloud-init")
 
     worker.ready()
     begin()

@@ -11,6 +11,7 @@ from waagent.distro import cgroups, files, processes
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import errors
+from waagent.protocol.handler.status import TERMINAL
 from waagent.workers.extension_runner import launcher, plan, view
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
 from waagent.workers.extension_runner.lanes import House, Lane
@@ -20,20 +21,21 @@ from waagent.workers.extension_runner.status import Collector
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
+    from waagent.protocol.bus.loop import Timer
     from waagent.workers.runtime import Worker
 
 TICK_S = 0.25
 SLOW_TICK_S = 1.0  # once an operation has run for a while
 A_WHILE_S = 10.0
 REFRESH_S = 0.05  # several changes of one moment make one look
-QUIET_PERIODS = 10  # status files are looked at that much more rarely when all are terminal
-TERMINAL = ('"status": "success"', '"status": "error"')
+QUIET_S = 30.0  # between two looks at status files that are all terminal
 
 
 class Runner:
     """The lanes and what feeds them. Invariant: nothing here waits, so no handler can delay another."""
 
-    def __init__(self, worker: Worker, client: Any, paths: Paths) -> None:
+    def __init__(self, worker: Worker, client: Any, paths: Paths, period_s: float) -> None:
+        """``period_s`` is Extensions.GoalStatePeriod: how often a status may be reported."""
         self._worker, self._paths = worker, paths
         without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
         systemd = "systemd" not in without and Path("/run/systemd/system").is_dir()
@@ -48,7 +50,9 @@ class Runner:
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
         self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
         self._is_refreshing = self._is_ticking = False
-        self._periods = 0
+        self._period_s = period_s
+        self._look_timer: Timer | None = None
+        self._look_wait_s = 0.0
 
     # what comes in
 
@@ -94,14 +98,27 @@ class Runner:
         self._refresh_soon()
 
     def look_at_status(self) -> None:
-        """The periodic look at status files."""
-        self._periods += 1
+        """The periodic look at status files: each period while something may change, rarely when all is terminal."""
+        self._look_timer = None
         self._turn_waiting()
-        is_quiet = all(any(word in (one.status or TERMINAL[0]) for word in TERMINAL) for said in self._said.values() for one in said)
-        is_quiet = is_quiet and not any(lane.is_busy for lane in self._lanes.values())
-        if not is_quiet or self._periods % QUIET_PERIODS == 0:
-            self._collect()
-            self._refresh_soon()
+        self._collect()
+        self._refresh_soon()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        wait_s = QUIET_S if self._is_quiet() else self._period_s
+        if self._look_timer is not None:
+            if wait_s >= self._look_wait_s:
+                return
+            self._look_timer.cancel()
+        self._look_wait_s = wait_s
+        self._look_timer = self._worker.after(wait_s, self.look_at_status)
+
+    def _is_quiet(self) -> bool:
+        if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):
+            return False
+        return all(one.status is None or state in TERMINAL for said in self._said.values()
+                   for one, state in zip(said, view.reported_states(said).values()))
 
     # lanes
 
@@ -217,6 +234,7 @@ class Runner:
         waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())
         self._worker.doing(f"{running} running, {waiting} waiting" if running or waiting else f"watching {len(self._lanes)} handlers")
         self._write_view()
+        self._look_again()
 
     def _write_view(self) -> None:
         rows = [row for key, lane in self._lanes.items() for row in lane.rows(view.reported_states(self._said.get(key, ())))]

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ class Tracking:
         """
         found = []
         for folder in sorted(self._paths.operations.iterdir()) if self._paths.operations.is_dir() else ():
-            if not _ID.fullmatch(folder.name):
+            if not _ID.fullmatch(folder.name) or not folder.is_dir():
                 continue
             if (folder / RECORDED).exists():
                 continue
@@ -148,9 +149,7 @@ class Tracking:
             if operations.observe(folder).state == "running":
                 continue
             operations.remove_place(folder)
-            for entry in folder.iterdir():
-                entry.unlink()
-            folder.rmdir()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def timestamp(self) -> str:
         """UTC, for a log."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import socket
 
-from waagent.workers.probe_responder.address import drain, open_address_watch, primary_address
+from waagent.distro.addresses import drain, open_address_watch, primary_address
 from waagent.workers.probe_responder.responder import PATIENCE_S, Responder
 from waagent.workers.runtime import Worker
 

@@ -36,7 +36,7 @@ class House:
         self.root = root
         for folder in ("var/lib/waagent", "var/cache/waagent", "run/waagent", "etc/waagent/sandbox.d", "var/log/azure", "packages"):
             (root / folder).mkdir(parents=True)
-        self.configuration: dict[str, Any] = {}
+        self.configuration: dict[str, Any] = {"Extensions.GoalStatePeriod": 1}
         (root / "var/lib/waagent/provisioned").touch()
         self.lib = root / "var/lib/waagent"
         self._supervisor = StandIn(root, beat_s=0.5)

@@ -25,15 +25,16 @@ PATIENCE_S = 30.0
 class ASupervisor:
     """Starts, watches and ends one supervisor; everything it does a person could do from outside."""
 
-    def __init__(self, root: Path, rows: str, without: str = "") -> None:
-        """``rows`` is a Python expression for the roster and the behaviour of each worker: `{row: behaviour}`."""
-        self.paths, self.rows, self.without = Paths(root), rows, without
+    def __init__(self, root: Path, rows: str, without: str = "", before: tuple[str, ...] = ()) -> None:
+        """``rows`` is a Python expression: pairs of a row and the behaviour of its worker. ``before`` stands before the command."""
+        self.root, self.paths, self.rows = root, Paths(root), rows
+        self.without, self.before = without, before
         self.tree = f"waagent-test-{os.getpid()}-{root.name[-12:]}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         script = str(HERE / "run_supervisor.py")
-        argv = [sys.executable, script, str(self.paths.root), self.rows, self.without, self.tree]
+        argv = [*self.before, sys.executable, script, str(self.root), self.rows, self.without, self.tree]
         self.process = subprocess.Popen(argv, cwd=HOUSE, env={**os.environ, "PYTHONPATH": f"{HOUSE}:{HERE}"}, start_new_session=True)
 
     @property
@@ -91,15 +92,17 @@ class ASupervisor:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        tree = cgroups.worker_tree(name=self.tree)
-        tree.empty(deadline_s=2)
-        tree.remove()
+        for name in (self.tree, f"{self.tree}-left"):
+            tree = cgroups.worker_tree(name=name)
+            tree.empty(deadline_s=2)
+            tree.leaf("supervisor").kill()
+            tree.remove()
 
 
 @contextlib.contextmanager
-def a_supervisor(root: Path, rows: str, without: str = "") -> Iterator[ASupervisor]:
+def a_supervisor(root: Path, rows: str, without: str = "", before: tuple[str, ...] = ()) -> Iterator[ASupervisor]:
     """Started, and gone afterwards."""
-    supervisor = ASupervisor(root, rows, without)
+    supervisor = ASupervisor(root, rows, without, before)
     supervisor.start()
     try:
         yield supervisor

@@ -6,11 +6,11 @@ import faulthandler
 import os
 import select
 import socket
-import subprocess
 import sys
 import time
 from typing import Any
 
+from waagent.distro import run as tools
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.birth import Birth
@@ -30,15 +30,15 @@ def run(name: str, birth: Birth) -> None:
     print(f"{name} configured {told['numbers']}", file=sys.stderr, flush=True)
     if "status" in behaviour and os.geteuid():
         os._exit(behaviour["status"])
-    if behaviour.get("hangs_early"):
-        time.sleep(1000)
+    _leave_behind(behaviour, birth)
     line.send(control.pack("ready"))
     for wanted in behaviour.get("wants", ()):
         line.send(control.pack("want", name=wanted, numbers=behaviour.get("numbers", [])))
-    _leave_behind(behaviour)
     if "result" in behaviour:
         line.send(control.pack("done", summary=behaviour["result"]))
         return
+    if behaviour.get("hangs"):
+        time.sleep(1000)
     _live(line, birth, behaviour)
 
 
@@ -55,7 +55,9 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
                 return
             if said["type"] == "configure":
                 for descriptor in descriptors:
+                    os.dup2(descriptor, 1)
                     os.dup2(descriptor, 2)
+                    os.close(descriptor)
                 print(f"reconfigured {said['configuration']}", file=sys.stderr, flush=True)
             if said["type"] in ("log", "stack"):
                 print("\n".join(said.get("lines") or [said["text"]]), file=sys.stderr, flush=True)
@@ -67,11 +69,11 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
                 pass  # the supervisor is stopped
 
 
-def _leave_behind(behaviour: dict[str, Any]) -> None:
-    """A tool in our tools' place, and a daemon outside of it, as `distro.run` and its callers do."""
-    for seconds, file in behaviour.get("tools", ()):
-        code = f"import os,time; os.setsid(); open({file!r}, 'w').write(str(os.getpid())); time.sleep({seconds})"
-        subprocess.Popen([sys.executable, "-I", "-c", code])
-    if "hoard_mib" in behaviour:
-        hoard = b"x" * (behaviour["hoard_mib"] << 20)
-        print(len(hoard), file=sys.stderr, flush=True)
+def _leave_behind(behaviour: dict[str, Any], birth: Birth) -> None:
+    """A tool in our tools' place, and one that leaves a daemon, outside of it."""
+    for kind, file in behaviour.get("tools", ()):
+        code = f"import os,time; os.fork() and os._exit(0); os.setsid(); open({file!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+        tools.run([sys.executable, "-I", "-c", code], deadline_s=20, place=birth.outside if kind == "daemon" else birth.place)
+    if "hoard_mib" in behaviour and not os.path.exists(behaviour["once"]):
+        open(behaviour["once"], "w").close()
+        print(len(b"x" * (behaviour["hoard_mib"] << 20)), file=sys.stderr, flush=True)

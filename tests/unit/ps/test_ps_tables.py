@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from waagent.supervisor import ps_json, ps_tables, ps_view, ps_watch
 from waagent.supervisor.ps_tables import Form
 from waagent.supervisor.ps_view import Seen, Silence, Snapshot
@@ -197,3 +199,19 @@ def test_json_has_every_field_of_schema_1() -> None:
                "log".split()) <= set(document["workers"][0])
     assert set("handler version extension operation sequence state waiting_for elapsed_s limit_s exit_code signal pid cgroup profile "
                "denied reported message".split()) <= set(document["operations"][0])
+
+
+@pytest.mark.parametrize(("message", "shown"), [
+    ("[ExtensionOperationError] Non-zero exit code: 7, /x/enable.sh\n[stdout]\nworking\n\n[stderr]\noh no\n\n", ["stderr: oh no"]),
+    ("[ExtensionOperationError] Non-zero exit code: 7, /x/enable.sh\n[stdout]\nlast words\n\n[stderr]\n", ["stdout: last words"]),
+    ("[ExtensionOperationError] Non-zero exit code: 7, /x/enable.sh\n[stdout]\n\n\n[stderr]\n", ["Non-zero exit code: 7, /x/enable.sh"]),
+    ("[ExtensionError] Timeout(900): /x/install.sh\n[stdout]\n\n\n[stderr]\n",
+     ["time limit 15m0s reached and all of it killed; raise: /etc/waagent/sandbox.d/"]),
+])
+def test_a_failed_operation_shows_why_in_one_line(message: str, shown: list[str]) -> None:
+    row = {"handler": "Contoso.Agent", "version": "1.2.0", "sequence": 0, "operation": "enable", "state": "failed", "exit_code": 7,
+           "limit_s": 900, "message": message}
+
+    lines = ps_tables.extensions(ps_view.operation_rows({"schema": 1, "updated_at": NOW, "operations": [row]}, NOW), Form())
+
+    assert [line.strip() for line in lines[2:-1]] == [*shown, "log: /var/log/azure/Contoso.Agent/CommandExecution.log"]

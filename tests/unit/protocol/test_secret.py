@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.secrets import Secret, without_query
+from waagent.protocol.secret import Secret
+from waagent.protocol.wire.urls import without_query
 
 
 @given(st.text(min_size=4))
