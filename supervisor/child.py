@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from waagent.protocol import control
 from waagent.protocol.birth import Birth
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
+ADOPTION_LIMIT_S = 2.0
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 """Of every worker; the zygote has it already."""
@@ -32,7 +34,7 @@ _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkM
 
 def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
     """All of a worker's life; never returns."""
-    status = 1
+    status, parent = 1, os.getppid()
     try:
         gate, stack, listener = descriptors[0], descriptors[1], descriptors[3] if len(descriptors) > 3 else None
         _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
@@ -40,6 +42,7 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
             os._exit(EXIT_GATE)
         birth = _prepare(order, stack, listener)
         guard = _fence(order)
+        _outlive(parent, order["supervisor_pid"])
         _tie_to_parent(order)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
@@ -118,6 +121,13 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
         fences.keep_capabilities(row["capabilities"])
     fences.set_dumpable(False)
     return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
+
+
+def _outlive(parent: int, supervisor_pid: int) -> None:
+    """Wait until the process that forked us is gone: a death signal that was set before would be about its death."""
+    until = time.monotonic() + ADOPTION_LIMIT_S
+    while os.getppid() == parent != supervisor_pid and time.monotonic() < until:
+        time.sleep(0.0005)
 
 
 def _tie_to_parent(order: dict[str, Any]) -> None:

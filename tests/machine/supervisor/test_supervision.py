@@ -58,7 +58,7 @@ def test_each_killed_worker_is_replaced_and_the_others_stay(root: Path) -> None:
             supervisor.wait(lambda rows, name=name: rows[name]["state"] == "READY" and rows[name]["pid"] != before[name])
 
         after = supervisor.wait_ready(*RESIDENT)
-        assert [after[name]["restarts"] for name in RESIDENT] == [1, 1, 1]
+        assert [after[name]["restarts"] for name in RESIDENT] == [1, 1, 1], supervisor.log()
         assert after["setup"]["state"] == "DONE"
 
     in_each_variant(root, check)
