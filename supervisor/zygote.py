@@ -72,33 +72,38 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
             return
         order = control.unpack(packet)
         try:
-            answer = _carry_out(order, descriptors, channel, Path(package), build, lambda: child.live(order, descriptors, run))  # noqa: B023
+            answer = _carry_out(order, descriptors, Path(package), build, lambda: child.live(order, descriptors, run))  # noqa: B023
         except OSError as error:
             answer = control.pack("failed", name=order["name"], run=order["run"], reason=str(error))
         for descriptor in descriptors:
             os.close(descriptor)
-        if answer:
-            channel.send(answer)
+        channel.send(answer)
 
 
-def _carry_out(
-    order: dict[str, Any], descriptors: list[int], channel: socket.socket, package: Path, build: str, live: Callable[[], None]
-) -> bytes:
-    """Fork twice, so that the worker becomes the supervisor's child; the process in between names it. Empty: already answered."""
+def _carry_out(order: dict[str, Any], descriptors: list[int], package: Path, build: str, live: Callable[[], None]) -> bytes:
+    """Fork twice, so that the worker becomes the supervisor's child; the process in between names it. The answer."""
     os.dup2(descriptors[2], 1)
     os.dup2(descriptors[2], 2)
     if build_id(package) != build:
         return control.pack("upgrade")
-    between = os.fork()
-    if between:
-        _, status = os.waitpid(between, 0)
-        return b"" if status == 0 else control.pack("failed", name=order["name"], run=order["run"], reason="fork: no process left")
-    status = 1
+    read_end, write_end = os.pipe()
     try:
-        pid = os.fork()
-        if pid == 0:
+        between = os.fork()
+    except OSError:
+        os.close(read_end)
+        os.close(write_end)
+        raise
+    if between:
+        os.close(write_end)
+        with open(read_end, "rb") as pipe:
+            pid = pipe.read()
+        os.waitpid(between, 0)  # only now is the supervisor the worker's parent, which the worker compares
+        about = {"name": order["name"], "run": order["run"]}
+        return control.pack("forked", pid=int(pid), **about) if pid else control.pack("failed", reason="fork: no process left", **about)
+    try:
+        pid_of_worker = os.fork()
+        if pid_of_worker == 0:
             live()  # never returns
-        channel.send(control.pack("forked", name=order["name"], run=order["run"], pid=pid))
-        status = 0
+        os.write(write_end, str(pid_of_worker).encode())
     finally:
-        os._exit(status)
+        os._exit(0)
