@@ -89,6 +89,7 @@ def main() -> int:
         "cpu_s_per_hour": (measure.cpu_seconds(pids) - before[1]) * 3600 / taken_s,
         "restart_ms": [restart_ms(residents[number % len(residents)]) for number in range(kills)],
     }
+    measure.wait_until(all_settled, 60, "the agent settled after the kills", 0.05)
     figures["ps_ms"] = [_timed_ms(["waagent-ps"]) for _ in range(15)]
     figures["supervisor_ms"] = [_supervisor_ms(residents) for _ in range(8)]
     print(json.dumps(figures))

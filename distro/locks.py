@@ -25,7 +25,7 @@ def take_lock(path: Path) -> int:
             os.close(lock)
             raise Held(f"already running: pid {pid} holds {path}: see waagent-ps, or stop it first") from None
         held = os.fstat(lock)
-        if held.st_nlink == 1 and path.stat().st_ino == held.st_ino:
+        if held.st_nlink == 1 and os.stat(path).st_ino == held.st_ino:
             break
         os.close(lock)
     os.ftruncate(lock, 0)

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,8 @@ from waagent.protocol.birth import Birth
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
+"""Of every worker; the zygote has it already."""
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")  # where /etc/resolv.conf may point to
@@ -31,7 +33,7 @@ _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkM
 
 def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
     """All of a worker's life; never returns."""
-    status = 1
+    status, between = 1, os.getppid()
     try:
         gate, stack, listener = descriptors[0], descriptors[1], descriptors[3] if len(descriptors) > 3 else None
         _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
@@ -39,7 +41,7 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
             os._exit(EXIT_GATE)
         birth = _prepare(order, stack, listener)
         guard = _fence(order)
-        _tie_to_parent(order)
+        _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
         status = EXIT_SETUP
@@ -86,8 +88,8 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     writes = [paths.under(folder) for folder in row["writes"]]
     for folder in writes:
         files.make_folder(folder, 0o700, (uid, gid))
-    os.environ.clear()
-    os.environ.update({"PATH": _PATH, "LC_ALL": "C.UTF-8", "HOME": "/", **({"TMPDIR": str(writes[0])} if writes else {})})
+    if writes:
+        os.environ["TMPDIR"] = str(writes[0])
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
@@ -119,9 +121,11 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
 
 
-def _tie_to_parent(order: dict[str, Any]) -> None:
+def _tie_to_parent(order: dict[str, Any], between: int) -> None:
     """Die with the supervisor. Without a subreaper our parent is init: then the closed control connection ends us."""
     if "subreaper" not in order["without"]:
+        while os.getppid() == between != order["supervisor_pid"]:
+            time.sleep(0.0005)  # the process between the zygote and us ends now; its death would be taken for the supervisor's
         fences.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(EXIT_GATE)
@@ -129,8 +133,11 @@ def _tie_to_parent(order: dict[str, Any]) -> None:
 
 def _write(file: str, text: str) -> None:
     try:
-        with open(file, "w", encoding="ascii") as target:
-            target.write(text)
+        target = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(target, text.encode())
+        finally:
+            os.close(target)
     except OSError as error:
         print(f"cannot write {text} to {file}: {error.strerror}: limits are missing, see waagent-ps --wide", file=sys.stderr, flush=True)
 

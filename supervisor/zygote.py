@@ -16,9 +16,12 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from waagent.protocol import control
+
+if TYPE_CHECKING:
+    from waagent.protocol.birth import Birth
 
 CHANNEL = 3
 _ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
@@ -46,7 +49,7 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
     ``entry`` is `module:function` of what a worker runs, called with its name and Birth. ``modules`` are the workers' own: loaded
     here once, they are shared pages in every worker; loaded there they cost 1 to 4 MiB each.
     """
-    from waagent.distro import fences  # ctypes: 1 ms, and not for those who only want build_id
+    from waagent.distro import fences
     from waagent.supervisor import child
 
     fences.set_parent_death_signal(signal.SIGKILL)
@@ -63,6 +66,8 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
             importlib.import_module(name)
         except Exception as error:  # whatever a module does: that worker's trouble, it says so at its start
             print(f"zygote: {name} cannot be loaded beforehand: {error!r}", file=sys.stderr, flush=True)
+    os.environ.clear()
+    os.environ.update(child.ENVIRONMENT)
     gc.collect()
     gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
     channel.send(control.pack("up", build=build))
@@ -70,40 +75,41 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
         packet, descriptors, _, _ = socket.recv_fds(channel, control.PACKET_LIMIT_BYTES, _ORDER_DESCRIPTORS)
         if not packet:
             return
-        order = control.unpack(packet)
         try:
-            answer = _carry_out(order, descriptors, Path(package), build, lambda: child.live(order, descriptors, run))  # noqa: B023
+            between = os.fork()
+            if between == 0:
+                _give_birth(control.unpack(packet), descriptors, channel, Path(package), build, run)
+            reason = "fork: no process left" if os.waitpid(between, 0)[1] else ""
         except OSError as error:
-            answer = control.pack("failed", name=order["name"], run=order["run"], reason=str(error))
+            reason = str(error)
         for descriptor in descriptors:
             os.close(descriptor)
-        channel.send(answer)
+        if reason:
+            order = control.unpack(packet)
+            channel.send(control.pack("failed", name=order["name"], run=order["run"], reason=reason))
 
 
-def _carry_out(order: dict[str, Any], descriptors: list[int], package: Path, build: str, live: Callable[[], None]) -> bytes:
-    """Fork twice, so that the worker becomes the supervisor's child; the process in between names it. The answer."""
-    os.dup2(descriptors[2], 1)
-    os.dup2(descriptors[2], 2)
-    if build_id(package) != build:
-        return control.pack("upgrade")
-    read_end, write_end = os.pipe()
+def _give_birth(
+    order: dict[str, Any], descriptors: list[int], channel: socket.socket, package: Path, build: str, run: Callable[[str, Birth], None]
+) -> NoReturn:
+    """The process between the zygote and a worker: names the worker, which becomes the supervisor's child when this one ends.
+
+    What can be done here is: whatever the zygote itself does, it writes to pages that it shares with the workers.
+    """
+    from waagent.supervisor import child  # not for those who only want build_id
+
+    status = 1
     try:
-        between = os.fork()
-    except OSError:
-        os.close(read_end)
-        os.close(write_end)
-        raise
-    if between:
-        os.close(write_end)
-        with open(read_end, "rb") as pipe:
-            pid = pipe.read()
-        os.waitpid(between, 0)  # only now is the supervisor the worker's parent, which the worker compares
-        about = {"name": order["name"], "run": order["run"]}
-        return control.pack("forked", pid=int(pid), **about) if pid else control.pack("failed", reason="fork: no process left", **about)
-    try:
-        pid_of_worker = os.fork()
-        if pid_of_worker == 0:
-            live()  # never returns
-        os.write(write_end, str(pid_of_worker).encode())
+        os.dup2(descriptors[2], 1)
+        os.dup2(descriptors[2], 2)
+        pid = os.fork()
+        if pid == 0:
+            child.live(order, descriptors, run)  # never returns
+        if build_id(package) != build:
+            os.kill(pid, signal.SIGKILL)  # it waits behind its gate
+            channel.send(control.pack("upgrade"))
+        else:
+            channel.send(control.pack("forked", name=order["name"], run=order["run"], pid=pid))
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)

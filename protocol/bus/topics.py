@@ -20,7 +20,7 @@ STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 ENDPOINT = "environment_monitor.endpoint"  # Endpoint
 GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
 # requests
-REACHABLE = "environment_monitor.reachable"  # {port} -> {reachable}: whether uid 0 can connect to the endpoint there
+REACHABLE = "environment_monitor.reachable"  # {} -> {reachable}: whether uid 0 can connect to the WireServer
 HANDLER = "fabric_client.handler"  # {name} -> HandlerGoal
 PACKAGE = "fabric_client.package"  # {name, version} -> PackageFile, or an error whose text starts with its code
 STATUS = "fabric_client.status"  # ExtensionReport -> {}

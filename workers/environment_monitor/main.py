@@ -1,8 +1,8 @@
 """Where the WireServer is, told to everybody; and the supervisor's hand on the disk.
 
-Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision). The supervisor sends it log lines and the
-stacks of hung workers. Privilege: root with NET_RAW for the DISCOVER of a machine that has no address yet, and
-DAC_OVERRIDE for lease files; nothing from outside is parsed but DHCP frames and lease files.
+Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision), by fabric_client whether root can connect there.
+The supervisor sends it log lines and the stacks of hung workers. Privilege: root with NET_RAW for the DISCOVER of a machine
+that has no address yet, and DAC_OVERRIDE for lease files; nothing from outside is parsed but DHCP frames and lease files.
 Killed at any moment it loses nothing: the search begins anew and takes milliseconds.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.discovery import Discovery, Ways
 from waagent.workers.environment_monitor.keeping import keep_stack, write_lines
+from waagent.workers.environment_monitor.reaching import Reaching
 from waagent.workers.runtime import Worker
 
 
@@ -19,8 +20,11 @@ def main(worker: Worker) -> None:
     worker.on_log(write_lines)
     worker.on_stack(lambda name, text: note_stack(worker, name, text))
     server = worker.serve()
+    reaching = Reaching(worker)
+    server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
 
     def found(endpoint: topics.Endpoint) -> None:
+        reaching.address = endpoint.address
         server.publish(topics.ENDPOINT, endpoint.to_body())
         worker.tell(endpoint=endpoint.address, source=endpoint.source)
 

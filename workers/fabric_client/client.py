@@ -13,7 +13,7 @@ from waagent.workers.fabric_client.helper import Helpers
 from waagent.workers.fabric_client.keys import Keys
 from waagent.workers.fabric_client.link import Link, Ports
 from waagent.workers.fabric_client.packages import Packages
-from waagent.workers.fabric_client.status import Status
+from waagent.workers.fabric_client.status import Status, facts_of
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -47,7 +47,7 @@ class FabricClient:
         )
         self.properties = Delivery(
             worker, self.link, "role properties", constants.PROPERTIES_PATH,
-            body_of=self._properties_body, accepted=lambda fingerprint: worker.log.info("role properties accepted"), stale=stale,
+            body_of=self._properties_body, accepted=self._properties_accepted, stale=stale,
         )
         self._runs_extensions = False
         self._probe_ports: tuple[int, ...] = ()
@@ -66,6 +66,11 @@ class FabricClient:
         """What the first goal state shall not have to wait for."""
         self.helpers.prepare()
         self.packages.empty_spool()
+        facts = facts_of(self.worker.state, self.worker.name)
+        if isinstance(facts.get("fingerprint"), str):
+            self.properties.remember(facts["fingerprint"])
+        if facts.get("health") in ("Ready", "NotReady"):
+            self.worker.tell(health=facts["health"])
 
     def poll(self) -> None:
         """Once the endpoint is known, then at multiples of the period, when other workers of the agent wake too."""
@@ -157,6 +162,10 @@ class FabricClient:
     def _health_accepted(self, report: topics.HealthReport) -> None:
         self.worker.tell(health=report.state)
         self.worker.log.info("health accepted state=%s substatus=%s", report.state, report.substatus or "-")
+
+    def _properties_accepted(self, fingerprint: str) -> None:
+        self.worker.tell(fingerprint=fingerprint)
+        self.worker.log.info("role properties accepted")
 
     def _properties_body(self, fingerprint: str) -> bytes | None:
         ids = self.goal.ids

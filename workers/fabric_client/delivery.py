@@ -40,6 +40,11 @@ class Delivery:
             self._requests.append(request)
         self.look()
 
+    def remember(self, value: Any) -> None:
+        """A predecessor of this process had ``value`` accepted."""
+        if self.wanted is None:
+            self.wanted = self._done = value
+
     def again(self) -> None:
         """What was accepted must be told once more (a new goal state)."""
         self._done = None

@@ -87,7 +87,7 @@ class Link:
             self._worker.tell(endpoint=self.address, answered_at=round(time.monotonic(), 1))
         if self._vain >= ROOT_QUESTION_AFTER and not self._has_connected and os.geteuid() != 0 and not self._is_asking:
             self._is_asking = True
-            self._environment.ask(topics.REACHABLE, {"port": self.ports.wire}, deadline_s=15.0, done=self._root_answer)
+            self._environment.ask(topics.REACHABLE, {}, deadline_s=15.0, done=self._root_answer)
 
     def _root_answer(self, body: Mapping[str, object] | None, error: str) -> None:
         self._is_asking = False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2  # each is a process with TLS, 25 MiB
 DEADLINE_S = 600.0
-RETRY_S = 20.0  # inside the transfer; extension_runner asks again for ten minutes
+RETRY_S = 5.0  # inside the transfer; extension_runner asks again for ten minutes
 KEPT_S = 900.0
 
 Key = tuple[str, str]
@@ -117,6 +117,13 @@ class Packages:
             else:
                 request.refuse(fetch.error)
         self._start_next()
+        if not self._under_way:
+            self._remove_remains()
+
+    def _remove_remains(self) -> None:
+        """What a transfer that was killed left behind."""
+        for path in self._spool.glob(".tmp-*"):
+            path.unlink(missing_ok=True)
 
     def _forget(self, key: Key, package: PackageFile) -> None:
         if self._kept.get(key) == package:

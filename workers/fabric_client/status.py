@@ -144,6 +144,12 @@ def parked_workers(state: int) -> list[str]:
     return [str(row.get("name")) for row in state_rows(state) if row.get("state") == "PARKED"]
 
 
+def facts_of(state: int, name: str) -> dict[str, Any]:
+    """What the worker ``name`` told last, or its predecessor: facts outlive a process in the supervisor's table."""
+    facts = next((row.get("facts") for row in state_rows(state) if row.get("name") == name), None)
+    return facts if isinstance(facts, dict) else {}
+
+
 def state_rows(state: int) -> list[dict[str, Any]]:
     """The rows of the state file; empty when it cannot be read now."""
     try:

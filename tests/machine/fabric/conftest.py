@@ -35,6 +35,18 @@ def main(worker):
     worker.ready()
     worker.loop()
 """
+REACHING = """
+from waagent.protocol.bus import topics
+from waagent.workers.environment_monitor.reaching import Reaching
+def main(worker):
+    server = worker.serve()
+    reaching = Reaching(worker)
+    reaching.address = "{address}"
+    server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
+    server.publish(topics.ENDPOINT, topics.Endpoint(reaching.address, "route").to_body())
+    worker.ready()
+    worker.loop()
+"""
 ASKER = """
 import json
 def main(worker):
@@ -72,6 +84,11 @@ class Stage:
     def environment(self, *, reachable: bool = False, address: str | None = None) -> None:
         code = self._code(ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable))
         self.supervisor.start("environment_monitor", serves=True, code=code)
+        (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
+
+    def reaching_environment(self, address: str) -> None:
+        """With the real answer to whether root can connect."""
+        self.supervisor.start("environment_monitor", serves=True, code=self._code(REACHING.format(address=address)))
         (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
     def client(self, ports: tuple[int, int] | None = None, *, more: dict[str, Any] | None = None, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import socket
@@ -9,6 +10,8 @@ import time
 
 import pytest
 
+from waagent.lab.fabric.fabric import Fabric
+from waagent.lab.fabric.http import free_port
 from waagent.lab.fabric.values import Extension, Settings
 
 READY = ("fabric_client.health", {"state": "Ready"}, 20.0)
@@ -172,15 +175,23 @@ def test_others_may_not_ask(stage) -> None:
     assert stage.fabric.health == []
 
 
-def test_only_root_can_connect_ends_with_the_agreed_status(stage) -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-        stage.environment(reachable=True)
-        process = stage.client((port, port), user=65534, group=65534, extra_groups=[])
+@pytest.mark.parametrize("root_can", [True, False])
+def test_when_only_root_can_connect_it_ends_with_the_agreed_status(stage, root_can: bool) -> None:
+    """A port that refuses stands for the firewall; root's attempt goes to port 80 of another loopback address."""
+    address = "127.80.32.52"
+    with contextlib.ExitStack() as stack:
+        if root_can:
+            stack.enter_context(Fabric(address, 80, free_port(), scheme="http"))
+        stage.reaching_environment(address)
+        process = stage.client((free_port(), free_port()), user=65534, group=65534, extra_groups=[])
 
-        assert process.wait(30) == 77
-    assert "uid 0 can" in stage.supervisor.log_text()
+        if root_can:
+            assert process.wait(30) == 77
+        else:
+            stage.until(lambda: "cannot be used" in stage.supervisor.log_text(), "a line")
+            time.sleep(5)
+            assert process.poll() is None
+    assert ("uid 0 can" in stage.supervisor.log_text()) is root_can
 
 
 def test_an_absent_platform_is_waited_for(stage) -> None:
@@ -216,3 +227,64 @@ def test_a_later_incarnation_is_told_to_who_subscribed(stage) -> None:
 
     stage.until(lambda: stage.answers("fabric_client.goal_state")[-1][0]["goal_state_id"] == f"incarnation_{number}", "the next summary")
     assert stage.answers("fabric_client.goal_state")[-1][0]["extensions_complete"] is True
+
+
+def test_a_package_comes_through_faults_and_is_not_fetched_twice(stage) -> None:
+    package = os.urandom(100_000)
+    stage.fabric.set_extensions([Extension("Contoso.Sample", "1.2.0", package=package)])
+    stage.fabric.fault("artifact", "status:502", 1)
+    stage.fabric.fault("artifact", "short", 1)
+    stage.environment()
+    stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    question = ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0)
+    stage.ask("extension_runner", question, question)
+
+    answers = stage.until(lambda: len(stage.answers(question[0])) == 2 and stage.answers(question[0]), "two answers", 60)
+
+    assert answers[0] == answers[1]
+    assert [path.read_bytes() for path in stage.supervisor.paths.cache.iterdir()] == [package]
+
+
+def test_a_stale_container_is_renewed_for_a_package(stage) -> None:
+    stage.fabric.set_extensions([Extension("Contoso.Sample", "1.2.0", package=b"x" * 100)])
+    stage.environment()
+    stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.fabric.fault("artifact", "stale", 1)
+    polls = sum(item.path.startswith("/machine/?comp=goalstate") for item in stage.fabric.recorded)
+    stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0))
+
+    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "an answer", 60)
+    assert error.startswith("1001: ") and "sig=" not in error
+    stage.until(lambda: sum(i.path.startswith("/machine/?comp=goalstate") for i in stage.fabric.recorded) > polls, "a new look")
+
+
+@pytest.mark.parametrize(("extension", "asked", "code"), [
+    (Extension("Contoso.Sample", "1.2.0", package=b"x"), "9.9", "1001: "), (Extension("Contoso.Sample", "1.2.0"), "1.2.0", "1004: ")])
+def test_what_is_not_there_is_refused_with_its_code(stage, extension: Extension, asked: str, code: str) -> None:
+    stage.fabric.set_extensions([extension])
+    stage.environment()
+    stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": asked}, 60.0))
+
+    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "a refusal", 60)
+    assert error.startswith(code)
+    assert "?" not in error
+
+
+def test_killed_it_comes_back_and_says_everything_again(stage) -> None:
+    stage.environment()
+    stage.client()
+    stage.ask("extension_runner", ("fabric_client.status", {
+        "handler": "C.A", "version": "1.0", "handler_status": "Ready", "handler_code": 0, "handler_message": "x"}, 20.0))
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.supervisor.kill("fabric_client")
+    stored = len(stage.fabric.statuses)
+
+    stage.client()
+
+    stage.until(lambda: len(stage.fabric.statuses) > stored, "a status from the next one")
+    stage.until(lambda: len(stage.answers("fabric_client.goal_state")) >= 1, "the summary")
+    assert stage.supervisor.log_text().count("ERROR") == 0
