@@ -133,8 +133,8 @@ def session_of(leader: int, leader_start_ticks: int | None = None) -> list[int]:
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
-    """Send a signal to each, those gone or not ours left out."""
-    for pid in pids:
+    """Send a signal to each, those gone or not ours left out; never to a group, which is what 0 and negative numbers mean."""
+    for pid in filter(lambda pid: pid > 0, pids):
         try:
             os.kill(pid, number)
         except (ProcessLookupError, PermissionError):

@@ -328,7 +328,8 @@ def _exited(turn: _Turn, event: e.Exited) -> None:
     failed = not life.asked and (life.ready_at is None or life.hang or turn.now - life.ready_at < SHORT_S)
     if not life.asked:
         turn.note("warning", name, f"pid {event.pid} ended: {ended}")
-    turn.change(name, restarts=life.restarts + (turn.end_by == NEVER), reason=life.reason if life.hang or life.asked else ended)
+    is_replaced = turn.end_by == NEVER and (life.row.kind != ONDEMAND or bool(life.wants))
+    turn.change(name, restarts=life.restarts + is_replaced, reason=life.reason if life.hang or life.asked else ended)
     _after_run(turn, name, failed, event.chance, event.left)
 
 

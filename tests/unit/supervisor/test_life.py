@@ -267,7 +267,7 @@ def test_an_on_demand_worker_that_is_done_ends_until_it_is_wanted_again() -> Non
     story.say(e.Done("keys", 8, "2 certificates"))
     story.exit("keys", 8, 0)
 
-    assert story.state("keys") == IDLE
+    assert (story.state("keys"), story.table.lives["keys"].restarts) == (IDLE, 0)
 
 
 def test_a_switched_off_worker_stops_and_comes_back() -> None:
