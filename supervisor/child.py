@@ -23,7 +23,6 @@ from waagent.protocol import control
 from waagent.protocol.birth import Birth
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
-ADOPTION_LIMIT_S = 2.0
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/"}
 """Of every worker; the zygote has it already."""
@@ -34,7 +33,7 @@ _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkM
 
 def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
     """All of a worker's life; never returns."""
-    status, parent = 1, os.getppid()
+    status, between = 1, os.getppid()
     try:
         gate, stack, listener = descriptors[0], descriptors[1], descriptors[3] if len(descriptors) > 3 else None
         _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
@@ -42,8 +41,7 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
             os._exit(EXIT_GATE)
         birth = _prepare(order, stack, listener)
         guard = _fence(order)
-        _outlive(parent, order["supervisor_pid"])
-        _tie_to_parent(order)
+        _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
         status = EXIT_SETUP
@@ -123,16 +121,11 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
 
 
-def _outlive(parent: int, supervisor_pid: int) -> None:
-    """Wait until the process that forked us is gone: a death signal that was set before would be about its death."""
-    until = time.monotonic() + ADOPTION_LIMIT_S
-    while os.getppid() == parent != supervisor_pid and time.monotonic() < until:
-        time.sleep(0.0005)
-
-
-def _tie_to_parent(order: dict[str, Any]) -> None:
+def _tie_to_parent(order: dict[str, Any], between: int) -> None:
     """Die with the supervisor. Without a subreaper our parent is init: then the closed control connection ends us."""
     if "subreaper" not in order["without"]:
+        while os.getppid() == between != order["supervisor_pid"]:
+            time.sleep(0.0005)  # the process between the zygote and us ends now; its death would be taken for the supervisor's
         fences.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(EXIT_GATE)

@@ -326,9 +326,9 @@ class Supervisor:
             self.journal.write("warning", "", finding)
 
     def _hand_over(self) -> None:
-        """Our lines and stacks to the worker that writes them."""
-        connection = self.control.of(LOG_WORKER)
-        if connection is not None and self.table.lives[LOG_WORKER].state == life.READY:
+        """Our lines and stacks to the worker that writes them, as long as it is heard: what a stopped one is sent would be lost."""
+        connection, writer = self.control.of(LOG_WORKER), self.table.lives.get(LOG_WORKER)
+        if connection and writer and time.monotonic() - (writer.beat_at or 0.0) < writer.row.beat_s + 1 and writer.state == life.READY:
             while self.unwritten_stacks and connection.send(self.unwritten_stacks[0]):
                 self.unwritten_stacks.popleft()
             self.journal.flush(connection.send)

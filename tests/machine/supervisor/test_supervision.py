@@ -25,15 +25,20 @@ SWITCHED_OFF = ("", "subreaper", "cgroups", "landlock", "psi", "subreaper,cgroup
 
 def in_each_variant(root: Path, check: Callable[[ASupervisor], None], rows: str = ROWS) -> None:
     """``check`` with a supervisor of each kind, all at the same time; says which kinds failed, and how."""
+
     def run(without: str) -> str:
         folder = root / (without.replace(",", "-") or "nothing")
         folder.mkdir(mode=0o755)
+        said = ""
         try:
             with a_supervisor(folder, rows, without) as supervisor:
-                supervisor.wait_ready(*RESIDENT)
-                check(supervisor)
+                try:
+                    supervisor.wait_ready(*RESIDENT)
+                    check(supervisor)
+                finally:
+                    said = supervisor.log()[-3000:]
         except (AssertionError, OSError, TypeError, subprocess.TimeoutExpired):
-            return f"without {without or 'nothing'}: {traceback.format_exc()}"
+            return f"without {without or 'nothing'}: {traceback.format_exc()}\n{said}"
         return ""
 
     with ThreadPoolExecutor(len(SWITCHED_OFF)) as pool:
