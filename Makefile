@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine lint bench clean venv
+.PHONY: demo test unit machine far lint bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -24,6 +25,9 @@ unit: venv
 machine: venv
 	@$(BIN)/python -m pytest tests/machine
 
+far: venv
+	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
+
 lint: venv
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
@@ -36,7 +40,7 @@ venv: $(VENV)/.complete
 
 $(VENV)/.complete: setup.cfg pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.9 or newer with venv that every user can read: install python3 and python3-venv"; exit 1; }
-	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest hypothesis mypy ruff"
+	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest pytest-xdist hypothesis mypy ruff"
 	@rm -rf build $(VENV)
 	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -qq -e '.[test]'
 	@rm -rf waagent.egg-info build  # what an editable install leaves beside the sources and does not need

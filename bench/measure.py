@@ -35,15 +35,26 @@ def switches(pids: Iterable[int]) -> int:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time so far, children that were waited for included."""
-    ticks = 0
+    """Time on a processor so far, to the nanosecond (proc/schedstat of the kernel's documentation); of children that were
+    waited for, to the clock tick."""
+    total = 0.0
     for pid in pids:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            threads = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
         except OSError:
             continue
-        ticks += sum(int(field) for field in fields[11:15])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        total += sum(int(thread[0]) for thread in threads) / 1e9
+        total += sum(int(field) for field in fields[13:15]) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def idle(pids: Sequence[int], window_s: float) -> tuple[float, float]:
+    """Seconds of CPU per hour and context switches per minute of one window."""
+    begun, before = time.monotonic(), (cpu_seconds(pids), switches(pids))
+    time.sleep(window_s)
+    taken_s, after = time.monotonic() - begun, (cpu_seconds(pids), switches(pids))
+    return (after[0] - before[0]) * 3600 / taken_s, (after[1] - before[1]) * 60 / taken_s
 
 
 def descendants(pid: int) -> list[int]:

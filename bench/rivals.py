@@ -48,12 +48,10 @@ def measure_rival(name: str, folder: Path, kills: int, idle_s: float) -> RivalFi
         measure.wait_until(lambda: all(_pid_of(folder, number) for number in range(WORKERS)), 60, f"{name}: its workers")
         time.sleep(READY_S)
         tree = measure.descendants(supervisor.pid)
-        before = (measure.switches(tree), measure.cpu_seconds(tree))
-        time.sleep(idle_s)
-        after = (measure.switches(tree), measure.cpu_seconds(tree))
+        per_hour, per_minute = min(measure.idle(tree, idle_s) for _ in range(3))
         resident = measure.pss_kib(tree)
         restarts = [_restart_ms(folder, number % WORKERS, number >= WORKERS) for number in range(kills)]
-    return RivalFigures(name, tuple(restarts), resident, (after[0] - before[0]) * 60 / idle_s, (after[1] - before[1]) * 3600 / idle_s)
+    return RivalFigures(name, tuple(restarts), resident, per_minute, per_hour)
 
 
 def _restart_ms(folder: Path, number: int, rest: bool) -> float:

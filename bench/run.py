@@ -30,7 +30,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="waagent-bench-") as folder:
         tmp = Path(folder)
-        print(f"measuring the agent: {KILLS} kills, {IDLE_S:.0f} s idle, {STARTS} starts ...", flush=True)
+        print(f"measuring the agent: {KILLS} kills, 3 times {IDLE_S:.0f} s idle, {STARTS} starts ...", flush=True)
         ours = measure_agent(tmp)
         rivals = []
         for name in ("supervisord", "circus"):

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from waagent.distro import groups
 from waagent.distro.groups import Group
+from waagent.protocol.records import Record
 
 _ROUND_PAUSE_S = 0.004
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """Ceilings of one leaf; None leaves the kernel's default."""
 
     memory_mib: int | None = None
@@ -139,6 +140,11 @@ class Tree:
     def remove(self) -> None:
         """Take the whole tree away, as far as it is empty."""
         groups.remove(self._tops)
+
+
+def tree_name(root: str) -> str:
+    """The name of the agent's tree below the root prefix ``root``: two agents of one machine share none."""
+    return "waagent" if root == "/" else f"waagent-{zlib.crc32(root.encode('utf-8', 'surrogateescape')):08x}"
 
 
 def worker_tree(*, enabled: bool = True, name: str = "waagent") -> Tree:

@@ -5,16 +5,43 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterable
 
 from waagent.distro import processes
 
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
+"""For glibc (mallopt(3)): fixed, or messages of 1 MiB are kept for ever once one was freed; other allocators do not look."""
+
+
+def python_argv(module: str, function: str, *arguments: object, path: Iterable[str] = (), without: tuple[str, ...] = ()) -> list[str]:
+    """The command line that calls ``function`` of ``module`` with plain values, by this interpreter and from where we import.
+
+    It starts lean (`-S`), with light modules standing in for heavy ones while it imports (standins.py), empty ones for ``without``.
+    """
+    places = list(dict.fromkeys([*filter(os.path.isabs, sys.path), *path]))
+    code = (
+        f"import sys; sys.path[:] = {places!r}; from waagent.distro import standins; standins.install(*{without!r}); "
+        f"from {module} import {function}; sys.exit({function}(*{arguments!r}))"
+    )
+    return [sys.executable, "-I", "-S", "-c", code]
+
 
 def exec_alone(argv: list[str], descriptors: dict[int, int]) -> int:
-    """Start a program that inherits ``descriptors`` (its number: ours) and descriptor 0, nothing else; its pid."""
+    """Start a program that inherits ``descriptors`` (its number: ours) and descriptor 0, nothing else; its pid. Raises OSError."""
     moves = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in sorted(descriptors.items())]
     default = [signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
-    return os.posix_spawn(argv[0], argv, os.environ, file_actions=moves, setsigdef=default)
+    return os.posix_spawn(argv[0], argv, {**os.environ, **ALLOCATOR}, file_actions=moves, setsigdef=default)
+
+
+def exec_into_memory(argv: list[str], log: int) -> tuple[int, int]:
+    """Start a program that writes its answer into a memory file, and complaints to ``log``; its pid and the file. Raises OSError."""
+    file = os.memfd_create("answer", os.MFD_CLOEXEC)
+    try:
+        return exec_alone(argv, {1: file, 2: log}), file
+    except OSError:
+        os.close(file)
+        raise
 
 
 def reap() -> list[tuple[int, int]]:

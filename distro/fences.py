@@ -16,6 +16,7 @@ from pathlib import Path
 from waagent.distro.prctl import is_child_subreaper as is_child_subreaper
 from waagent.distro.prctl import libc, prctl
 from waagent.distro.prctl import set_child_subreaper as set_child_subreaper
+from waagent.distro.prctl import set_name as set_name
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4

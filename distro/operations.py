@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from waagent.distro import files, groups, processes, shim_output, shim_plan
+from waagent.distro import files, groups, processes, programs, shim_output, shim_plan
 from waagent.distro.cgroups import Limits, Tree
 from waagent.distro.groups import Group
+from waagent.protocol.records import Record
 
 PLANNED = "planned.json"
 LOG = "shim.log"
 DEFAULT_LIMITS = Limits(memory_mib=None, pids=4096, cpu_weight=20)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LAUNCH_S = 15.0  # systemd-run on a D-Bus that does not answer
+_KILL_S = 2.0
 _SHIM_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -34,16 +36,14 @@ class OperationError(Exception):
         self.what, self.where, self.remedy = what, where, remedy
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(Record):
     """The cgroups of one operation; empty where there are none."""
 
     shim: tuple[Group, ...] = ()
     command: tuple[Group, ...] = ()
 
 
-@dataclass(frozen=True)
-class Spec:
+class Spec(Record):
     """All that a shim must know, and what the runner wants to find again after a restart."""
 
     command: str
@@ -58,7 +58,8 @@ class Spec:
     extension: str = ""
     sequence: int | None = None
     goal_state_id: str = ""
-    boot_id: str = field(default_factory=processes.boot_id)
+    boot_id: str = ""
+    """Empty: this boot."""
     log_file: str = ""
     umask: int = 0o022
     limits: Limits = DEFAULT_LIMITS
@@ -69,8 +70,7 @@ class Spec:
     """May the shim adopt orphans where it has no cgroup."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(Record):
     """What is kept of one stream."""
 
     head: bytes = b""
@@ -79,13 +79,12 @@ class Kept:
     """Between head and tail."""
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(Record):
     """How an operation is. ``state``: absent, planned (nothing has run), running, lost (the shim was killed), finished."""
 
     state: str
-    planned: Mapping[str, Any] = field(default_factory=dict)
-    started: Mapping[str, Any] = field(default_factory=dict)
+    planned: Mapping[str, Any] = _NOTHING
+    started: Mapping[str, Any] = _NOTHING
     """pid, start_ticks (of the shim), command_pid, command_start_ticks, boot_id, at, time, fence."""
     exit_code: int | None = None
     signal: int | None = None
@@ -105,12 +104,16 @@ class Observation:
         return self.started.get("command_pid")
 
     @property
+    def cgroup(self) -> str | None:
+        """The folder in which the command's memory is counted, or any of its cgroups; None where it has none."""
+        places = list(self.started.get("groups", ()))
+        counted = [folder for _, controllers, folder in places if "memory" in controllers or not controllers]
+        return next(iter(counted + [folder for _, _, folder in places]), None)
+
+    @property
     def out_of_memory_in(self) -> str | None:
         """The cgroup in which the kernel killed for lack of memory."""
-        if not self.oom_kills:
-            return None
-        places = [folder for _, controllers, folder in self.started.get("groups", ()) if "memory" in controllers or not controllers]
-        return places[0] if places else "its cgroup"
+        return (self.cgroup or "its cgroup") if self.oom_kills else None
 
 
 def make_place(tree: Tree, handler: str, operation: str, limits: Limits = DEFAULT_LIMITS) -> Place:
@@ -127,6 +130,7 @@ def plan_operation(folder: Path, spec: Spec) -> None:
     """Write the `planned` record, last of all; before it the operation does not exist. Raises OSError (disk full …)."""
     if "\0" in spec.command + spec.cwd + "".join(f"{name}{value}" for name, value in spec.environment.items()):
         raise OperationError("a command or its environment holds a NUL", spec.handler, "none, the goal state is wrong")
+    planned = {**spec._asdict(), "place": spec.place._asdict(), "boot_id": spec.boot_id or processes.boot_id()}
     files.make_folder(folder)
     for name, size_bytes in ((shim_plan.LOCK, 0), (shim_plan.OUTPUT, 0), (shim_plan.RESERVE, shim_plan.RESERVE_BYTES)):
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -135,7 +139,7 @@ def plan_operation(folder: Path, spec: Spec) -> None:
                 os.posix_fallocate(descriptor, 0, size_bytes)
         finally:
             os.close(descriptor)
-    files.write_json(folder / PLANNED, {"schema": 1, "time": time.time(), "at": time.monotonic(), **asdict(spec)})
+    files.write_json(folder / PLANNED, {"schema": 1, "time": time.time(), "at": time.monotonic(), **planned})
 
 
 def start_shim(folder: Path, *, python: str) -> None:
@@ -209,18 +213,16 @@ def _launch(argv: list[str], plan: int, folder: Path) -> str | None:
     except OSError:
         log = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # a full disk does not stop an operation
     try:
-        process = subprocess.Popen(
-            argv, stdin=plan, stdout=log, stderr=log, env=_SHIM_ENVIRONMENT, cwd="/", start_new_session=True
-        )
-        status = process.wait(_LAUNCH_S)
+        program = programs.start(argv, _SHIM_ENVIRONMENT, plan, log, log)
     except OSError as error:
         return error.strerror
-    except subprocess.TimeoutExpired:
-        process.kill()  # harmless: a shim that did get through has the lock
-        process.wait()
-        return f"no answer for {_LAUNCH_S:g} s"
     finally:
         os.close(log)
+    status = program.wait(_LAUNCH_S)
+    if status is None:
+        program.kill()  # harmless: a shim that did get through has the lock
+        program.wait(_KILL_S)
+        return f"no answer for {_LAUNCH_S:g} s"
     return f"status {status}" if status else None
 
 
@@ -291,6 +293,15 @@ def kill_leftovers(folder: Path, *, deadline_s: float = 1.0) -> list[int]:
     return left
 
 
+def may_live(folder: Path) -> bool:
+    """Whether anything lives of the handler that had this operation in this boot, in the background too; True where nobody can tell."""
+    started = files.read_state_json(folder / shim_plan.STARTED)
+    if started is None or started.get("boot_id") != processes.boot_id():
+        return False
+    handlers = [(version, tuple(controllers), os.path.dirname(os.path.dirname(path))) for version, controllers, path in started["groups"]]
+    return not handlers or bool(groups.pids(handlers))
+
+
 def remove_place(folder: Path) -> None:
     """Take away the cgroups of an operation that has ended, as far as nobody is in them; to be called before its folder goes."""
     for name in (PLANNED, shim_plan.STARTED):
@@ -332,9 +343,7 @@ def describe_end(seen: Observation) -> str:
 
 
 def _signal_name(number: int) -> str:
-    import signal
+    import signal  # its enum is not loaded in workers
 
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIG{number}"
+    names = sorted(name for name in dir(signal) if name.startswith("SIG") and "_" not in name)
+    return next((name for name in names if getattr(signal, name) == number), f"SIG{number}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from waagent.distro import fences, processes
+from waagent.distro import fences, processes, programs
 from waagent.distro.clock import Deadline
+from waagent.distro.programs import NULL, PIPE, Program
+from waagent.protocol.records import Record
 
 TICK_S = 1.0
 _AFTER_EXIT_S = 0.2  # output that is still in the pipe; a daemon that holds it is not waited for
@@ -41,8 +41,7 @@ class ToolTimedOut(ToolError):
     """The deadline passed; the tool and all it started were killed."""
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(Record):
     """How a tool ended. ``status`` is negative for a signal; streams hold the first bytes, up to the limit."""
 
     argv: tuple[str, ...]
@@ -62,7 +61,6 @@ def run(
     output_limit_bytes: int = 256 * 1024,
     check: bool = True,
     tick: Callable[[], None] | None = None,
-    cwd: Path | str | None = None,
     place: Iterable[Path | str] = (),
 ) -> Finished:
     """Run a tool to its end, or to the deadline; ``tick`` is called about every second meanwhile.
@@ -82,14 +80,14 @@ def run(
     started = time.monotonic()
     strangers = set(processes.children_of(os.getpid())) | _members(places)
     try:
-        process = _start([program, *argv[1:]], places, environment, cwd, stdin is not None)
+        process = _start([program, *argv[1:]], places, environment, stdin is not None)
         tool = _Tool(process, stdin or b"", output_limit_bytes, places, strangers)
         timed_out = tool.wait(Deadline(deadline_s, started), tick)
     finally:
         fences.set_child_subreaper(was_subreaper)
         _reap_adopted()
     finished = Finished(
-        tuple(argv), tool.process.returncode, bytes(tool.kept[0]), bytes(tool.kept[1]), timed_out, time.monotonic() - started
+        tuple(argv), tool.process.status or 0, bytes(tool.kept[0]), bytes(tool.kept[1]), timed_out, time.monotonic() - started
     )
     return _checked(finished, deadline_s) if check else finished
 
@@ -108,22 +106,11 @@ def tool_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def _start(
-    argv: list[str], places: list[str], environment: dict[str, str], cwd: Path | str | None, fed: bool
-) -> subprocess.Popen[bytes]:
-    # a shell joins the group, since Python code between fork and exec is unsafe beside libzmq's threads
+def _start(argv: list[str], places: list[str], environment: dict[str, str], fed: bool) -> Program:
+    # a shell joins the group: what is done between fork and exec must not be Python
     command = ["/bin/sh", "-c", _JOIN, "sh", *places, "--", *argv] if places else argv
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE if fed else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=cwd,
-            start_new_session=True,
-            bufsize=0,
-        )
+        return programs.start(command, environment, PIPE if fed else NULL, PIPE, PIPE)
     except OSError as error:
         raise ToolNotFound(f"tool cannot be started ({error.strerror})", argv[0], "look at its mode and its interpreter") from error
 
@@ -143,24 +130,20 @@ def _checked(finished: Finished, deadline_s: float) -> Finished:
 class _Tool:
     """A running tool and its pipes. Invariant: `kept` never exceeds the limit, and no call waits longer than a tick."""
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], stdin: bytes, limit_bytes: int, places: list[str], strangers: set[int]
-    ) -> None:
+    def __init__(self, process: Program, stdin: bytes, limit_bytes: int, places: list[str], strangers: set[int]) -> None:
         self.process = process
         self.kept = (bytearray(), bytearray())
         self._limit_bytes = limit_bytes
         self._to_write = memoryview(stdin)
         self._places = places
         self._strangers = strangers  # who was here before it: never touched
-        assert process.stdout is not None and process.stderr is not None
-        self._streams = {process.stdout.fileno(): self.kept[0], process.stderr.fileno(): self.kept[1]}
+        stdin_end, stdout, stderr = process.streams
+        self._streams = {stdout: self.kept[0], stderr: self.kept[1]}
         self._poll = select.poll()
         for descriptor in self._streams:
-            os.set_blocking(descriptor, False)
             self._poll.register(descriptor, select.POLLIN)
-        if process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
-            self._poll.register(process.stdin, select.POLLOUT)
+        if stdin_end >= 0:
+            self._poll.register(stdin_end, select.POLLOUT)
         self._pidfd = processes.open_pidfd(process.pid)
         if self._pidfd is not None:
             self._poll.register(self._pidfd, select.POLLIN)
@@ -174,7 +157,7 @@ class _Tool:
                 now = time.monotonic()
                 if deadline.has_passed(now) and self.process.poll() is None:
                     self._kill_all()
-                    return self.process.returncode == -signal.SIGKILL
+                    return self.process.status == -signal.SIGKILL
                 if tick is not None and now >= next_tick:
                     tick()
                     next_tick = now + TICK_S
@@ -207,24 +190,23 @@ class _Tool:
             del self._streams[descriptor]
 
     def _feed(self) -> None:
-        stdin = self.process.stdin
-        assert stdin is not None
+        stdin = self.process.streams[0]
         try:
-            self._to_write = self._to_write[os.write(stdin.fileno(), self._to_write[:_CHUNK_BYTES]) :]
+            self._to_write = self._to_write[os.write(stdin, self._to_write[:_CHUNK_BYTES]) :]
         except BlockingIOError:
             return
         except BrokenPipeError:
             self._to_write = memoryview(b"")  # it does not want to read it
         if not self._to_write:
             self._poll.unregister(stdin)
-            stdin.close()
+            self.process.close_stream(0)
 
     def _drain_rest(self) -> None:
         until = time.monotonic() + _AFTER_EXIT_S
         if self._pidfd is not None:
             self._poll.unregister(self._pidfd)
-        if self.process.stdin is not None and not self.process.stdin.closed:
-            self._poll.unregister(self.process.stdin)
+        if self.process.streams[0] >= 0:
+            self._poll.unregister(self.process.streams[0])
         while self._streams and time.monotonic() < until:
             ready = self._poll.poll(0)
             if not ready:
@@ -252,13 +234,11 @@ class _Tool:
             if (not adopted and not members and self.process.poll() is not None) or time.monotonic() > until:
                 break
             time.sleep(0.005)
-        if self.process.returncode is None:
-            self.process.returncode = -signal.SIGKILL  # in state D: it dies when the kernel lets it
+        if self.process.status is None:
+            self.process.status = -signal.SIGKILL  # in state D: it dies when the kernel lets it
 
     def _close(self) -> None:
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            if stream is not None and not stream.closed:
-                stream.close()
+        self.process.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
         _adopted.update(set(processes.children_of(os.getpid())) - self._strangers - {self.process.pid})

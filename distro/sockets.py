@@ -10,25 +10,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _BACKLOG = 64
+_PATH_BYTES = 107  # sun_path of unix(7), without its end
 
 
 def listen(path: Path, mode: int, group: int = 0, kind: socket.SocketKind = socket.SOCK_SEQPACKET) -> socket.socket:
     """A listening socket at ``path`` that does not block, in place of what is there; a path over 107 bytes fits, too.
 
-    It is bound under a temporary name in a folder descriptor and renamed when mode and owner are right.
+    Nobody can connect before mode and owner are right.
     """
     listener = socket.socket(socket.AF_UNIX, kind)
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    mask = os.umask(0o777)
     try:
-        name = f".{os.getpid()}"
-        here = f"/proc/self/fd/{folder}/{name}"
-        Path(here).unlink(missing_ok=True)
-        listener.bind(here)
-        os.chown(name, 0, group, dir_fd=folder)
-        os.chmod(here, mode)
+        path.unlink(missing_ok=True)
+        is_short = len(os.fsencode(path)) <= _PATH_BYTES  # the name by which `ss` shows it
+        listener.bind(str(path) if is_short else f"/proc/self/fd/{folder}/{path.name}")
+        os.chown(path, 0, group)
+        os.chmod(path, mode)
         listener.listen(_BACKLOG)
-        os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
     finally:
+        os.umask(mask)
         os.close(folder)
     listener.setblocking(False)
     return listener

@@ -179,10 +179,11 @@ def _stop_all(story: Story, vm: Machine, names: list[str]) -> None:
     vm.fabric.start_probing(vm.address, PORT, PROBE_PERIOD_S)
     story.shown(_rows(vm, names))
     _wait_replaced(vm, others, before, HANG_S)
-    story.detail(f"the others (limit 35 s) after {time.monotonic() - begin:.0f} s; meanwhile {_probes(vm)}")
+    replaced_at = time.monotonic()
+    story.detail(f"the others (limit 35 s) after {replaced_at - begin:.0f} s; meanwhile {_probes(vm)}")
     probes = vm.fabric.probing()
     _require(probes["answered"] >= ENOUGH_PROBES and probes["failed"] == 0, f"probes during the others' absence: {probes}")
-    vm.wait_ps(lambda table: table["platform"]["last_status_s"] is not None, 30.0, "the platform's answers in waagent-ps")
+    vm.wait_ps(lambda table: table["platform"]["last_status_s"] < time.monotonic() - replaced_at, 30.0, "a status of the new fabric_client")
     story.chapter("waagent-ps after all that:")
     story.shown(vm.run(["waagent-ps"]).stdout)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from waagent.protocol.records import Record
 
 
-class Birth(NamedTuple):
+class Birth(Record):
     """Everything that a worker cannot ask for any more once it is fenced in.
 
     Descriptors 0, 1 and 2 are /dev/null, the log and the log. Besides those named here a worker holds the descriptor of
@@ -32,3 +32,6 @@ class Birth(NamedTuple):
     outside: tuple[str, ...] = ()
     """`cgroup.procs` files of a place that no kill of ours reaches: for tools that may leave a daemon behind (a service's
     restart, an installer). Empty without cgroups: then nothing but the worker's own process tree is killed."""
+    tools: tuple[int, ...] = ()
+    """For a worker that cannot open ``place`` itself: those files, opened before the fence by its own uid, so that
+    they take its own processes only."""

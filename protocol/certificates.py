@@ -5,19 +5,17 @@ Standard library only; what needs a cipher is openssl's work, in certificate_kee
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from waagent.protocol.errors import DocumentError
+from waagent.protocol.records import Record
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----\s*([A-Za-z0-9+/=\s]*?)-----END \1-----")
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(Record):
     """One PEM block, without the text between blocks."""
 
     label: str
@@ -56,6 +54,7 @@ def der_base64(pem: str) -> str:
 
 def thumbprint(certificate: Block) -> str:
     """Upper-case SHA-1 of the certificate's DER. Raises DocumentError when it is not base64."""
+    import base64
     import hashlib  # loads libcrypto (4 MiB), which the resident fabric_client never needs
 
     try:
@@ -65,8 +64,7 @@ def thumbprint(certificate: Block) -> str:
     return hashlib.new("sha1", der, usedforsecurity=False).hexdigest().upper()
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(Record):
     """A certificate and, when there is one, its private key."""
 
     thumbprint: str

@@ -7,14 +7,14 @@ Standard library and msgpack only: this is loaded into the supervisor.
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
 from waagent.protocol import packed
+from waagent.protocol.records import Record
 
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
@@ -26,7 +26,7 @@ _LIMITS = packed.Limits(text_bytes=PACKET_LIMIT_BYTES, binary_bytes=PACKET_LIMIT
 WORKER, ANYONE, ROOT = "worker", "anyone", "root"
 
 
-class Permission(NamedTuple):
+class Permission(Record):
     """Who may send a message, and (for workers) in which phase of its life."""
 
     sender: str
@@ -50,14 +50,14 @@ MESSAGES: dict[str, Permission] = {
 }
 """Worker-bound messages: `configure` (configuration, numbers, level; a log descriptor may ride along), `stop`, `log` (lines)."""
 
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL_CHARACTERS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
 class ControlError(Exception):
     """A packet that is not a message of ours; the text says what is wrong."""
 
 
-class Peer(NamedTuple):
+class Peer(Record):
     """Who is at the other end, as the kernel says."""
 
     pid: int
@@ -67,7 +67,7 @@ class Peer(NamedTuple):
 
 def pack(kind: str, **fields: Any) -> bytes:
     """One packet. Raises ControlError when it is over the limit."""
-    packet: bytes = msgpack.packb({"type": kind, **fields}, use_bin_type=True)
+    packet = packed.pack({"type": kind, **fields})
     if len(packet) > PACKET_LIMIT_BYTES:
         raise ControlError(f"{kind} has {len(packet)} bytes, limit {PACKET_LIMIT_BYTES}")
     return packet
@@ -94,7 +94,7 @@ def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, An
 def clean(value: Any) -> Any:
     """``value`` with every control character in its texts replaced by a blank."""
     if isinstance(value, str):
-        return _CONTROL_CHARACTERS.sub(" ", value)
+        return value.translate(_CONTROL_CHARACTERS)
     if isinstance(value, dict):
         return {clean(key): clean(item) for key, item in value.items()}
     if isinstance(value, list):

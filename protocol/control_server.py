@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
 import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from waagent.protocol import control
+from waagent.protocol.watch import Watch
 
 _TURN_MESSAGES = 64  # of one connection in one turn: nobody keeps the others waiting
 _WORKER_CONNECTIONS = 4
@@ -24,6 +24,9 @@ class Connection:
         self.endpoint, self.peer, self.worker, self.until = endpoint, peer, worker, until
         self.greeted = False
         self.unsent: tuple[bytes, tuple[int, ...]] | None = None
+
+    def fileno(self) -> int:
+        return self.endpoint.fileno()
 
     def send(self, packet: bytes, descriptors: tuple[int, ...] = ()) -> bool:
         """Whether it fitted; a peer that is gone is noticed when it is read."""
@@ -40,13 +43,16 @@ class Connection:
 class Channel:
     """Invariant: at most FOREIGN_CONNECTIONS strangers, each for FOREIGN_PATIENCE_S; a worker speaks on one greeted connection."""
 
-    def __init__(self, listener: socket.socket, selector: selectors.BaseSelector, name_of: Callable[[int], str | None]) -> None:
-        """``listener`` does not block; ``name_of`` says which worker a pid is. What is readable is registered with ``selector``."""
+    def __init__(self, listener: socket.socket, watch: Watch, name_of: Callable[[int], str | None]) -> None:
+        """``listener`` does not block; ``name_of`` says which worker a pid is. Itself and its connections are in ``watch``."""
         self.connections: set[Connection] = set()
         self.refused = 0
-        self._selector, self._name_of, self._listener = selector, name_of, listener
+        self._watch, self._name_of, self._listener = watch, name_of, listener
         self._spare = os.open("/dev/null", os.O_RDONLY)
-        selector.register(listener, selectors.EVENT_READ, self)
+        watch.add(self)
+
+    def fileno(self) -> int:
+        return self._listener.fileno()
 
     def accept_all(self, now: float) -> list[Connection]:
         """Take in whoever waits."""
@@ -77,7 +83,7 @@ class Channel:
             return None
         connection = Connection(endpoint, peer, worker, float("inf") if worker else now + control.FOREIGN_PATIENCE_S)
         self.connections.add(connection)
-        self._selector.register(endpoint, selectors.EVENT_READ, connection)
+        self._watch.add(connection)
         return connection
 
     def _turn_one_away(self) -> None:
@@ -135,7 +141,7 @@ class Channel:
     def close(self, connection: Connection) -> None:
         if connection in self.connections:
             self.connections.discard(connection)
-            self._selector.unregister(connection.endpoint)
+            self._watch.remove(connection)
             connection.endpoint.close()
 
     def forget(self, pid: int) -> None:

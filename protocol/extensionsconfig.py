@@ -6,7 +6,6 @@ raises.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from waagent.protocol import names, xml
@@ -89,7 +88,7 @@ def _handler_goal(plugin: xml.Element, settings: list[xml.Element], goal_state_i
     if mine is None:
         return goal
     multi_config, extensions, error_text = read_extensions(mine)
-    goal = dataclasses.replace(goal, multi_config=multi_config, extensions=extensions)
+    goal = goal._replace(multi_config=multi_config, extensions=extensions)
     largest = max((len(text.encode()) for item in extensions for text in (item.public_settings, item.protected_settings or "")), default=0)
     if _size_bytes(goal) > HANDLER_LIMIT_BYTES or largest > SETTING_LIMIT_BYTES:
         error_text = f"the settings have {_size_bytes(goal)} bytes, the limit is {SETTING_LIMIT_BYTES} each, {HANDLER_LIMIT_BYTES} together"
@@ -111,10 +110,10 @@ def _settings_of(name: str, version: str, settings: list[xml.Element]) -> xml.El
 def _in_error(goal: HandlerGoal, text: str) -> HandlerGoal:
     """The goal with an error and without any setting, but with its sequence numbers, so that it can be reported."""
     bare = tuple(
-        dataclasses.replace(extension, public_settings="null", protected_settings=None, certificate_thumbprint=None)
+        extension._replace(public_settings="null", protected_settings=None, certificate_thumbprint=None)
         for extension in goal.extensions
     )
-    return dataclasses.replace(goal, extensions=bare, error=CONFIG_ERRORS + text)
+    return goal._replace(extensions=bare, error=CONFIG_ERRORS + text)
 
 
 def _size_bytes(goal: HandlerGoal) -> int:

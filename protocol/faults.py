@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from typing import NamedTuple
+
+from waagent.protocol.logs import Log
+from waagent.protocol.records import Record
 
 FIRST_REPEAT_S = 60.0
 REPEAT_S = 3600.0
 KINDS_LIMIT = 256  # keys may come from outside
 
 
-class Fault(NamedTuple):
+class Fault(Record):
     """What is known of one fault."""
 
     began_at: float
@@ -32,12 +33,12 @@ def seen_again(fault: Fault | None, now: float) -> tuple[Fault, bool]:
 class Faults:
     """The repeated faults of one process. Invariant: at most KINDS_LIMIT kinds are remembered, the oldest go first."""
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+    def __init__(self, log: Log, clock: Callable[[], float]) -> None:
         self._log = log
         self._clock = clock
         self._known: dict[str, Fault] = {}
 
-    def seen(self, kind: str, text: str, level: int = logging.WARNING) -> None:
+    def seen(self, kind: str, text: str) -> None:
         """The fault ``kind`` has occurred (again); ``text`` says what, where and the remedy."""
         fault, deserves_line = seen_again(self._known.pop(kind, None), self._clock())
         self._known[kind] = fault
@@ -46,9 +47,9 @@ class Faults:
         if not deserves_line:
             return
         if fault.times == 1:
-            self._log.log(level, "%s", text)
+            self._log.warning("%s", text)
         else:
-            self._log.log(level, "%s times=%d since_s=%.0f", text, fault.times, self._clock() - fault.began_at)
+            self._log.warning("%s times=%d since_s=%.0f", text, fault.times, self._clock() - fault.began_at)
 
     def ended(self, kind: str, text: str) -> None:
         """The fault ``kind`` is over; nothing happens when it was not there."""

@@ -1,13 +1,18 @@
-"""Looks through msgpack from outside before anything is built of it: shape, sizes, depth, number of values.
+"""Packs values, and looks through msgpack from outside before anything is built of it: shape, sizes, depth, number of values.
 
 msgpack before 1.2 (the newest that Python 3.9 can have is 1.1.2) never frees what it had built of a message that turns out
-bad: 4 KiB of nested arrays cost 32 MiB each time, for ever. So no bad message may reach it. Standard library only.
+bad: 4 KiB of nested arrays cost 32 MiB each time, for ever. So no bad message may reach it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
+import msgpack
+
+from waagent.protocol.records import Record
+
+_KEPT_BYTES = 64 * 1024
 _PLAIN = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
 _BINARY = {0xC4: 1, 0xC5: 2, 0xC6: 4}
 _TEXT = {0xD9: 1, 0xDA: 2, 0xDB: 4}
@@ -15,7 +20,10 @@ _ARRAY = {0xDC: 2, 0xDD: 4}
 _MAP = {0xDE: 2, 0xDF: 4}
 
 
-class Limits(NamedTuple):
+_packer = msgpack.Packer(use_bin_type=True)
+
+
+class Limits(Record):
     """What a message may have."""
 
     text_bytes: int
@@ -25,6 +33,15 @@ class Limits(NamedTuple):
     values: int = 65536
     """All of them together, keys included: nesting would get round the limits of one container."""
     depth: int = 32
+
+
+def pack(value: Any) -> bytes:
+    """msgpack of plain values, like `msgpack.packb`, which asks the system for 1 MiB each time and gives it back."""
+    global _packer
+    data: bytes = _packer.pack(value)
+    if len(data) > _KEPT_BYTES:
+        _packer = msgpack.Packer(use_bin_type=True)  # its buffer has grown
+    return data
 
 
 def verify(data: bytes | memoryview, limits: Limits) -> None:

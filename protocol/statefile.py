@@ -12,7 +12,7 @@ The payload, which is also the answer to `list`::
                   "beat_at", "doing", "uid", "caps", "fence", "facts", "result", "stack", "waits"}]}
 
 Times are CLOCK_MONOTONIC seconds, one clock for all processes of a boot. ``facts`` is a small map that a worker
-told in its heartbeat: fabric_client {endpoint, answered_at, status_at, incarnation, health}, provisioner {provisioned}.
+told in its heartbeat: fabric_client {endpoint, answered_at, status_at, incarnation, health}, provisioner {provisioned, health}.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import zlib
 from typing import Any
 
 import msgpack
+
+from waagent.protocol import packed
 
 SLOT_BYTES = 64 * 1024
 SIZE_BYTES = 2 * SLOT_BYTES
@@ -47,7 +49,7 @@ class StateWriter:
 
     def write(self, table: dict[str, Any]) -> None:
         """Make ``table`` the newest slot. Raises StateError when it does not fit into a slot."""
-        payload: bytes = msgpack.packb(table, use_bin_type=True)
+        payload = packed.pack(table)
         if len(payload) > SLOT_BYTES - _HEAD.size:
             raise StateError(f"the table has {len(payload)} bytes, a slot {SLOT_BYTES - _HEAD.size}")
         self._sequence += 1

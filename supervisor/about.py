@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from waagent.distro.paths import Paths
+from waagent.protocol.records import Record
 
 
-class Obstacle(NamedTuple):
+class Obstacle(Record):
     """A folder that keeps unprivileged workers from starting."""
 
     folder: Path

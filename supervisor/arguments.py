@@ -7,13 +7,14 @@ Source: spec/platform.md, section 14; ui.md, section 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from waagent.protocol.records import Record
 
 NONE, OPTIONAL, NEEDED = "", "optional", "needed"
 HERE, LATER = "here", "later"
 
 
-class Word(NamedTuple):
+class Word(Record):
     """One word of the command line."""
 
     name: str
@@ -65,7 +66,7 @@ class UsageError(Exception):
     """The command line cannot be understood; the text is one line."""
 
 
-class Line(NamedTuple):
+class Line(Record):
     """A command line, understood."""
 
     command: Word | None

@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +49,8 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1 if ending.code else 0
     except Exception:  # the outermost loop of this process
+        import traceback  # 0.2 MiB, for the last words of one process
+
         traceback.print_exc()
         status = status or 1
     finally:
@@ -70,6 +71,7 @@ def _close_others(kept: set[int]) -> None:
 def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
+    fences.set_name(order["name"])
     os.setsid()
     os.chdir("/")
     os.umask(0o027)
@@ -91,9 +93,11 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     if writes:
         os.environ["TMPDIR"] = str(writes[0])
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
+    tools = [_opened(file, uid) for file in order["place"]] if row["privilege"] == UNPRIVILEGED else []
     return Birth(
         name=order["name"], root=order["root"], supervisor_pid=order["supervisor_pid"], build=order["build"], listener=listener,
         state=state, place=tuple(order["place"]), outside=tuple(order["outside"]), beat_s=row["beat_s"], stack=stack,
+        tools=tuple(descriptor for descriptor in tools if descriptor is not None),
     )
 
 
@@ -108,7 +112,8 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     fence, row, groups = "none", order["row"], [accounts.gid_of(*BUS_GROUP)]
     if row["privilege"] == UNPRIVILEGED:
         fences.set_no_new_privileges()
-        ours = [Path(sys.prefix), Path(sys.base_prefix), Path(waagent.__file__).parent.parent]  # the last one matters in a checkout
+        # where the interpreter, its library and, in a checkout, our packages are
+        ours = [Path(sys.executable).parent.parent, Path(sys.base_prefix), Path(waagent.__file__).parent.parent]
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
         landlock = fences.landlock((*_READABLE, *ours), writes, enabled="landlock" not in order["without"])
@@ -129,6 +134,22 @@ def _tie_to_parent(order: dict[str, Any], between: int) -> None:
         fences.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(EXIT_GATE)
+
+
+def _opened(file: str, uid: int) -> int | None:
+    """``file``, opened by the worker's own uid: root's descriptor would take any process, and a kill of the place end it."""
+    try:
+        os.chown(file, uid, -1)
+        above = os.path.dirname(os.path.dirname(file))
+        if os.path.exists(above + "/cgroup.controllers"):  # v2 wants the right to write where both places meet
+            os.chown(above + "/cgroup.procs", uid, -1)
+        os.seteuid(uid)
+        try:
+            return os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        finally:
+            os.seteuid(0)
+    except OSError:
+        return None  # its tools stay in the worker's own place, and share its limits
 
 
 def _write(file: str, text: str) -> None:

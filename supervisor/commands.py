@@ -91,7 +91,7 @@ def _check_configuration(line: Line, environment: Mapping[str, str]) -> int:
 
 
 def _daemon(line: Line, environment: Mapping[str, str]) -> int:
-    from waagent.supervisor import core
+    from waagent.supervisor import reading
 
     paths, loaded = load(line)
     without = frozenset(word.strip() for word in environment.get("WAAGENT_WITHOUT", "").split(",") if word.strip())
@@ -102,8 +102,8 @@ def _daemon(line: Line, environment: Mapping[str, str]) -> int:
         finding = loading.Finding(str(obstacle.folder), 0, "(python)", obstacle.problem, obstacle.remedy)
         loaded = loaded._replace(findings=(*loaded.findings, finding))
         print(f"waagent: {finding}", file=sys.stderr)
-    status: int = core.run_daemon(paths, loaded, without & frozenset(SWITCHES), line.is_verbose)
-    return status
+    reading.become_supervisor(paths, loaded, without & frozenset(SWITCHES), line.is_verbose)
+    return 1  # not reached
 
 
 def _start(line: Line, environment: Mapping[str, str]) -> int:

@@ -7,123 +7,107 @@ write to `/run/waagent/state` in place, and speak to the kernel.
 from __future__ import annotations
 
 import os
-import selectors
 import signal
 import socket
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import waagent
-from waagent.distro import accounts, children, clock, fences, files, locks, machine, notify, processes, sockets
+from waagent.distro import accounts, cgroups, children, clock, fences, files, journal, locks, machine, notify, processes, sockets, standins
 from waagent.distro.paths import Paths
+from waagent.distro.places import Places
 from waagent.protocol import control, statefile
-from waagent.protocol.configuration import loading
 from waagent.protocol.control_server import Channel, Connection
+from waagent.protocol.settings import Settings, take_settings
+from waagent.protocol.watch import Watch
 from waagent.supervisor import events as e
-from waagent.supervisor import journal, life, spawn
-from waagent.supervisor.roster import BUS_GROUP, ONESHOT, ROSTER, Row
+from waagent.supervisor import life, spawn
+from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
 from waagent.supervisor.zygote import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
 SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
+BEATS_S = 4.0  # heartbeats are written with the next event after that; whatever else happens is written at once
 EXIT_POLL_S = 0.2  # without a subreaper workers are init's children, and their exits are looked for
 _KEPT_NOTES = 8
 
 
-class Settings(NamedTuple):
-    """The configuration as far as the supervisor hands it on."""
-
-    by_worker: Mapping[str, Mapping[str, Any]]
-    off: frozenset[str] = frozenset()
-    verbose: bool = False
-    findings: tuple[str, ...] = ()
-
-
-def run_daemon(paths: Paths, loaded: loading.Loaded, without: frozenset[str], verbose: bool) -> int:
-    """`waagent -daemon`: supervise the roster until we are told to stop; the exit status."""
-    main_file = next((Path(name) for name in loaded.files if Path(name).parent != paths.configuration_folder), None)
-
-    def settings(now: loading.Loaded) -> Settings:
-        by_worker = {row.name: loading.for_worker(now.values, row.keys) for row in ROSTER}
-        off = frozenset(row.name for row in ROSTER if row.switch and now.values.get(row.switch) is False)
-        return Settings(by_worker, off, verbose or now.values.get("Logs.Verbose") is True, tuple(map(str, now.findings)))
-
-    modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if row.kind != ONESHOT)
-    switches = spawn.Switches(without, modules=modules)
-    return supervise(paths, ROSTER, settings(loaded), lambda: settings(loading.load(paths, main_file)), switches)
+def main(root: str, settings: int, without: Iterable[str], reader: list[str]) -> int:
+    """The supervisor of this machine, with its settings in the file ``settings``; ``reader`` is the argv that writes them anew."""
+    standins.remove()
+    fences.set_name("waagent")
+    modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
+    switches = spawn.Switches(frozenset(without), tree=cgroups.tree_name(root), modules=modules)
+    return supervise(Paths(root), ROSTER, take_settings(settings), reader, switches)
 
 
-def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches) -> int:
+def supervise(paths: Paths, rows: tuple[Row, ...], settings: Settings, reader: list[str], switches: spawn.Switches) -> int:
     """Run ``rows`` until SIGTERM (0), an upgrade (75) or an error (1); a second supervisor ends at once (1)."""
     for folder in (paths.run, paths.locks, paths.bus):
         files.make_folder(folder, 0o755)
     try:
-        lock = locks.take_lock(paths.locks / "supervisor")
+        locks.take_lock(paths.locks / "supervisor")
     except locks.Held as error:
         print(f"waagent: {error}", file=sys.stderr)
         return 1
     log = files.open_log(paths.log)
     try:
-        return Supervisor(paths, rows, settings, reread, switches, log).run()
+        return Supervisor(paths, rows, settings, reader, switches, log).run()
     except Exception:  # the outermost loop of this process: the workers die with us, and init starts us again
         import traceback  # 1 MiB for our last words only
 
         os.write(log, traceback.format_exc().encode())
         return 1
-    finally:
-        os.close(lock)
 
 
 class Supervisor:
     """What is kept between two turns. Invariant: ``table`` changes only by `life.step`, whose actions are carried out at once."""
 
     def __init__(
-        self, paths: Paths, rows: tuple[Row, ...], settings: Settings, reread: Callable[[], Settings], switches: spawn.Switches, log: int
+        self, paths: Paths, rows: tuple[Row, ...], settings: Settings, reader: list[str], switches: spawn.Switches, log: int
     ) -> None:
         """Everything that needs the disk, and the end of what a dead supervisor left."""
         children.redirect_standard(log)
         self.subreaper = "subreaper" not in switches.without and fences.set_child_subreaper()
         switches = switches if self.subreaper else switches._replace(without=switches.without | {"subreaper"})
-        self.paths, self.settings, self.reread = paths, settings, reread
+        self.paths, self.settings, self.reader = paths, settings, reader
+        self.reading = 0, -1  # pid of the reader, and the memory file it writes to
         self.journal = journal.Journal(log, sockets.connect_datagram(paths.under("/run/systemd/journal/socket")))
         self.notifier = notify.Notifier(os.environ if "systemd" not in switches.without else {})
         self.started_at, self.asleep_s = time.monotonic(), machine.asleep_s()
         self.identity = {"build": build_id(spawn.PACKAGE), "boot_id": processes.boot_id(), "vm_id": machine.vm_id(paths.root)}
         group = accounts.gid_of(*BUS_GROUP)
         listeners = {row.name: sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM) for row in rows if row.serves}
-        self.nursery = spawn.Nursery(rows, str(paths.root), switches, self.identity["build"], log, listeners)
+        self.places = Places(switches.tree, switches.without)
+        self.nursery = spawn.Nursery(rows, str(paths.root), switches, self.identity["build"], log, listeners, self.places)
         self.notes: deque[str] = deque(maxlen=_KEPT_NOTES)
         self.stacks: dict[str, str] = {}
-        self.unwritten_stacks: deque[bytes] = deque(maxlen=_KEPT_NOTES)
         self.ticks: dict[int, int | None] = {os.getpid(): processes.start_ticks(os.getpid())}
         self.status: int | None = None
-        self.changed = False
-        state = os.open(paths.state, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        self.state = statefile.StateWriter(state)
+        self.write_at = life.NEVER
+        self.state = statefile.StateWriter(os.open(paths.state, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644))
         before = self.state.before
-        self.selector = selectors.DefaultSelector()
+        self.watch = Watch()
         self.signals = sockets.receive_signals((signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
-        self.selector.register(self.signals, selectors.EVENT_READ)
+        self.watch.add(self.signals)
         self._end_remains(before)
-        self.nursery.make_places()
+        self.places.make({row.name: (row.memory_mib, row.pids, row.tools_mib) for row in rows})
         self._exec_zygote()
         rows_before = before.get("workers", ()) if all(before.get(key) == value for key, value in self.identity.items()) else ()
         done = {row["name"]: str(row["result"]) for row in rows_before if row["state"] == life.DONE}
-        self.table = life.begin(rows, done, settings.off)
-        listener = sockets.listen(paths.control_socket, 0o666)
-        self.control = Channel(listener, self.selector, self._worker_of)
-        self.missing = machine.protect_supervisor(switches.without, self.nursery.tree.description)
+        facts = {row["name"]: dict(row["facts"]) for row in rows_before}
+        self.table = life.begin(rows, done, settings.off, facts)
+        self.control = Channel(sockets.listen(paths.control_socket, 0o666), self.watch, self._worker_of)
+        self.missing = machine.protect_supervisor(switches.without, self.places.description)
 
     def _end_remains(self, before: Mapping[str, Any]) -> None:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and what lives in our leaves."""
         if before.get("boot_id") == self.identity["boot_id"]:
             children.kill_recorded((row["pid"], row["start_ticks"]) for row in (*before["workers"], before["zygote"]))
-        left = self.nursery.tree.empty(deadline_s=spawn.EMPTY_S)
-        if left:
+        if left := self.places.clear():
             self.note("warning", "", f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}")
 
     # the loop
@@ -137,9 +121,9 @@ class Supervisor:
         while self.status is None:
             exits_due = life.NEVER if self.subreaper else turns.began + EXIT_POLL_S
             due = min(life.next_due(self.table), self.control.next_due(), self.nursery.due, self.notifier.due, exits_due)
-            ready = self.selector.select(turns.pause_s(due, time.monotonic()))
+            ready = self.watch.wait(turns.pause_s(due, time.monotonic()))
             now = time.monotonic()
-            self._turn([key.data or key.fileobj for key, _ in ready], now, turns.lag_s(now))
+            self._turn(ready, now, turns.lag_s(now))
         return self._leave()
 
     def _turn(self, ready: Iterable[Any], now: float, lag: float) -> None:
@@ -155,20 +139,23 @@ class Supervisor:
             elif source is self.signals:
                 self._take_signals()
         self._look_for_exits()
-        if now >= self.nursery.due:
+        if now >= self.nursery.due and self.nursery.channel is None:
+            self._exec_zygote()
+        elif now >= self.nursery.due:
             self._replace_zygote("did not answer in time")
         if now >= life.next_due(self.table) or lag > life.LAG_S:
             self._judge(now, lag)
         self.control.expire(now)
         self.notifier.beat(now)
         self._hand_over()
-        if self.changed:
+        if time.monotonic() >= self.write_at:
             self._write_state()
 
     def step(self, event: Any) -> None:
         """One event, and what follows from it."""
-        self.table, actions = life.step(self.table, event, time.monotonic())
-        self.changed = True
+        now = time.monotonic()
+        self.table, actions = life.step(self.table, event, now)
+        self.write_at = min(self.write_at, now + (BEATS_S if type(event) is e.Beat else 0.0))
         for action in actions:
             _DO[type(action)](self, action)
 
@@ -180,8 +167,8 @@ class Supervisor:
         if lag > life.LAG_S:
             self.note("warning", "", f"the supervisor did not run for {lag:.0f} s; every limit is moved by that")
         late = life.overdue(self.table, now)
-        stalled = frozenset(one.row.name for one in late if one.doubted and self.nursery.is_stalled(one.row.name, one.pid))
-        occupied = frozenset(one.row.name for one in late if one.pid is None and self.nursery.is_occupied(one.row.name))
+        stalled = frozenset(one.row.name for one in late if one.doubted and self.places.is_stalled(one.row.name, one.pid))
+        occupied = frozenset(one.row.name for one in late if one.pid is None and self.places.is_occupied(one.row.name))
         self.step(e.Tick(lag, stalled, occupied))
 
     # what is heard
@@ -215,7 +202,7 @@ class Supervisor:
         act()
 
     def _hear_zygote(self) -> None:
-        for answer in self.nursery.answers():
+        for answer in self.nursery.answers(time.monotonic()):
             name = str(answer.get("name"))
             if answer["type"] == "forked":
                 self.ticks[answer["pid"]] = processes.start_ticks(answer["pid"])
@@ -232,7 +219,7 @@ class Supervisor:
         for pid, status in children.reap() if signal.SIGCHLD in numbers else ():
             self._bury(pid, status)
         if signal.SIGHUP in numbers:
-            self._reload()
+            self._read_anew()
         if numbers & {signal.SIGTERM, signal.SIGINT}:
             self._end()
 
@@ -247,27 +234,32 @@ class Supervisor:
         self.ticks.pop(pid, None)
         if pid == self.nursery.pid:
             self._replace_zygote(f"ended ({status})")
+        elif pid == self.reading[0]:
+            self._reload(status)
         elif name is not None:
             connection = self.control.of(name)
             if connection is not None:
                 self._hear(connection)  # its last words, such as `done`
             self.control.forget(pid)
-            if self.nursery.is_occupied(name):
-                self.nursery.kill(name, None)
-            self.step(e.Exited(name, pid, status, self.nursery.is_occupied(name), machine.chance()))
+            if self.places.is_occupied(name):
+                self.places.kill(name, None)
+            self.step(e.Exited(name, pid, status, self.places.is_occupied(name), machine.chance()))
 
     def _exec_zygote(self) -> None:
-        self.selector.register(self.nursery.exec_zygote(time.monotonic()), selectors.EVENT_READ)
-        self.ticks[self.nursery.pid] = processes.start_ticks(self.nursery.pid)
+        try:
+            self.watch.add(self.nursery.exec_zygote(time.monotonic()))
+            self.ticks[self.nursery.pid] = processes.start_ticks(self.nursery.pid)
+        except OSError as error:
+            self._replace_zygote(f"cannot be started ({error.strerror})")
 
     def _replace_zygote(self, reason: str) -> None:
-        self.journal.write("warning", "", f"zygote {self.nursery.pid} {reason}; a new one is started")
         self._hear_zygote()
         if self.nursery.channel is not None:
-            self.selector.unregister(self.nursery.channel)
+            self.watch.remove(self.nursery.channel)
             self.nursery.channel.close()
-        lost = self.nursery.lose_zygote()
-        self._exec_zygote()
+        pid, now = self.nursery.pid, time.monotonic()
+        lost = self.nursery.lose_zygote(now)
+        self.note("warning", "", f"zygote {pid or ''} {reason}; a new one is started in {self.nursery.due - now:.1f} s")
         for name, run in lost:
             self.step(e.StartFailed(name, run, f"the zygote {reason}", machine.chance()))
 
@@ -279,7 +271,7 @@ class Supervisor:
 
     def _open(self, action: e.Open) -> None:
         self._write_state()  # admission to the bus reads the pid there
-        self.nursery.open_gate(action.name)
+        self.nursery.gates[action.name].open()
 
     def _tell(self, name: str, packet: bytes, descriptors: tuple[int, ...] = ()) -> None:
         connection = self.control.of(name)
@@ -291,11 +283,10 @@ class Supervisor:
         self._tell(name, control.pack("configure", configuration=values, numbers=numbers, verbose=self.settings.verbose), descriptors)
 
     def _kill(self, action: e.Kill) -> None:
-        stack = "\n".join(control.clean(self.nursery.stack(action.name).splitlines()))
-        if stack:
+        if stack := "\n".join(control.clean(self.nursery.stack(action.name).splitlines())):
             self.stacks[action.name] = str(self.paths.hang_folder / f"{action.name}.hang")
-            self.unwritten_stacks.append(control.pack("stack", worker=action.name, text=stack[:8000]))
-        self.nursery.kill(action.name, self.table.lives[action.name].pid)
+            self.journal.keep_stack(action.name, stack)
+        self.places.kill(action.name, self.table.lives[action.name].pid)
 
     def note(self, level: str, name: str, text: str) -> None:
         """A line in the log; what concerns the agent as a whole is shown to operators as well."""
@@ -308,13 +299,24 @@ class Supervisor:
         self.notifier.send("STOPPING=1")
         self.step(e.End(0))
 
-    def _reload(self) -> None:
-        """SIGHUP: configuration and log anew; the one time when the disk is touched."""
-        self.settings = self.reread()
-        log = files.open_log(self.paths.log)
-        for descriptor in (1, 2, self.journal.log):
-            os.dup2(log, descriptor, inheritable=descriptor < 3)
-        os.close(log)
+    def _read_anew(self) -> None:
+        """SIGHUP: a process reads the configuration; its end brings it."""
+        if self.reading[0]:
+            os.close(self.reading[1])  # what that one reads may be old by now: nobody waits for it any more
+        self.reading = 0, -1
+        try:
+            self.reading = children.exec_into_memory(self.reader, self.journal.log)
+        except OSError as error:
+            self.note("error", "", f"reload: no process for it: {error.strerror}: send SIGHUP again")
+
+    def _reload(self, status: int) -> None:
+        """The configuration was read; the log anew, too: the one time when the disk is touched."""
+        try:
+            self.settings = take_settings(self.reading[1])
+            files.reopen_log(self.paths.log, self.journal.log)
+        except (OSError, ValueError) as error:
+            self.note("error", "", f"reload failed, what was before holds ({status}, {error}): see waagent -check-configuration")
+        self.reading = 0, -1
         for name in self.table.lives:
             self._configure(name, (self.journal.log,))
         self._say_findings("configuration and log file are read and opened again")
@@ -329,8 +331,6 @@ class Supervisor:
         """Our lines and stacks to the worker that writes them, as long as it is heard: what a stopped one is sent would be lost."""
         connection, writer = self.control.of(LOG_WORKER), self.table.lives.get(LOG_WORKER)
         if connection and writer and time.monotonic() - (writer.beat_at or 0.0) < writer.row.beat_s + 1 and writer.state == life.READY:
-            while self.unwritten_stacks and connection.send(self.unwritten_stacks[0]):
-                self.unwritten_stacks.popleft()
             self.journal.flush(connection.send)
 
     # what is shown
@@ -340,7 +340,7 @@ class Supervisor:
         return {
             "schema": 1, "agent_version": waagent.__version__, **self.identity, "pid": os.getpid(), "start_ticks": self.ticks[os.getpid()],
             "started_at": self.started_at, "beat_at": time.monotonic(), "source": "supervisor", "missing": self.missing,
-            "cgroups": self.nursery.tree.description, "zygote": {"pid": self.nursery.pid, "start_ticks": self.ticks.get(self.nursery.pid)},
+            "cgroups": self.places.description, "zygote": {"pid": self.nursery.pid, "start_ticks": self.ticks.get(self.nursery.pid)},
             "notes": [*self.notes, *refused], "workers": [self._row(one) for one in self.table.lives.values()],
         }  # fmt: skip
 
@@ -355,7 +355,7 @@ class Supervisor:
         }  # fmt: skip
 
     def _write_state(self) -> None:
-        self.changed = False
+        self.write_at = life.NEVER
         try:
             self.state.write(self.payload())
         except (OSError, statefile.StateError) as error:
@@ -366,7 +366,8 @@ class Supervisor:
     def _leave(self) -> int:
         """The end: no worker, no zygote, no socket."""
         self.journal.write_directly()
-        self.nursery.leave()
+        self.nursery.lose_zygote(time.monotonic())
+        self.places.leave()
         self._write_state()
         self.paths.control_socket.unlink(missing_ok=True)
         return self.status or 0
@@ -388,7 +389,7 @@ _HEAR: dict[str, Callable[[Supervisor, Connection, dict[str, Any]], None]] = {
     "list":      lambda it, who, said: who.deliver(control.pack("table", **it.payload())),
     "restart":   Supervisor._on_restart,
     "stop":      lambda it, who, said: it._obey(who, it._end, "stopping"),
-    "reload":    lambda it, who, said: it._obey(who, it._reload, "reloaded"),
+    "reload":    lambda it, who, said: it._obey(who, it._read_anew, "configuration and log are read and opened again"),
 }  # fmt: skip
 
 _DO: dict[type, Callable[[Supervisor, Any], None]] = {

@@ -1,10 +1,15 @@
 """What happens to the table of workers, and what is to be done about it: one row each."""
-# ruff: noqa: UP014  (a table: one row a line)
+
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing import NamedTuple
+else:
+    from waagent.protocol.records import named as NamedTuple
 
 # events
 Tick = NamedTuple("Tick", [("lag", float), ("stalled", frozenset[str]), ("occupied", frozenset[str])])

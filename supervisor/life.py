@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
+from waagent.protocol.records import Record
 from waagent.supervisor import events as e
 from waagent.supervisor.roster import ONDEMAND, ONESHOT, UNPRIVILEGED, Row
 
@@ -31,16 +32,17 @@ WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop t
 END_LIMIT_S, GIVE_UP_S = 8.0, 2.0  # one common deadline, below any init's; then the rest is left to init
 EXIT_ROOT_NEEDED, EXIT_UPGRADE = 77, 75
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_KEPT = ("restarts", "short_runs", "hangs", "wants", "off", "as_root", "last_exit", "reason", "facts")  # from one run to the next
 
 
-class Want(NamedTuple):
+class Want(Record):
     """One worker's wish that another one runs; ``lost_at`` is when the wishing one ended."""
 
     numbers: tuple[int, ...]
     lost_at: float | None = None
 
 
-class Life(NamedTuple):
+class Life(Record):
     """All that is known of one worker."""
 
     row: Row
@@ -81,7 +83,7 @@ class Life(NamedTuple):
         return tuple(sorted({number for want in self.wants.values() for number in want.numbers}))
 
 
-class Table(NamedTuple):
+class Table(Record):
     """The whole; ``end_by`` is finite once everything is to stop, ``killed`` when the common deadline for that has passed."""
 
     lives: Mapping[str, Life]
@@ -92,10 +94,13 @@ class Table(NamedTuple):
     ended: bool = False
 
 
-def begin(rows: Iterable[Row], results: Mapping[str, str], off: Iterable[str]) -> Table:
-    """The first table; ``results`` of one-shots that are done already, ``off`` by configuration. The first event starts the rest."""
-    states = ((row, DONE if row.name in results else IDLE) for row in rows)
-    return Table({row.name: Life(row, state, result=results.get(row.name), off=row.name in off) for row, state in states})
+def begin(rows: Iterable[Row], results: Mapping[str, str], off: Iterable[str], facts: Mapping[str, Mapping[str, Any]] = _NOTHING) -> Table:
+    """The first table; ``results`` of one-shots that are done already, ``off`` by configuration, ``facts`` that workers told before.
+
+    The first event starts the rest.
+    """
+    told = ((row, row.name, results.get(row.name), facts.get(row.name, _NOTHING)) for row in rows)
+    return Table({name: Life(row, IDLE if done is None else DONE, result=done, off=name in off, facts=it) for row, name, done, it in told})
 
 
 def step(table: Table, event: Any, now: float) -> tuple[Table, tuple[Any, ...]]:
@@ -155,9 +160,9 @@ class _Turn:
 
 # what is done with one worker
 def _start(turn: _Turn, name: str) -> None:
-    """A new run: nothing of the last one but counters, wishes, and why it ended."""
+    """A new run: nothing of the last one but counters, wishes, facts, and why it ended."""
     old = turn.lives[name]
-    kept = {key: getattr(old, key) for key in ("restarts", "short_runs", "hangs", "wants", "off", "as_root", "last_exit", "reason")}
+    kept = {key: getattr(old, key) for key in _KEPT}
     turn.lives[name] = Life(old.row, STARTING, turn.now, turn.now + HELLO_LIMIT_S, old.run + 1, **kept)
     turn.actions.append(e.Start(name, old.run + 1, old.as_root))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from waagent.protocol.records import Record
 
 
-class Word(NamedTuple):
+class Word(Record):
     """An option; ``value_name`` when a value follows, ``choices`` when only these are taken."""
 
     name: str
@@ -15,7 +16,7 @@ class Word(NamedTuple):
     choices: tuple[str, ...] = ()
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A command and the words behind it."""
 
     form: str
@@ -59,7 +60,7 @@ class UsageError(Exception):
     """The command line cannot be understood; the text is one line."""
 
 
-class Line(NamedTuple):
+class Line(Record):
     """A command line, understood."""
 
     command: str

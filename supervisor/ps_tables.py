@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from waagent.protocol.records import Record
 from waagent.supervisor import ps_view
 from waagent.supervisor.ps_text import BOLD, RED, Column, age, coloured, cut, exact, limit, plain, size, table, tail_of
 from waagent.supervisor.ps_view import FAILED, Operation, Operations, Snapshot, Worker
@@ -24,7 +24,7 @@ _HANDLERS = (
 )
 
 
-class Form(NamedTuple):
+class Form(Record):
     """How to print."""
 
     width: int = 80

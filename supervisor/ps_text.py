@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from waagent.protocol.records import Record
 
 GREEN, YELLOW, RED, BOLD, PLAIN = "32", "33", "31", "1", ""
 
@@ -14,7 +15,7 @@ STATE_COLOURS = {
 }
 
 
-class Column(NamedTuple):
+class Column(Record):
     """One column: heading, smallest width, whether its cells stand at the right."""
 
     heading: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from waagent.protocol.records import Record
 
 WELL = frozenset(("STARTING", "INIT", "READY", "DONE", "IDLE", "OFF", "STOPPING"))
 RUNNING = frozenset(("STARTING", "INIT", "READY", "HUNG", "STOPPING", "KILL", "STUCK"))
@@ -12,7 +14,7 @@ UNDER_WAY = frozenset(("running", "waiting"))
 NEWS_S = 3600.0  # a replaced worker is mentioned for this long
 
 
-class Seen(NamedTuple):
+class Seen(Record):
     """What `/proc` says of one process; None where it may not be read."""
 
     is_alive: bool
@@ -21,7 +23,7 @@ class Seen(NamedTuple):
     cpu_s: float | None = None
 
 
-class Worker(NamedTuple):
+class Worker(Record):
     """One worker, as shown."""
 
     name: str
@@ -46,7 +48,7 @@ class Worker(NamedTuple):
     facts: Mapping[str, Any]
 
 
-class Operation(NamedTuple):
+class Operation(Record):
     """The last operation of a handler, or one of its earlier ones."""
 
     handler: str
@@ -68,7 +70,7 @@ class Operation(NamedTuple):
     message: str
 
 
-class Operations(NamedTuple):
+class Operations(Record):
     """The file that extension_runner writes; ``rows`` newest first."""
 
     goal_state: str
@@ -76,14 +78,14 @@ class Operations(NamedTuple):
     rows: tuple[Operation, ...]
 
 
-class Silence(NamedTuple):
+class Silence(Record):
     """Why the supervisor does not answer, and what to do."""
 
     text: str
     remedy: str
 
 
-class Snapshot(NamedTuple):
+class Snapshot(Record):
     """Everything shown at one moment."""
 
     version: str

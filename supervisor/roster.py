@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from waagent.protocol.records import Record
 
 RESIDENT, ONESHOT, ONDEMAND = "resident", "oneshot", "ondemand"
 UNPRIVILEGED, ROOT = "unprivileged", "root"
 
 
-class Account(NamedTuple):
+class Account(Record):
     """A uid of one worker; the number serves where the account does not exist."""
 
     name: str
@@ -21,7 +21,7 @@ BUS_GROUP = Account("waagent-bus", 64512)
 ROOT_ACCOUNT = Account("root", 0)
 
 
-class Row(NamedTuple):
+class Row(Record):
     """What the supervisor must know of a worker before it starts it."""
 
     name: str
@@ -44,10 +44,14 @@ class Row(NamedTuple):
     """Never replaced while a process of it is stuck."""
     writes: tuple[str, ...] = ()
     """Folders an unprivileged worker may write (landlock), root prefix not included."""
+    tools_mib: int | None = None
+    """Memory of the tools that it starts, all together."""
     beat_s: float = 10.0
     beat_limit_s: float = 35.0
     switch: str = ""
     """Option of waagent.conf that turns it OFF when it is n."""
+    is_brief: bool = False
+    """It runs for one answer at a time; its code is not in memory otherwise."""
     keys: tuple[str, ...] = ()
     """Options, or prefixes ending in a dot, that go with `configure`."""
 
@@ -63,16 +67,16 @@ ROSTER: tuple[Row, ...] = (
     ),
     Row(
         "fabric_client", RESIDENT, UNPRIVILEGED, WAAGENT, (), memory_mib=64, pids=64, nofile=256, serves=True,
-        wants=("probe_responder", "extension_runner", "certificate_keeper"), writes=("/var/cache/waagent",),
+        wants=("probe_responder", "extension_runner", "certificate_keeper"), writes=("/var/cache/waagent",), tools_mib=256,
         keys=("HttpProxy.", "OS.AllowHTTP", "Extensions.", "Protocol.", "AutoUpdate.", *_COMMON_KEYS),
     ),
     Row(
         "certificate_keeper", ONDEMAND, ROOT, ROOT_ACCOUNT, ("DAC_OVERRIDE", "CHOWN", "FOWNER"), memory_mib=96, pids=32, nofile=128,
-        serves=True, changes_system=True, keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
+        serves=True, changes_system=True, is_brief=True, keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
     ),
     Row(
         "provisioner", ONESHOT, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=256, serves=False,
-        changes_system=True, keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
+        changes_system=True, is_brief=True, keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
     ),
     Row(
         "extension_runner", ONDEMAND, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=512, serves=False,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 from waagent.protocol.configuration.options import Value
+from waagent.protocol.records import Record
 
 Configuration = Mapping[str, Value]
 
@@ -20,7 +20,7 @@ _ALSO = {
 }
 
 
-class Tool(NamedTuple):
+class Tool(Record):
     """One program; ``is_needed`` looks at the configuration."""
 
     name: str

@@ -49,9 +49,10 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
     ``entry`` is `module:function` of what a worker runs, called with its name and Birth. ``modules`` are the workers' own: loaded
     here once, they are shared pages in every worker; loaded there they cost 1 to 4 MiB each.
     """
-    from waagent.distro import fences
+    from waagent.distro import fences, memory, standins
     from waagent.supervisor import child
 
+    fences.set_name("waagent-zygote")
     fences.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != supervisor_pid:
         return
@@ -59,6 +60,7 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=CHANNEL)
     channel.set_inheritable(False)
+    standins.load("zmq")
     module, function = entry.split(":")
     run = getattr(importlib.import_module(module), function)
     for name in (*_PRELOADED, *modules):
@@ -66,9 +68,13 @@ def main(package: str, build: str, supervisor_pid: int, entry: str, modules: tup
             importlib.import_module(name)
         except Exception as error:  # whatever a module does: that worker's trouble, it says so at its start
             print(f"zygote: {name} cannot be loaded beforehand: {error!r}", file=sys.stderr, flush=True)
+    standins.remove()
     os.environ.clear()
     os.environ.update(child.ENVIRONMENT)
     gc.collect()
+    clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache  # 3.13 has renamed it
+    clear_caches()  # a worker that replaces entries would write to the names in them, anywhere in shared pages
+    memory.forget_read_only_files()
     gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
     channel.send(control.pack("up", build=build))
     while True:

@@ -1,18 +1,17 @@
-"""What all tests share: where hypothesis keeps its examples, and what some of them need."""
+"""What all tests share: how far hypothesis looks, and what some of them need."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
-from hypothesis.database import DirectoryBasedExampleDatabase
 
 from waagent.supervisor.about import unreadable_for_workers
 
-ROOT = Path(__file__).resolve().parent.parent
-
-settings.register_profile("waagent", database=DirectoryBasedExampleDatabase(ROOT / ".cache" / "hypothesis"), deadline=None)
+settings.register_profile("waagent", derandomize=True, deadline=None)
+settings.register_profile("far", max_examples=2000, deadline=None)
 settings.load_profile("waagent")
 
 
@@ -22,3 +21,18 @@ def readable_python() -> None:
     obstacle = unreadable_for_workers()
     if obstacle is not None:
         pytest.skip(f"another uid cannot run this Python: {obstacle.folder}: {obstacle.problem}")
+
+
+@pytest.fixture
+def shown(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """``shown(text)``: a measured figure that belongs into the output of every run, also of one with many runners."""
+    return lambda text: record_property("shown", text)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    lines = [text for report in reports if report.when == "call" for name, text in report.user_properties if name == "shown"]
+    if lines:
+        terminalreporter.section("measured")
+        for line in sorted(lines):
+            terminalreporter.write_line(line)

@@ -1,13 +1,15 @@
 """Is the host as it was? `host_state.py save FILE` notes it, `host_state.py compare FILE` prints what differs (exit 1).
 
-Looked at: accounts, packages, mounts, network, namespaces, cgroups, loop devices, processes of ours, and size and time of
-each file below the folders that programs are installed to. A clone's .venv and .cache are not looked at.
+Looked at: accounts, packages, mounts, links, addresses, routes, rules, packet filters, kernel settings, namespaces, cgroups, loop
+devices, every process but our own callers, and size, time, mode and owner of each file below FOLDERS. Not looked at: a clone's
+.venv and .cache, and paths named after `except` (for a machine on which others write meanwhile).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,11 +17,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (str(ROOT), "/etc", "/usr/lib", "/usr/local", "/usr/sbin", "/usr/bin", "/var/lib", "/run", "/opt", "/root", "/home", "/srv")
-IGNORED = ("/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/run/log", "/run/user", "/run/systemd", "/run/udev", "/etc/mtab",
-           "/root/.cache", "/root/.pyenv", "/run/utmp", "/root/.bash_history", "/var/lib/dhcp", "/var/lib/ntp", "/var/lib/chrony",
-           f"{ROOT}/.venv", f"{ROOT}/.cache", f"{ROOT}/.git")
-OURS = ("waagent", "udhcpc", "dnsmasq")
+FOLDERS = (str(ROOT), "/boot", "/dev/shm", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var")
+IGNORED = [
+    "/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/var/log/journal", "/var/log/wtmp", "/var/log/lastlog", "/run/log",
+    "/run/user", "/run/systemd", "/run/udev", "/run/utmp", "/etc/mtab", "/root/.cache", "/root/.pyenv", "/root/.bash_history",
+    "/var/lib/dhcp", "/var/lib/ntp", "/var/lib/chrony", f"{ROOT}/.venv", f"{ROOT}/.cache", f"{ROOT}/.git",
+]
+SETTINGS = ("kernel", "net/core", "net/ipv4", "net/ipv6/conf/all", "vm", "fs/protected_*")
+COUNTERS = (
+    "random/", "ns_last_pid", "pty/nr", "tainted", "drop_caches", "nr_hugepages", "compact_memory", "/neigh/", "/route/", "stat_refresh",
+)  # fmt: skip
+"""Files of /proc/sys that change by themselves, or must not be read."""
+KERNEL_THREADS = 2  # their parent
 SETTLE_S = 5.0
 
 
@@ -64,15 +73,40 @@ def loops() -> list[str]:
     return sorted(f"{path}: {' '.join(lines_of(str(path)))}" for path in Path("/sys/block").glob("loop*/loop/backing_file"))
 
 
-def processes() -> list[str]:
-    """Command lines that look like ours; not this one."""
+def routes() -> list[str]:
+    """Of all tables, without the lifetimes of those that were announced."""
+    said = text_of("ip", "route", "show", "table", "all") + text_of("ip", "-6", "route", "show", "table", "all")
+    return [re.sub(r" expires \S+", "", line) for line in said.splitlines()]
+
+
+def settings() -> list[str]:
+    """Kernel settings and their values."""
     found = []
+    for name in SETTINGS:
+        for top in sorted(Path("/proc/sys").glob(name)):
+            for file in [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file()):
+                if not any(word in str(file) for word in COUNTERS):
+                    found.append(f"{file.relative_to('/proc/sys')} = {' '.join(lines_of(str(file)))[:200]}")
+    return found
+
+
+def filters() -> list[str]:
+    """Rules of packet filters, counters left out."""
+    return [line for line in text_of("iptables-save").splitlines() + text_of("nft", "list", "ruleset").splitlines() if line[:1] not in "#:"]
+
+
+def processes() -> list[str]:
+    """Every process, with its start; not the kernel's own, not this one, and not those that called it."""
+    seen: dict[int, tuple[int, str]] = {}
     for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid():
-            words = " ".join(lines_of(f"/proc/{entry}/cmdline")).replace("\0", " ").strip()
-            if any(word in words for word in OURS) and "host_state" not in words:
-                found.append(words[:200])
-    return sorted(found)
+        fields = " ".join(lines_of(f"/proc/{entry}/stat")).rpartition(")")[2].split() if entry.isdigit() else []
+        if fields:
+            words = " ".join(lines_of(f"/proc/{entry}/cmdline")).replace("\0", " ").strip() or " ".join(lines_of(f"/proc/{entry}/comm"))
+            seen[int(entry)] = int(fields[1]), f"pid {entry} started at tick {fields[19]}: {words[:160]}"
+    pid = os.getpid()
+    while pid in seen:
+        pid = seen.pop(pid)[0]
+    return sorted(text for parent, text in seen.values() if parent not in (KERNEL_THREADS, os.getpid()) and "kthreadd" not in text)
 
 
 def files() -> list[str]:
@@ -98,8 +132,11 @@ LOOKS: dict[str, Callable[[], list[str]]] = {
     "packages":   lambda: text_of("dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n").splitlines(),
     "mounts":     mounts,
     "links":      lambda: sorted(os.listdir("/sys/class/net")),
-    "addresses":  lambda: [line for line in text_of("ip", "-o", "address").splitlines() if "valid_lft" not in line.split()[:1]],
-    "routes":     lambda: text_of("ip", "route").splitlines() + text_of("ip", "-6", "route").splitlines(),
+    "addresses":  lambda: text_of("ip", "-brief", "address").splitlines(),
+    "routes":     routes,
+    "rules":      lambda: text_of("ip", "rule").splitlines(),
+    "filters":    filters,
+    "settings":   settings,
     "netns":      lambda: text_of("ip", "netns").splitlines(),
     "namespaces": namespaces,
     "cgroups":    cgroups,
@@ -126,11 +163,13 @@ def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> li
 
 
 def main() -> int:
-    """`save FILE` or `compare FILE`."""
-    if len(sys.argv) != 3 or sys.argv[1] not in ("save", "compare"):
-        print("usage: host_state.py save FILE | compare FILE", file=sys.stderr)
+    """`save FILE` or `compare FILE`, both with `except PATH …`."""
+    words = sys.argv[1:]
+    if len(words) < 2 or words[0] not in ("save", "compare") or words[2:3] not in ([], ["except"]):
+        print("usage: host_state.py save|compare FILE [except PATH...]", file=sys.stderr)
         return 2
-    file = Path(sys.argv[2])
+    file = Path(words[1])
+    IGNORED.extend([str(file.absolute()), *words[3:]])
     if sys.argv[1] == "save":
         file.write_text(json.dumps(state()), encoding="utf-8")
         print(f"noted the host's state in {file}")

@@ -12,9 +12,10 @@ import socket
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from waagent.protocol import control
+from waagent.protocol.records import Record
 
 ANSWER_LIMIT_S = 60.0  # the supervisor judges much earlier; this only ends a worker that nobody judges
 _WAITING_LIMIT = 256
@@ -26,7 +27,7 @@ class SupervisorGone(Exception):
     """The supervisor died, or has closed this connection: there is nothing left to do here."""
 
 
-class Configured(NamedTuple):
+class Configured(Record):
     """A `configure` message."""
 
     configuration: dict[str, Any]

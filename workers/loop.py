@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 import os
@@ -95,19 +94,20 @@ class Loop:
         return self._at(self.now() + seconds, Timer(call, seconds))
 
     def _at(self, when: float, timer: Timer) -> Timer:
-        heapq.heappush(self._timers, (when, next(self._order), timer))
+        self._timers.append((when, next(self._order), timer))
+        self._timers.sort()  # a few, nearly sorted; the order number decides before a timer is compared
         return timer
 
     def _wait_ms(self, limit_s: float | None) -> int | None:
         while self._timers and self._timers[0][2].is_cancelled:
-            heapq.heappop(self._timers)
+            self._timers.pop(0)
         waits = [when - self.now() for when, _, _ in self._timers[:1]] + ([limit_s] if limit_s is not None else [])
         return max(0, math.ceil(min(waits) * 1000)) if waits else None
 
     def _run_timers(self) -> None:
         now, first_new = self.now(), next(self._order)
         while self._timers and self._timers[0][0] <= now and self._timers[0][1] < first_new:
-            timer = heapq.heappop(self._timers)[2]  # one by one: what is called may wait, and run the others meanwhile
+            timer = self._timers.pop(0)[2]  # one by one: what is called may wait, and run the others meanwhile
             if not timer.is_cancelled:
                 if timer.every_s is not None:
                     self._at(now + timer.every_s, timer)

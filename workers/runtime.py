@@ -7,9 +7,9 @@ the supervisor dies the worker ends at once: a new supervisor starts a new one, 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
-import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,15 @@ from typing import Any, NoReturn
 
 import zmq
 
+from waagent.distro import memory
 from waagent.distro.paths import Paths
+from waagent.protocol import logs
 from waagent.protocol.birth import Birth
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.client import Client
 from waagent.protocol.bus.server import Server
 from waagent.protocol.faults import Faults
-from waagent.workers import logs
+from waagent.protocol.logs import Log
 from waagent.workers.control import Configured, Control, SupervisorGone, adopt_log, configured, next_beat_at
 from waagent.workers.loop import Loop, Timer
 
@@ -34,6 +36,7 @@ LEASE_LIMIT_S = 600.0
 LEASE_SLACK_S = 5.0
 DOING_LIMIT = 200
 DOING_EVERY_S = 1.0
+SETTLED_S = 5.0  # after READY, what the start needed is over
 
 
 class Worker:
@@ -43,11 +46,12 @@ class Worker:
     ``faults`` write the log (``faults`` what repeats), ``on_…`` and ``after`` say what is called when.
     """
 
-    def __init__(self, birth: Birth, control: Control, told: Configured, log: logging.Logger, loop: Loop) -> None:
+    def __init__(self, birth: Birth, control: Control, told: Configured, log: Log, loop: Loop) -> None:
         self.name = birth.name
         self.build = birth.build
         self.place = birth.place
         self.outside = birth.outside
+        self._tools = birth.tools
         self.paths = Paths(birth.root)
         self.configuration: Mapping[str, Any] = told.configuration
         self.numbers = told.numbers
@@ -87,6 +91,7 @@ class Worker:
         """This worker does its job from now on."""
         self._is_ready = True
         self._say("ready")
+        self._loop.after(SETTLED_S, memory.forget_start)
 
     def doing(self, what: str) -> None:
         """What waagent-ps shows; told at once, or a second after the last word."""
@@ -180,6 +185,8 @@ class Worker:
         """End: `on_stop` is called, `loop` returns, `wait` raises SystemExit(0)."""
         if not self._must_stop:
             self._must_stop = True
+            if self._soon is not None:
+                self._beat()  # our successor may want to know it
             for call in self._on_stop:
                 call()
 
@@ -236,7 +243,7 @@ class Worker:
 
         Give ``place=worker.outside`` to whatever may leave a daemon behind: it must not be killed together with us.
         """
-        from waagent.distro import run as tools  # subprocess is 0.6 MiB that most workers never need
+        from waagent.distro import run as tools
 
         lease_ends_at = self._lease(deadline_s, argv[0])
 
@@ -251,6 +258,12 @@ class Worker:
             return tools.run(argv, deadline_s=deadline_s, tick=tick, **options)
         finally:
             self.busy(0, self._doing)
+
+    def place_tool(self, pid: int) -> None:
+        """Move our child ``pid`` into the place of our tools, which has limits of its own; where there is none it stays in ours."""
+        for descriptor in self._tools:
+            with contextlib.suppress(OSError):  # it ended, or is not ours to move
+                os.write(descriptor, str(pid).encode())
 
     def _lease(self, seconds: float, tool: str) -> float:
         seconds = min(seconds + 2 * LEASE_SLACK_S, LEASE_LIMIT_S)
@@ -322,7 +335,7 @@ class Worker:
                     take_stack(str(message.get("worker")), str(message.get("text")))
 
     def _configure(self, told: Configured) -> None:
-        logs.set_verbose(self.log, told.verbose)
+        self.log.verbose = told.verbose
         if (told.configuration, told.numbers) == (self.configuration, self.numbers):
             return
         self.configuration, self.numbers = told.configuration, told.numbers
@@ -356,7 +369,8 @@ class _BusLoop:
 
 def run(name: str, birth: Birth) -> NoReturn:
     """Live as the worker ``name`` until the end of the process."""
-    log = logs.open_log(name, verbose=False)
+    log = logs.PROCESS
+    log.owner = name
     try:
         status = _live(birth, log)
     except SupervisorGone as error:
@@ -370,7 +384,7 @@ def run(name: str, birth: Birth) -> NoReturn:
     os._exit(status)  # nothing here needs a farewell, and what was inherited by a fork must not run its own
 
 
-def _live(birth: Birth, log: logging.Logger) -> int:
+def _live(birth: Birth, log: Log) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -378,7 +392,7 @@ def _live(birth: Birth, log: logging.Logger) -> int:
     paths = Paths(birth.root)
     control = Control(paths.control_socket)
     told = control.greet(birth.build)
-    logs.set_verbose(log, told.verbose)
+    log.verbose = told.verbose
     worker = Worker(birth, control, told, log, Loop())
     room = importlib.import_module(f"waagent.workers.{birth.name}.main")
     room.main(worker)

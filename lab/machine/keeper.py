@@ -38,6 +38,7 @@ def main() -> int:
         stage.wait()
     finally:
         left = cgroups.remove(made)
+        cgroups.sweep(order["prefix"])  # what was still dying at the start
         if order["remove_folder"]:
             shutil.rmtree(order["folder"], ignore_errors=True)
     for folder in left:

@@ -7,13 +7,14 @@ whereas a client that got 400 would never ask again. It runs in the worker's own
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.loop import Loop
 from waagent.protocol.faults import Faults
+from waagent.protocol.records import Record
 from waagent.protocol.statefile import StateError, read_state
 
 ADMITTED, NOT_NOW = b"200", b"300"
@@ -22,7 +23,7 @@ _FIELDS = 7  # delimiter, version, request id, domain, address, routing id, mech
 _VERSION = b"1.0"
 
 
-class Peer(NamedTuple):
+class Peer(Record):
     """Who is at the other end, as the kernel says."""
 
     uid: int

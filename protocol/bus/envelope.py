@@ -7,12 +7,13 @@ a million empty maps cost 139 ms and 70 MiB without these limits. What `pack` ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
 from waagent.protocol import packed
 from waagent.protocol.bus.errors import EnvelopeError
+from waagent.protocol.records import Record
 
 VERSION = 1
 ACCEPTED_VERSIONS = (VERSION, VERSION - 1)  # a worker may meet one of the build before while the agent is upgraded
@@ -30,7 +31,7 @@ _ID_LIMIT = 1 << 63
 _REMEDY = "none needed, the frame is dropped"
 
 
-class Envelope(NamedTuple):
+class Envelope(Record):
     """One message. Unknown keys of ``body`` are ignored by whoever reads it."""
 
     kind: str
@@ -46,7 +47,7 @@ class Envelope(NamedTuple):
 def pack(kind: str, number: int, topic: str, deadline_ms: int, body: Mapping[str, Any]) -> bytes:
     """The frame of one message. Raises EnvelopeError when the receiver would not take it."""
     try:
-        frame: bytes = msgpack.packb([VERSION, kind, number, topic, deadline_ms, dict(body)], use_bin_type=True)
+        frame = packed.pack([VERSION, kind, number, topic, deadline_ms, dict(body)])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EnvelopeError(f"{type(error).__name__} while packing", topic, "send only plain values") from error
     try:

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import zmq
 
@@ -21,6 +21,7 @@ from waagent.protocol.bus.errors import EnvelopeError
 from waagent.protocol.bus.loop import Loop
 from waagent.protocol.bus.topics import BodyError
 from waagent.protocol.faults import Faults
+from waagent.protocol.records import Record
 
 EVERYONE = frozenset({"*"})
 SUBSCRIBERS_LIMIT = 128
@@ -68,7 +69,7 @@ class Request:
 Handler = Callable[[Request], "Mapping[str, Any] | None"]
 
 
-class _Value(NamedTuple):
+class _Value(Record):
     revision: int
     body: dict[str, Any]
     allowed: frozenset[str]

@@ -1,17 +1,18 @@
 """What crosses the bus: one constant per topic, beside it the frozen value it carries.
 
-Topics are `<serving worker>.<noun>`. A value has `to_body()` and `from_body()`; unknown keys are ignored, a missing
-or wrong one raises ``BodyError``. Requests are desired state: asking again changes nothing more.
+Topics are `<serving worker>.<noun>`. `to_body` and `from_body` carry a value; unknown keys are ignored, a missing or wrong one
+raises ``BodyError``. Requests are desired state: asking again changes nothing more.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
-V = TypeVar("V", bound="Value")
+from waagent.protocol import records
+from waagent.protocol.records import Record
+
+V = TypeVar("V")
 
 HANDLER_LIMIT_BYTES = 768 * 1024  # one handler's settings; above it is a configuration error of that handler
 STATUS_LIMIT_BYTES = 256 * 1024  # one status event
@@ -34,23 +35,21 @@ class BodyError(ValueError):
     """A body that is not of its topic's shape; the text names the key."""
 
 
-@dataclass(frozen=True)
-class Value:
-    """A body with named fields of plain types; tuples cross as arrays, nested values as maps."""
+def to_body(value: Any) -> dict[str, Any]:
+    """A value as it crosses: fields of plain types, tuples as arrays, values in it as maps."""
+    return records.to_map(value)
 
-    def to_body(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
-    @classmethod
-    def from_body(cls: type[V], body: Mapping[str, Any]) -> V:
-        """Raises BodyError when a key is missing or of another type than its default or annotation."""
-        taken: dict[str, Any] = {}
-        for field in dataclasses.fields(cls):
-            if field.name in body:
-                taken[field.name] = _checked(cls, field, body[field.name])
-            elif field.default is dataclasses.MISSING:
-                raise BodyError(f"{cls.__name__}: {field.name} is missing")
-        return cls(**taken)
+def from_body(kind: type[V], body: Mapping[str, Any]) -> V:
+    """The value of ``kind`` that ``body`` is; BodyError when a key is missing or of another type than its annotation."""
+    taken: dict[str, Any] = {}
+    defaults: Mapping[str, Any] = kind._field_defaults  # type: ignore[attr-defined]  # a Record
+    for name, annotation in kind.__annotations__.items():
+        if name in body:
+            taken[name] = _checked(kind, name, annotation, body[name])
+        elif name not in defaults:
+            raise BodyError(f"{kind.__name__}: {name} is missing")
+    return kind(**taken)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -59,30 +58,28 @@ _KINDS: dict[str, tuple[type, ...]] = {
 }
 
 
-def _checked(owner: type[Value], field: dataclasses.Field[Any], value: Any) -> Any:
-    kind = str(field.type)
+def _checked(owner: type, name: str, kind: str, value: Any) -> Any:
     if kind.startswith("tuple["):
         if not isinstance(value, (list, tuple)):
-            raise BodyError(f"{owner.__name__}: {field.name} is not an array")
+            raise BodyError(f"{owner.__name__}: {name} is not an array")
         inner = kind[len("tuple["):].split(",")[0].rstrip("]")
-        return tuple(_element(owner, field.name, inner, item) for item in value)
-    return _element(owner, field.name, kind, value)
+        return tuple(_element(owner, name, inner, item) for item in value)
+    return _element(owner, name, kind, value)
 
 
-def _element(owner: type[Value], name: str, kind: str, value: Any) -> Any:
+def _element(owner: type, name: str, kind: str, value: Any) -> Any:
     nested = globals().get(kind)
-    if isinstance(nested, type) and issubclass(nested, Value):
+    if isinstance(nested, type) and records.is_record(nested):
         if not isinstance(value, Mapping):
             raise BodyError(f"{owner.__name__}: {name} is not a map")
-        return nested.from_body(value)
+        return from_body(nested, value)
     allowed = _KINDS[kind]
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise BodyError(f"{owner.__name__}: {name} is {type(value).__name__}, not {kind}")
     return value
 
 
-@dataclass(frozen=True)
-class Endpoint(Value):
+class Endpoint(Record):
     """Where the WireServer is (spec: wire, discovery)."""
 
     address: str
@@ -90,8 +87,7 @@ class Endpoint(Value):
     """route, lease, dhcp, fixed or configured."""
 
 
-@dataclass(frozen=True)
-class GoalStateSummary(Value):
+class GoalStateSummary(Record):
     """What every worker may know of a goal state."""
 
     incarnation: str
@@ -111,16 +107,14 @@ class GoalStateSummary(Value):
     """Required features that this agent does not have: nothing may be executed (code 2001)."""
 
 
-@dataclass(frozen=True)
-class Dependency(Value):
+class Dependency(Record):
     """One dependsOnExtension."""
 
     handler: str
     extension: str = ""
 
 
-@dataclass(frozen=True)
-class ExtensionGoal(Value):
+class ExtensionGoal(Record):
     """One set of settings of a handler."""
 
     name: str
@@ -137,8 +131,7 @@ class ExtensionGoal(Value):
     depends_on: tuple[Dependency, ...] = ()
 
 
-@dataclass(frozen=True)
-class HandlerGoal(Value):
+class HandlerGoal(Record):
     """The desired state of one handler (spec: extensions, desired and recorded state)."""
 
     name: str
@@ -153,8 +146,7 @@ class HandlerGoal(Value):
     """Not empty: this handler's part cannot be carried out (code -1), with the text to report."""
 
 
-@dataclass(frozen=True)
-class PackageFile(Value):
+class PackageFile(Record):
     """A package in the spool of fabric_client; the runner copies and hashes it itself."""
 
     file: str
@@ -165,8 +157,7 @@ class PackageFile(Value):
     """Without its query."""
 
 
-@dataclass(frozen=True)
-class ExtensionReport(Value):
+class ExtensionReport(Record):
     """What the status blob shall say of one extension, or of a handler without settings."""
 
     handler: str
@@ -182,8 +173,7 @@ class ExtensionReport(Value):
     """JSON text of the `status` object of settingsStatus, already checked and cut; None: no extension status."""
 
 
-@dataclass(frozen=True)
-class HealthReport(Value):
+class HealthReport(Record):
     """Provisioning health (spec: wire, health)."""
 
     state: str
@@ -192,8 +182,7 @@ class HealthReport(Value):
     description: str = ""
 
 
-@dataclass(frozen=True)
-class CertificatesPresent(Value):
+class CertificatesPresent(Record):
     """What certificate_keeper wrote."""
 
     thumbprints: tuple[str, ...] = ()

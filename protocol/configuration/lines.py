@@ -6,12 +6,13 @@ Source: spec/configuration.md, section 2 (the rules below it). Standard library 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from waagent.protocol.records import Record
 
 _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 
 
-class Assignment(NamedTuple):
+class Assignment(Record):
     """`Key=value` in one line of a file. ``value`` is None where the line says `None`: use the default."""
 
     line: int
@@ -19,7 +20,7 @@ class Assignment(NamedTuple):
     value: str | None
 
 
-class Complaint(NamedTuple):
+class Complaint(Record):
     """A line that is no assignment, or a doubtful one."""
 
     line: int

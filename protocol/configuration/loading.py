@@ -9,10 +9,11 @@ import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from waagent.protocol.configuration import lines, values
 from waagent.protocol.configuration.options import GONE, OPTIONS, Value
+from waagent.protocol.records import Record
 
 FILE_LIMIT_BYTES = 1024 * 1024
 FINDINGS_LIMIT = 200  # a foreign file must not fill the log
@@ -35,7 +36,7 @@ class Places(Protocol):
     def under(self, absolute: str) -> Path: ...
 
 
-class Finding(NamedTuple):
+class Finding(Record):
     """One remark on the configuration. Its text is `file:line: option: problem: remedy`."""
 
     file: str
@@ -51,7 +52,7 @@ class Finding(NamedTuple):
         return f"{self.file}:{self.line}: {self.option}: {self.problem}: {self.remedy}"
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """The configuration in force. ``values`` has every option of the table."""
 
     values: dict[str, Value]
@@ -62,7 +63,7 @@ class Loaded(NamedTuple):
     """The files read, in order."""
 
 
-class _Given(NamedTuple):
+class _Given(Record):
     file: str
     line: int
     text: str | None

@@ -7,7 +7,9 @@ Source: spec/configuration.md, sections 3 to 5. Standard library only: this is l
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import Union
+
+from waagent.protocol.records import Record
 
 SWITCH, NUMBER, TEXT, TRISTATE = "switch", "number", "text", "switch or auto"
 
@@ -23,7 +25,7 @@ INTERFACE = r"[^/\s]{1,15}"
 HOST = r"[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?"
 
 
-class Option(NamedTuple):
+class Option(Record):
     """One option. ``lowest``/``highest`` bound a number, ``pattern`` (whole value) a text."""
 
     name: str

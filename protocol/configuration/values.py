@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from waagent.protocol.configuration.lines import shown
 from waagent.protocol.configuration.options import NUMBER, SWITCH, TRISTATE, Option, Value
+from waagent.protocol.records import Record
 
 YES = frozenset(("y", "yes", "true", "1", "on"))
 NO = frozenset(("n", "no", "false", "0", "off"))
@@ -38,7 +38,7 @@ class Invalid(Exception):
         self.problem, self.remedy = problem, remedy
 
 
-class Remark(NamedTuple):
+class Remark(Record):
     """Something wrong between options."""
 
     key: str

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from waagent.protocol.handler.errors import MANIFEST_INVALID, JsonError, ManifestError
 from waagent.protocol.handler.jsontext import plain_text, read_json
+from waagent.protocol.records import Record
 
 FILE_NAME = "HandlerManifest.json"
 LIMIT_BYTES = 1024 * 1024
@@ -15,8 +15,7 @@ DEPTH = 32
 OPERATIONS = ("install", "enable", "update", "disable", "uninstall")
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(Record):
     """A handler's commands and flags. A command that is absent or no text is empty."""
 
     install: str

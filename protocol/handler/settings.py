@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from waagent.protocol.bus.topics import ExtensionGoal
 from waagent.protocol.handler.errors import JsonError, SettingsError
 from waagent.protocol.handler.jsontext import read_json
+from waagent.protocol.records import Record
 
 SETTINGS_LIMIT_BYTES = 1024 * 1024
 SETTINGS_DEPTH = 64
 
 
-@dataclass(frozen=True)
-class HandlerStatus:
+class HandlerStatus(Record):
     """What the agent says about a handler as a whole, in the predecessor's words."""
 
     name: str

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from waagent.protocol.handler.errors import STATUS_INVALID, UNKNOWN, JsonError, StatusFileError
 from waagent.protocol.handler.jsontext import plain_text, read_json
+from waagent.protocol.records import Record
 
 FILE_LIMIT_BYTES = 4 * 1024 * 1024
 DEPTH = 64
@@ -28,8 +28,7 @@ CUT = " ... [TRUNCATED]"
 _DECIMAL = re.compile(r" *-?[0-9]{1,9} *")
 
 
-@dataclass(frozen=True)
-class Substatus:
+class Substatus(Record):
     """One part of a status."""
 
     name: str
@@ -39,8 +38,7 @@ class Substatus:
     message: str
 
 
-@dataclass(frozen=True)
-class ExtensionStatus:
+class ExtensionStatus(Record):
     """What an extension says of itself, or what the agent says for it."""
 
     status: str
@@ -64,7 +62,7 @@ class ExtensionStatus:
             text = json.dumps(_document(kept, name), ensure_ascii=False)
             if len(text.encode("utf-8", "replace")) <= JSON_LIMIT_BYTES or not kept.substatus:
                 return text
-            kept = replace(kept, substatus=kept.substatus[:len(kept.substatus) // 2])
+            kept = kept._replace(substatus=kept.substatus[:len(kept.substatus) // 2])
 
 
 def _document(status: ExtensionStatus, name: str) -> dict[str, Any]:
@@ -160,16 +158,16 @@ def _code(value: Any) -> int:
 
 def _bounded(status: ExtensionStatus, *, large: bool) -> ExtensionStatus:
     if not large:
-        return replace(status, message=_cut(status.message, MESSAGE_LIMIT), substatus=status.substatus[:SUBSTATUS_LIMIT])
+        return status._replace(message=_cut(status.message, MESSAGE_LIMIT), substatus=status.substatus[:SUBSTATUS_LIMIT])
     kept: list[Substatus] = []
     total = 0
     for part in status.substatus[:SUBSTATUS_LIMIT]:
-        part = replace(part, name=_cut(part.name, LARGE_SUBSTATUS_TEXT), message=_cut(part.message, LARGE_SUBSTATUS_TEXT))
+        part = part._replace(name=_cut(part.name, LARGE_SUBSTATUS_TEXT), message=_cut(part.message, LARGE_SUBSTATUS_TEXT))
         total += len(part.name) + len(part.message)
         if total > LARGE_SUBSTATUS_SUM:
             break
         kept.append(part)
-    return replace(status, message=_cut(status.message, LARGE_MESSAGE), substatus=tuple(kept))
+    return status._replace(message=_cut(status.message, LARGE_MESSAGE), substatus=tuple(kept))
 
 
 def _cut(text: str, limit: int) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from waagent.protocol.records import Record
 from waagent.protocol.wire.constants import BLOCK_BLOB, PAGE_BLOB, PAGE_BYTES, PAGE_WRITE_BYTES, STORAGE_VERSION
 
 
-class Put(NamedTuple):
+class Put(Record):
     """One PUT to storage; ``content`` None: no body."""
 
     url: str

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from waagent.protocol.wire.constants import HEALTH_DESCRIPTION_LIMIT_BYTES
 
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 
@@ -14,13 +11,19 @@ def escape(text: str, limit_bytes: int | None = None) -> str:
     """``text`` for XML 1.0: illegal characters dropped, the rest escaped, whole characters up to ``limit_bytes`` of UTF-8."""
     taken: list[str] = []
     size_bytes = 0
-    for character in _ILLEGAL.sub("", text):
+    for character in text:
+        if not _is_legal(character):
+            continue
         piece = _ESCAPES.get(character, character)
         size_bytes += len(piece.encode("utf-8"))
         if limit_bytes is not None and size_bytes > limit_bytes:
             break
         taken.append(piece)
     return "".join(taken)
+
+
+def _is_legal(character: str) -> bool:
+    return character >= " " and not "\ud800" <= character <= "\udfff" and character not in "\ufffe\uffff" or character in "\t\n\r"
 
 
 def health_report(incarnation: str, container_id: str, instance_id: str, state: str, substatus: str = "", description: str = "") -> bytes:

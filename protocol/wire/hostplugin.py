@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import json
 from collections.abc import Mapping
 
@@ -16,8 +16,8 @@ def status_request(url: str, headers: Mapping[str, str], content: bytes | None) 
         "requestUri": url,
     }
     if content is not None:
-        body["content"] = base64.b64encode(content).decode("ascii")
-    return json.dumps(body, sort_keys=True).encode("ascii")
+        body["content"] = binascii.b2a_base64(content, newline=False).decode("ascii")
+    return json.dumps(body).encode("ascii")
 
 
 def is_stale(status: int, body: bytes) -> bool:

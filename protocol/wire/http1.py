@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from waagent.protocol.errors import DocumentError
+from waagent.protocol.records import Record
 
 HEAD_LIMIT_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 1024
@@ -20,7 +20,7 @@ _DIGITS = re.compile(r"[0-9]{1,15}")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?")
 
 
-class Answer(NamedTuple):
+class Answer(Record):
     """One answer, whole; header names are lower-case."""
 
     status: int
@@ -34,7 +34,7 @@ def build_request(method: str, target: str, host: str, headers: Mapping[str, str
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
-    if any(ord(character) < 32 or ord(character) > 126 for line in lines for character in line) or " " in target:
+    if not all(line.isascii() and line.isprintable() for line in lines) or " " in target:
         raise ValueError("a request line or header holds a character that HTTP has no place for")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
 

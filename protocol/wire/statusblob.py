@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from waagent.protocol.bus.topics import ExtensionReport
+from waagent.protocol.records import Record
 
 MESSAGE_LIMIT_CHARACTERS = 4096
 DOCUMENT_LIMIT_BYTES = 8 * 1024 * 1024  # no limit is documented; the host holds it in memory, base64-encoded
 UNSUPPORTED_FEATURES_CODE = 2001
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(Record):
     """Who reports."""
 
     agent_version: str
@@ -24,8 +23,7 @@ class Machine:
     os_version: str
 
 
-@dataclass(frozen=True)
-class GoalStateOutcome:
+class GoalStateOutcome(Record):
     """How far the goal state itself could be used."""
 
     incarnation: str

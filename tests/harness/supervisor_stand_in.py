@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from waagent.distro import children
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.birth import Birth
@@ -111,7 +112,7 @@ class StandIn:
         process = subprocess.Popen(
             [sys.executable, "-c", _CHILD, str(gate), str(code or ""), json.dumps(birth._asdict())], pass_fds=passed, cwd="/",
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **(environment or {})},
+            env={**os.environ, **children.ALLOCATOR, "PYTHONPATH": str(CHECKOUT), **(environment or {})},
             **options,
         )
         self.processes[name] = process

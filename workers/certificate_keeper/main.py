@@ -61,7 +61,7 @@ class Keeper:
         def open_and_write() -> Mapping[str, Any]:
             ensure_transport(self._paths, self._openssl, self._worker.log)
             pairs = open_certificates(cms, self._paths.transport, self._openssl)
-            return write_pairs(self._paths.library, pairs, self._worker.log).to_body()
+            return topics.to_body(write_pairs(self._paths.library, pairs, self._worker.log))
 
         return self._carry_out(request, open_and_write)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import stat
 from pathlib import Path
 
 from waagent.distro.paths import Paths
 from waagent.protocol.certificates import split_pem
 from waagent.protocol.errors import DocumentError
+from waagent.protocol.logs import Log
 from waagent.workers.certificate_keeper.openssl import Openssl
 
 KEY, CERTIFICATE = "TransportPrivate.pem", "TransportCert.pem"
@@ -18,7 +17,7 @@ DAYS = "7300"  # made once; its end is not looked at by the platform
 _WHERE = "transport certificate"
 
 
-def ensure_transport(paths: Paths, openssl: Openssl, log: logging.Logger) -> str:
+def ensure_transport(paths: Paths, openssl: Openssl, log: Log) -> str:
     """The certificate as PEM text; both files are made when one is missing or they do not belong together."""
     folder = paths.transport
     _make_private_folder(folder)
@@ -62,7 +61,7 @@ def _belong_together(folder: Path, openssl: Openssl) -> bool:
 
 def _make(folder: Path, openssl: Openssl) -> None:
     """Both files beside the final ones, then renamed, the certificate last: a crash leaves a pair that is made anew."""
-    suffix = f".tmp-{secrets.token_hex(4)}"
+    suffix = f".tmp-{os.urandom(4).hex()}"
     key, certificate = folder / f"{suffix}.key", folder / f"{suffix}.crt"
     try:
         finished = openssl.call([
@@ -98,6 +97,6 @@ def _link(path: Path, target: Path) -> None:
     """``path`` leads to ``target``; a file that the predecessor left there is replaced, since its certificate is ours no more."""
     if path.is_symlink() and os.readlink(path) == str(target):
         return
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".tmp-{os.urandom(4).hex()}")
     temporary.symlink_to(target)
     os.replace(temporary, path)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from waagent.distro.files import write_atomic
 from waagent.protocol.bus.topics import CertificatesPresent
 from waagent.protocol.certificates import Pair
+from waagent.protocol.logs import Log
 
 
-def write_pairs(library: Path, pairs: Iterable[Pair], log: logging.Logger) -> CertificatesPresent:
+def write_pairs(library: Path, pairs: Iterable[Pair], log: Log) -> CertificatesPresent:
     """Each certificate, and its key before it, 0600, whole or not at all; what is there already is not written again."""
     thumbprints: list[str] = []
     with_keys: list[str] = []
@@ -24,7 +24,7 @@ def write_pairs(library: Path, pairs: Iterable[Pair], log: logging.Logger) -> Ce
     return CertificatesPresent(tuple(thumbprints), tuple(with_keys))
 
 
-def _write(path: Path, text: str, log: logging.Logger) -> None:
+def _write(path: Path, text: str, log: Log) -> None:
     data = text.encode("ascii")
     if not path.is_symlink() and path.is_file() and path.stat().st_mode & 0o777 == 0o600 and path.read_bytes() == data:
         return

@@ -5,9 +5,10 @@ Source: spec/wire.md §1.4, §1.5, §1.7 (Rule); RFC 791, 768, 2131, 2132; optio
 
 from __future__ import annotations
 
+import socket
 import struct
-from ipaddress import IPv4Address
-from typing import NamedTuple
+
+from waagent.protocol.records import Record
 
 SERVER_PORT, CLIENT_PORT = 67, 68
 PAYLOAD_BYTES = 244
@@ -25,21 +26,21 @@ class DhcpError(Exception):
     """A frame that is no answer to our DISCOVER; the text says why."""
 
 
-class ClasslessRoute(NamedTuple):
+class ClasslessRoute(Record):
     """One route of option 249."""
 
-    network: IPv4Address
+    network: str
     prefix_length: int
-    gateway: IPv4Address
+    gateway: str
 
 
-class DhcpReply(NamedTuple):
+class DhcpReply(Record):
     """One OFFER or ACK, as far as the agent acts on it."""
 
     transaction_id: int
-    endpoint: IPv4Address | None
+    endpoint: str | None
     """Option 245, the WireServer; None when the server did not send a usable one."""
-    routers: tuple[IPv4Address, ...] = ()
+    routers: tuple[str, ...] = ()
     routes: tuple[ClasslessRoute, ...] = ()
 
 
@@ -112,10 +113,9 @@ def read_reply(payload: bytes, transaction_id: int, mac: bytes) -> DhcpReply:
     )
 
 
-def is_usable_endpoint(address: IPv4Address) -> bool:
-    """Whether a WireServer may have that address: unicast, not loopback, not 0/8 (spec/wire.md §1.3, Rule)."""
-    is_special = address.is_loopback or address.is_multicast or address.packed[0] == 0
-    return not is_special and int(address) < 0xF0000000
+def usable_endpoint(packed: bytes) -> str | None:
+    """The dotted address of four bytes that a WireServer may have: unicast, not loopback, not 0/8 (spec/wire.md §1.3, Rule)."""
+    return socket.inet_ntoa(packed) if 0 < packed[0] < 224 and packed[0] != 127 else None
 
 
 def _options(data: bytes) -> dict[int, bytes]:
@@ -136,18 +136,15 @@ def _options(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _endpoint(value: bytes) -> IPv4Address | None:
-    if len(value) != 4:
-        return None
-    address = IPv4Address(value)
-    return address if is_usable_endpoint(address) else None
+def _endpoint(value: bytes) -> str | None:
+    return usable_endpoint(value) if len(value) == 4 else None
 
 
-def _addresses(value: bytes) -> tuple[IPv4Address, ...]:
+def _addresses(value: bytes) -> tuple[str, ...]:
     """One or several addresses of four bytes; nothing when the length is odd."""
     if len(value) % 4:
         return ()
-    return tuple(IPv4Address(value[at : at + 4]) for at in range(0, len(value), 4))
+    return tuple(socket.inet_ntoa(value[at : at + 4]) for at in range(0, len(value), 4))
 
 
 def _routes(value: bytes) -> tuple[ClasslessRoute, ...]:
@@ -161,6 +158,6 @@ def _routes(value: bytes) -> tuple[ClasslessRoute, ...]:
             break
         network = int.from_bytes(value[at + 1 : at + 1 + octets].ljust(4, b"\0"), "big")
         mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
-        routes.append(ClasslessRoute(IPv4Address(network & mask), prefix, IPv4Address(value[end - 4 : end])))
+        routes.append(ClasslessRoute(socket.inet_ntoa(struct.pack("!I", network & mask)), prefix, socket.inet_ntoa(value[end - 4 : end])))
         at = end
     return tuple(routes)

@@ -6,16 +6,17 @@ and at once when the VM gets an address; once the WireServer is known, no timer 
 
 from __future__ import annotations
 
-import logging
 import socket
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import Endpoint
+from waagent.protocol.logs import Log
+from waagent.protocol.records import Record
 from waagent.workers.environment_monitor import leases, network
 from waagent.workers.environment_monitor.dhcp import DhcpReply
 from waagent.workers.environment_monitor.probe_sockets import DhcpSocket, FixedAddressProbe
@@ -36,7 +37,7 @@ class Loop(Protocol):
     def forget(self, descriptor: int) -> None: ...
 
 
-class Ways(NamedTuple):
+class Ways(Record):
     """How to search."""
 
     is_static: bool = False
@@ -49,7 +50,7 @@ class Ways(NamedTuple):
 class Discovery:
     """One search. Invariant: ``found`` was called with the best answer so far; option 245 replaces only the fixed address."""
 
-    def __init__(self, loop: Loop, paths: Paths, ways: Ways, log: logging.Logger,
+    def __init__(self, loop: Loop, paths: Paths, ways: Ways, log: Log,
                  found: Callable[[Endpoint], None], doing: Callable[[str], None]) -> None:
         self._loop, self._paths, self._ways, self._log = loop, paths, ways, log
         self._found, self._doing = found, doing
@@ -82,9 +83,9 @@ class Discovery:
 
     def _known_without_asking(self) -> Endpoint | None:
         if self._ways.is_static:
-            return Endpoint(str(network.WIRESERVER), "configured")
+            return Endpoint(network.WIRESERVER, "configured")
         if network.has_wireserver_route(network.read_routes(self._paths)):
-            return Endpoint(str(network.WIRESERVER), "route")
+            return Endpoint(network.WIRESERVER, "route")
         lease = leases.endpoint_below(self._paths.root, time.time())
         if lease is None:
             return None
@@ -145,7 +146,7 @@ class Discovery:
 
     def _ask_fixed_address(self) -> None:
         try:
-            self._fixed = FixedAddressProbe(str(network.WIRESERVER), self._ways.fixed_port)
+            self._fixed = FixedAddressProbe(network.WIRESERVER, self._ways.fixed_port)
         except OSError as error:
             self._say_once(f"{network.WIRESERVER}: {error.strerror}: tried again")
             return
@@ -159,7 +160,7 @@ class Discovery:
         if problem:
             self._say_once(f"{network.WIRESERVER} does not take a connection ({problem}): tried again")
             return
-        self._announce(Endpoint(str(network.WIRESERVER), "fixed"))
+        self._announce(Endpoint(network.WIRESERVER, "fixed"))
         self._cancel_timers()
         self._timers = [self._loop.after(LATE_ANSWER_S, self._close)]
 
@@ -176,7 +177,7 @@ class Discovery:
             return
         self.answer = endpoint
         self._log.info("WireServer found address=%s source=%s", endpoint.address, endpoint.source)
-        self._doing(f"WireServer {endpoint.address} by {endpoint.source}")
+        self._doing(f"{endpoint.address} by {endpoint.source}")
         self._found(endpoint)
 
     def _say_once(self, text: str) -> None:

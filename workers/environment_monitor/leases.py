@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timezone
-from ipaddress import IPv4Address
 from pathlib import Path
 
-from waagent.workers.environment_monitor.dhcp import is_usable_endpoint
+from waagent.workers.environment_monitor.dhcp import usable_endpoint
 
 LIMIT_BYTES = 1024 * 1024
 LIMIT_LINES = 4096
@@ -30,10 +28,10 @@ _COLON_HEX = re.compile(r"[0-9A-Fa-f]{1,2}(?::[0-9A-Fa-f]{1,2}){3}\Z")
 _PLAIN_HEX = re.compile(r"[0-9A-Fa-f]{8}\Z")
 
 
-def endpoint_in_dhclient_leases(text: str, now_s: float) -> IPv4Address | None:
+def endpoint_in_dhclient_leases(text: str, now_s: float) -> str | None:
     """Option 245 of the last block of a dhclient lease file that has not expired at ``now_s`` (seconds since 1970, UTC)."""
-    answer: IPv4Address | None = None
-    address: IPv4Address | None = None
+    answer: str | None = None
+    address: str | None = None
     is_valid = False
     for line in text.splitlines()[:LIMIT_LINES]:
         line = line.strip()
@@ -50,7 +48,7 @@ def endpoint_in_dhclient_leases(text: str, now_s: float) -> IPv4Address | None:
     return answer
 
 
-def endpoint_in_networkd_lease(text: str) -> IPv4Address | None:
+def endpoint_in_networkd_lease(text: str) -> str | None:
     """`OPTION_245=a83f8110` of a lease file of systemd-networkd; it lives in /run, so its age needs no test."""
     answer = None
     for line in text.splitlines()[:LIMIT_LINES]:
@@ -60,25 +58,22 @@ def endpoint_in_networkd_lease(text: str) -> IPv4Address | None:
     return answer
 
 
-def address_of_text(value: str) -> IPv4Address | None:
+def address_of_text(value: str) -> str | None:
     """The address in one of the forms that clients write, or None when it is none or cannot be a WireServer's."""
     packed = _packed(value.strip())
-    if packed is None:
-        return None
-    address = IPv4Address(packed)
-    return address if is_usable_endpoint(address) else None
+    return usable_endpoint(packed) if packed is not None else None
 
 
-def endpoint_below(root: Path, now_s: float) -> tuple[IPv4Address, Path] | None:
+def endpoint_below(root: Path, now_s: float) -> tuple[str, Path] | None:
     """The last usable address in the lease files of all clients we know, and where it stood."""
     dhclient = [path for pattern in DHCLIENT_FILES for path in root.glob(pattern)]
     networkd = [path for pattern in NETWORKD_FILES for path in root.glob(pattern)]
     return endpoint_in_lease_files(dhclient, networkd, now_s)
 
 
-def endpoint_in_lease_files(dhclient: Iterable[Path], networkd: Iterable[Path], now_s: float) -> tuple[IPv4Address, Path] | None:
+def endpoint_in_lease_files(dhclient: Iterable[Path], networkd: Iterable[Path], now_s: float) -> tuple[str, Path] | None:
     """The last usable address in those files, and where it stood; unreadable and too large files are passed over."""
-    found: tuple[IPv4Address, Path] | None = None
+    found: tuple[str, Path] | None = None
     for path in sorted(dhclient)[:_FILES_LIMIT]:
         address = endpoint_in_dhclient_leases(_text(path), now_s)
         found = (address, path) if address is not None else found
@@ -114,6 +109,8 @@ def _packed(value: str) -> bytes | None:
 
 
 def _is_in_the_future(line: str, now_s: float) -> bool:
+    from datetime import datetime, timezone  # 0.3 MiB, only where dhclient is
+
     match = _EXPIRE.match(line)
     if match is None:
         return False

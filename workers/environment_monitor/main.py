@@ -25,7 +25,7 @@ def main(worker: Worker) -> None:
 
     def found(endpoint: topics.Endpoint) -> None:
         reaching.address = endpoint.address
-        server.publish(topics.ENDPOINT, endpoint.to_body())
+        server.publish(topics.ENDPOINT, topics.to_body(endpoint))
         worker.tell(endpoint=endpoint.address, source=endpoint.source)
 
     worker.ready()

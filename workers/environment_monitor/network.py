@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+import socket
 from pathlib import Path
-from typing import NamedTuple
 
 from waagent.distro.paths import Paths
+from waagent.protocol.records import Record
 
-WIRESERVER = IPv4Address("168.63.129.16")
+WIRESERVER = "168.63.129.16"
 _ROUTES_LIMIT_BYTES = 1024 * 1024
 _FLAG_UP, _FLAG_GATEWAY, _FLAG_LOOPBACK = 0x1, 0x2, 0x8
 _ARPHRD_ETHER = "1"
 _INTERFACES_LIMIT = 8  # DISCOVER is sent on no more than these at once
 
 
-class Route(NamedTuple):
+class Route(Record):
     """One line of /proc/net/route."""
 
     interface: str
-    destination: IPv4Address
+    destination: str
     prefix_length: int
-    gateway: IPv4Address
+    gateway: str
     flags: int
     metric: int
 
 
-class Interface(NamedTuple):
+class Interface(Record):
     """One Ethernet interface that is up."""
 
     name: str
@@ -43,7 +43,7 @@ def parse_routes(text: str) -> tuple[Route, ...]:
                 fields[0], _little_endian(fields[1]), bin(int(fields[7], 16)).count("1"), _little_endian(fields[2]),
                 int(fields[3], 16), int(fields[6]),
             ))
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, OSError):
             continue
     return tuple(routes)
 
@@ -57,7 +57,7 @@ def order_interfaces(names: tuple[str, ...], routes: tuple[Route, ...], configur
     """Which of the interfaces to ask on: the configured one, else that of the best default route, else all of them."""
     if configured and configured in names:
         return (configured,)
-    defaults = sorted((route.metric, route.interface) for route in routes if int(route.destination) == 0 and route.prefix_length == 0)
+    defaults = sorted((route.metric, route.interface) for route in routes if route.destination == "0.0.0.0" and route.prefix_length == 0)
     for _, name in defaults:
         if name in names:
             return (name,)
@@ -96,5 +96,5 @@ def _ethernet_interfaces(folder: Path) -> list[Interface]:
     return found
 
 
-def _little_endian(text: str) -> IPv4Address:
-    return IPv4Address(bytes.fromhex(text)[::-1])
+def _little_endian(text: str) -> str:
+    return socket.inet_ntoa(bytes.fromhex(text)[::-1])

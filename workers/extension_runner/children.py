@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import waagent
+from waagent.distro import programs
+from waagent.distro.programs import NULL, PIPE
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 REAP_S = 0.02
+_CHUNK_BYTES = 32 * 1024
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 _START = (
     "import sys, os; sys.path.insert(0, sys.argv[1])\n"
@@ -38,15 +41,9 @@ class Child:
         self._reason = ""
         root = str(Path(waagent.__file__).parent.parent)
         # -S: our children need the standard library alone; 15 ms instead of 40
-        argv: Sequence[str] = [sys.executable, "-I", "-S", "-B", "-c", _START, root, module, *worker.place]
-        self._process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-            cwd="/", env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-        )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._stdin, False)
-        os.set_blocking(self._stdout, False)
+        argv = [sys.executable, "-I", "-S", "-B", "-c", _START, root, module, *worker.place]
+        self._process = programs.start(argv, _ENVIRONMENT, PIPE, PIPE, NULL)
+        self._stdin, self._stdout, _ = self._process.streams
         self._left = memoryview(data)
         worker.on_readable(self._stdout, self._read)
         self._deadline = worker.after(deadline_s, self._expire)
@@ -62,7 +59,7 @@ class Child:
     def _write(self) -> None:
         try:
             while self._left:
-                self._left = self._left[os.write(self._stdin, self._left[:65536]):]
+                self._left = self._left[os.write(self._stdin, self._left[:_CHUNK_BYTES]):]
         except BlockingIOError:
             return
         except BrokenPipeError:
@@ -70,13 +67,13 @@ class Child:
         self._close_input()
 
     def _close_input(self) -> None:
-        if self._process.stdin is not None and not self._process.stdin.closed:
+        if self._process.streams[0] >= 0:
             self._worker.forget(self._stdin)
-            self._process.stdin.close()
+            self._process.close_stream(0)
 
     def _read(self) -> None:
         try:
-            chunk = os.read(self._stdout, 65536)
+            chunk = os.read(self._stdout, _CHUNK_BYTES)
         except BlockingIOError:
             return
         self._output += chunk
@@ -105,8 +102,7 @@ class Child:
             return
         self._deadline.cancel()
         self._close_input()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._process.close()
         if status != 0 and not self._reason:
             self._reason = f"ended with status {status}"
         done, self._done = self._done, _nobody

@@ -7,8 +7,9 @@ only those that wait for it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Tuple
+from typing import Tuple
+
+from waagent.protocol.records import Record
 
 GO, WAIT, FAIL = "go", "wait", "fail"
 LONGEST_S = 90 * 60
@@ -17,8 +18,7 @@ Key = Tuple[str, str]
 """Handler in lower case, extension (empty in single-config)."""
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(Record):
     """One extension of the goal state."""
 
     level: int
@@ -27,7 +27,7 @@ class Node:
     """What is reported of it: success, error, transitioning, warning; empty while nothing is."""
 
 
-class Verdict(NamedTuple):
+class Verdict(Record):
     """What to do, and why when it is not GO."""
 
     word: str

@@ -31,7 +31,7 @@ class Goals:
 
     def _changed(self, body: Mapping[str, Any], revision: int) -> None:
         try:
-            summary = GoalStateSummary.from_body(body)
+            summary = topics.from_body(GoalStateSummary, body)
         except topics.BodyError as error:
             self._worker.log.warning("goal state is not understood: fabric_client revision %d: %s: none needed", revision, error)
             return
@@ -61,7 +61,7 @@ class Goals:
             self._worker.after(AGAIN_S, lambda: self._ask(summary, name))
             return
         try:
-            goal = HandlerGoal.from_body(body)
+            goal = topics.from_body(HandlerGoal, body)
         except topics.BodyError as error:
             goal = HandlerGoal(name, "0", "enabled", summary.goal_state_id, error=f"the goal of {name} is not understood: {error}")
         self._accepted(goal)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from waagent.protocol.records import Record
 
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(Record):
     """How large a package may be."""
 
     archive_bytes: int = 512 * MIB
@@ -17,8 +16,7 @@ class Bounds:
     ratio: int = 200
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(Record):
     """What to unpack, from where, to where."""
 
     spool: str

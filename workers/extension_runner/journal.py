@@ -7,17 +7,17 @@ that the journal does not know (spec: extensions §2.1, §2.4).
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from waagent.distro import files
+from waagent.protocol import logs, records
 from waagent.protocol.handler import names
 from waagent.protocol.handler.settings import HandlerStatus
+from waagent.protocol.logs import Log
+from waagent.protocol.records import Record
 from waagent.workers.extension_runner import plan
 
 T = TypeVar("T")
@@ -32,8 +32,7 @@ SAID = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(Record):
     """How one operation ended."""
 
     id: str
@@ -64,8 +63,7 @@ class Outcome:
         return self.code == 0
 
 
-@dataclass
-class Version:
+class Version(Record):
     """One version of a handler."""
 
     state: str = plan.NOT_INSTALLED
@@ -87,7 +85,7 @@ class Journal:
         self._is_dirty = False
         self._read(files.read_state_json(path))
 
-    def look(self, library: Path, log: logging.Logger) -> None:
+    def look(self, library: Path, log: Log) -> None:
         """Take up versions that others installed, drop those whose folder is gone."""
         present = _versions_on_disk(library, self.name)
         for version in set(self.versions) - set(present):
@@ -135,10 +133,11 @@ class Journal:
         """A multi-config extension is gone, whatever its DISABLE said (row 17)."""
         self.extensions.discard(extension)
         if not self.extensions:
-            for entry in self.versions.values():
-                entry.state = plan.INSTALLED if entry.state == plan.ENABLED else entry.state
+            states = {plan.ENABLED: plan.INSTALLED}
+            for version, entry in self.versions.items():
+                self.versions[version] = entry._replace(state=states.get(entry.state, entry.state))
             if self.handler is not None:
-                self.handler = dataclasses.replace(self.handler, status="NotReady", code=0, message=SAID[plan.DISABLE][1])
+                self.handler = self.handler._replace(status="NotReady", code=0, message=SAID[plan.DISABLE][1])
         self._is_dirty = True
         self.save()
 
@@ -148,12 +147,12 @@ class Journal:
         return mine[-1] if mine else None
 
     def _advance(self, outcome: Outcome) -> None:
-        entry = self.versions.setdefault(outcome.version, Version())
         if outcome.extension and outcome.operation == plan.ENABLE:
             self.extensions.add(outcome.extension)
         if outcome.operation == plan.DISABLE and self.extensions - {outcome.extension}:
             return  # others go on; `forget` takes this one's name away, with its files
-        entry.state = AFTER[outcome.operation]
+        entry = self.versions.get(outcome.version, Version())
+        self.versions[outcome.version] = entry._replace(state=AFTER[outcome.operation])
 
     def _said(self, outcome: Outcome) -> HandlerStatus:
         if not outcome.succeeded:
@@ -171,10 +170,10 @@ class Journal:
     def _document(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA, "name": self.name,
-            "versions": {version: dataclasses.asdict(entry) for version, entry in self.versions.items()},
+            "versions": {version: records.to_map(entry) for version, entry in self.versions.items()},
             "extensions": sorted(self.extensions),
-            "outcomes": [dataclasses.asdict(outcome) for outcome in self.outcomes.values()],
-            "handler": None if self.handler is None else dataclasses.asdict(self.handler),
+            "outcomes": [records.to_map(outcome) for outcome in self.outcomes.values()],
+            "handler": None if self.handler is None else records.to_map(self.handler),
         }
 
     def _read(self, document: Any) -> None:
@@ -188,12 +187,12 @@ class Journal:
             self.outcomes = {outcome.id: outcome for outcome in outcomes}
             self.handler = _taken(HandlerStatus, document["handler"]) if document["handler"] else None
         except (KeyError, TypeError, AttributeError):
-            logging.getLogger("waagent").warning("journal of another kind is taken as absent: %s: none needed", self._path)
+            logs.PROCESS.warning("journal of another kind is taken as absent: %s: none needed", self._path)
 
 
 def _taken(kind: type[T], fields: Mapping[str, Any]) -> T:
     """A value of ``kind``; what a newer version added is ignored."""
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # always a dataclass here
+    known: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]  # always a record here
     return kind(**{name: value for name, value in fields.items() if name in known})
 
 
@@ -210,7 +209,7 @@ def _versions_on_disk(library: Path, name: str) -> dict[str, Path]:
     return found
 
 
-def _state_in(folder: Path, log: logging.Logger) -> str:
+def _state_in(folder: Path, log: Log) -> str:
     try:
         word = files.read_foreign(folder / "config", "HandlerState", limit_bytes=STATE_LIMIT_BYTES).decode("ascii", "replace").strip()
     except FileNotFoundError:

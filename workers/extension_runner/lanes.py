@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro import files
@@ -18,13 +17,15 @@ from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import errors
 from waagent.protocol.handler.errors import HandlerError
-from waagent.protocol.handler.manifest import FILE_NAME, LIMIT_BYTES, Manifest, command_line, parse_manifest
+from waagent.protocol.handler.manifest import command_line
 from waagent.protocol.handler.settings import file_prefix
-from waagent.workers.extension_runner import plan, report, settings, view
+from waagent.protocol.handler.status import TERMINAL
+from waagent.protocol.records import Record
+from waagent.workers.extension_runner import needs, plan, report, settings, view
 from waagent.workers.extension_runner.dependencies import FAIL, GO, WAIT, Verdict
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.journal import Journal, Outcome
-from waagent.workers.extension_runner.limits import FILE_LIMIT_BYTES, HandlerLimits, parse_limits
+from waagent.workers.extension_runner.limits import HandlerLimits
 from waagent.workers.extension_runner.log import append_log
 from waagent.workers.extension_runner.package import Fetch
 from waagent.workers.extension_runner.status import Collector, Watch
@@ -42,8 +43,16 @@ LAUNCH_TRIES = 3
 LAUNCH_PATIENCE_S = 20.0
 
 
-@dataclass
-class House:
+class Goal:
+    """What the runner knows for all lanes; it changes in place."""
+
+    def __init__(self) -> None:
+        self.summary: GoalStateSummary | None = None
+        self.is_enabled = True
+        """Extensions.Enabled."""
+
+
+class House(Record):
     """What all lanes share."""
 
     worker: Worker
@@ -58,9 +67,7 @@ class House:
     may_start: Callable[[HandlerGoal, str], Verdict]
     """Asked before INSTALL and ENABLE of an extension."""
     configuration_file: str
-    summary: GoalStateSummary | None = None
-    is_enabled: bool = True
-    """Extensions.Enabled."""
+    goal: Goal
 
 
 class Lane:
@@ -155,12 +162,14 @@ class Lane:
         if goal is None:
             return None
         files_of = {watch.key: watch for watch in self.watches()}
-        is_alive = self._house.operations.is_anything_alive(self.journal.name)
         extensions = []
         for one in goal.extensions:
             watch = files_of.get(f"{self.journal.name}.{one.name if goal.multi_config else ''}")
             outcome = self.outcome(one.name if goal.multi_config else "")
-            extensions.append(report.Extension(one, outcome, collector.seen(watch) if watch is not None else None, is_alive))
+            seen = collector.seen(watch) if watch is not None else None
+            is_open = seen is None or seen.state not in TERMINAL  # else nobody asks who lives, and no record is read
+            is_alive = is_open and self._house.operations.is_anything_alive(self.journal.outcomes)
+            extensions.append(report.Extension(one, outcome, seen, is_alive))
         return report.Situation(
             goal, self.journal.name, self.version or goal.version, self.journal.handler, self._refused or self._fetch_failed,
             self.activity(), self.under_way is not None and self.under_way.key.operation == plan.INSTALL, tuple(extensions),
@@ -173,8 +182,8 @@ class Lane:
             return []
         name, rows = self.journal.name, []
         if self.under_way is not None:
-            pid = self._house.operations.pid_of(self.under_way)
-            rows.append(view.row_running(self.under_way, self._house.now(), pid, reported.get(self.under_way.key.extension, "")))
+            seen, said = self._house.operations.look_at(self.under_way), reported.get(self.under_way.key.extension, "")
+            rows.append(view.row_running(self.under_way, self._house.now(), seen.pid, seen.cgroup, said))
         refused = self._refused or self._fetch_failed
         said = reported.get("", next(iter(reported.values()), ""))
         if refused is not None:
@@ -238,7 +247,7 @@ class Lane:
         self.note = ""
         if self._fetch_failed is not None:
             return
-        if not self._house.is_enabled:
+        if not self._house.goal.is_enabled:
             text = ("Extension will not be processed since extension processing is disabled. To enable extension processing, "
                     f"set Extensions.Enabled=y in '{self._house.configuration_file}'")
             self._refuse(plan.Refuse(errors.ENABLE_FAILED if goal.state == "enabled" else errors.DISABLE_FAILED, text))
@@ -310,11 +319,11 @@ class Lane:
         if not self._certificate_is_there(step):
             return
         try:
-            manifest = _read_manifest(folders)
+            manifest = needs.read_manifest(folders.base)
             if goal.multi_config and not manifest.supports_multiple:
                 raise HandlerError("Ran into config errors: the goal state has several extensions", self.journal.name,
                                    "the handler's manifest lacks supportsMultipleExtensions")
-            limits = self._limits()
+            limits = needs.read_limits(self._paths.sandbox_folder, self.journal.name, self._house.worker.log)
             settings.initialise(folders, self.journal.name)
             if step.writes_settings:
                 settings.write_settings(folders, step.settings, is_multi=goal.multi_config)
@@ -332,7 +341,7 @@ class Lane:
             self._finish_without(step, errors.UNKNOWN, f"Failed to start the operation: {error}")
 
     def _launch(self, step: plan.Run, folders: settings.Folders, command: str, limits: HandlerLimits) -> None:
-        endpoint = self._house.summary.endpoint if self._house.summary is not None else ""
+        endpoint = self._house.goal.summary.endpoint if self._house.goal.summary is not None else ""
         environment = command_environment(step.key, str(folders.base), endpoint, os.environ)
         limit_s = limits.timeouts_s[step.key.operation]
         self.under_way = self._house.operations.begin(step.key, command, folders.base, environment, limits)
@@ -353,7 +362,8 @@ class Lane:
         if end.succeeded:
             self._finish(under_way, end, errors.OK, "")
             return
-        code, text = failure(under_way.key.operation, redact(under_way.command), end, under_way.limit_s, is_noexec=self._is_noexec())
+        is_noexec = needs.is_noexec(self._paths.library)
+        code, text = failure(under_way.key.operation, redact(under_way.command), end, under_way.limit_s, is_noexec=is_noexec)
         self._finish(under_way, end, code, text)
 
     def _finish(self, under_way: UnderWay, end: CommandEnd | None, code: int, message: str) -> None:
@@ -410,37 +420,7 @@ class Lane:
         self._house.worker.after(CERTIFICATE_PAUSE_S, self.turn_soon)
         return False
 
-    def _limits(self) -> HandlerLimits:
-        path = self._paths.sandbox_folder / f"{self.journal.name}.conf"
-        try:
-            data = files.read_foreign(path.parent, path.name, limit_bytes=FILE_LIMIT_BYTES)
-        except FileNotFoundError:
-            return HandlerLimits()
-        except (OSError, files.FileError) as error:
-            raise HandlerError("limits cannot be read", str(path), str(error)) from error
-        limits = parse_limits(data, str(path))
-        for warning in limits.warnings:
-            self._house.worker.log.warning("%s", warning)
-        if limits.refusal:
-            raise HandlerError(f"not run: {limits.refusal}", self.journal.name, "see the file")
-        return limits
-
-    def _is_noexec(self) -> bool:
-        try:
-            return bool(os.statvfs(self._paths.library).f_flag & os.ST_NOEXEC)
-        except OSError:
-            return False
-
     def _log(self, key: plan.OperationKey, text: str) -> None:
         stamp = self._house.operations.timestamp()
         append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {text}",
                    self._house.worker.log)
-
-
-def _read_manifest(folders: settings.Folders) -> Manifest:
-    try:
-        return parse_manifest(files.read_foreign(folders.base, FILE_NAME, limit_bytes=LIMIT_BYTES), str(folders.base / FILE_NAME))
-    except FileNotFoundError as error:
-        raise HandlerError(f"{FILE_NAME} is missing", str(folders.base), "install the handler again", errors.MANIFEST_MISSING) from error
-    except files.FileError as error:
-        raise HandlerError(f"{FILE_NAME} cannot be read", str(error), "install the handler again", errors.MANIFEST_INVALID) from error

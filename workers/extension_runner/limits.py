@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from waagent.protocol.configuration.lines import read_lines
+from waagent.protocol.records import Record
 
-TIMEOUTS_S: Mapping[str, float] = {"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300}
+TIMEOUTS_S: Mapping[str, float] = MappingProxyType({"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300})
 PIDS = 4096
 LONGEST_S = 24 * 3600
 FILE_LIMIT_BYTES = 64 * 1024
@@ -20,11 +21,10 @@ _SECURITY_KEYS = ("profile", "writepaths", "capabilities", "network")
 _LATER_KEYS = ("cpuquotapercent",)
 
 
-@dataclass(frozen=True)
-class HandlerLimits:
+class HandlerLimits(Record):
     """What holds for one handler's commands."""
 
-    timeouts_s: Mapping[str, float] = field(default_factory=lambda: dict(TIMEOUTS_S))
+    timeouts_s: Mapping[str, float] = TIMEOUTS_S
     memory_mib: int | None = None
     pids: int = PIDS
     refusal: str = ""

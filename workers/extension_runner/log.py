@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 from pathlib import Path
+
+from waagent.protocol.logs import Log
 
 LIMIT_BYTES = 2 * 1024 * 1024
 MODE = 0o640
@@ -17,7 +18,7 @@ def log_name(extension: str) -> str:
     return f"CommandExecution_{extension}.log" if extension else "CommandExecution.log"
 
 
-def append_log(folder: Path, extension: str, text: str, log: logging.Logger) -> None:
+def append_log(folder: Path, extension: str, text: str, log: Log) -> None:
     """Append ``text``; above LIMIT_BYTES the old content becomes `.1`."""
     try:
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)

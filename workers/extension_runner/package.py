@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
+from waagent.protocol import records
 from waagent.protocol.bus import topics
 from waagent.protocol.handler import errors, names
 from waagent.workers.extension_runner.children import Child
@@ -64,7 +64,7 @@ class Fetch:
             self._failed(*_code_of(problem))
             return
         try:
-            package = topics.PackageFile.from_body(body)
+            package = topics.from_body(topics.PackageFile, body)
         except topics.BodyError as error:
             self._failed(errors.PACKAGE_DOWNLOAD, f"fabric_client's answer is not understood: {error}")
             return
@@ -76,7 +76,7 @@ class Fetch:
         paths, folder = self._paths, names.folder_name(self._name, self._version)
         job = Job(str(paths.cache), package.file, package.size_bytes, package.sha256, str(paths.operations / f"staging-{folder}"),
                   str(paths.library / folder), Bounds())
-        Child(self._worker, UNPACKER, json.dumps(dataclasses.asdict(job)).encode(), deadline_s=UNPACK_S, done=self._unpacked)
+        Child(self._worker, UNPACKER, json.dumps(records.to_map(job)).encode(), deadline_s=UNPACK_S, done=self._unpacked)
 
     def _unpacked(self, output: bytes, reason: str) -> None:
         self._is_unpacking = False

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from _blake2 import blake2b  # hashlib would load OpenSSL, 1 MiB in every resident runner
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Union
 
 from waagent.protocol.bus.topics import ExtensionGoal, HandlerGoal
 from waagent.protocol.handler import errors, names
+from waagent.protocol.records import Record
 
 NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE = "NotInstalled", "Installed", "Enabled", "FailedUpgrade"
 STATES = (NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE)
 INSTALL, ENABLE, DISABLE = "install", "enable", "disable"
 
 
-@dataclass(frozen=True)
-class OperationKey:
+class OperationKey(Record):
     """What makes an operation the same one (spec: extensions §3.8): within it a command runs at most once."""
 
     handler: str
@@ -38,8 +37,7 @@ class OperationKey:
         return str(blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=16).hexdigest())
 
 
-@dataclass(frozen=True)
-class Recorded:
+class Recorded(Record):
     """What the journal and the handler's folders say."""
 
     states: Mapping[str, str]
@@ -52,15 +50,13 @@ class Recorded:
     """Operation id -> whether it succeeded."""
 
 
-@dataclass(frozen=True)
-class Fetch:
+class Fetch(Record):
     """Get the package, verify, unpack, initialise (`D` of the table)."""
 
     version: str
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(Record):
     """Write the settings when ``writes_settings`` (`S`), then run one command."""
 
     key: OperationKey
@@ -69,16 +65,14 @@ class Run:
     writes_settings: bool
 
 
-@dataclass(frozen=True)
-class Forget:
+class Forget(Record):
     """A multi-config extension is disabled: its files go (row 17)."""
 
     version: str
     extension: str
 
 
-@dataclass(frozen=True)
-class Refuse:
+class Refuse(Record):
     """Nothing is run; this is reported."""
 
     code: int
@@ -120,8 +114,7 @@ def is_over(goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: st
     return all(isinstance(step, Refuse) for step in plan(goal, recorded, boot_id, spelling=spelling))
 
 
-@dataclass(frozen=True)
-class _Context:
+class _Context(Record):
     goal: HandlerGoal
     recorded: Recorded
     boot_id: str

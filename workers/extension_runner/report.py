@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from waagent.protocol.bus.topics import ExtensionGoal, ExtensionReport, HandlerGoal
 from waagent.protocol.handler import errors
 from waagent.protocol.handler.settings import HandlerStatus
 from waagent.protocol.handler.status import TERMINAL, ExtensionStatus
+from waagent.protocol.records import Record
 from waagent.workers.extension_runner.journal import Outcome
 from waagent.workers.extension_runner.plan import ENABLE, Refuse
 from waagent.workers.extension_runner.status import Seen
@@ -26,8 +26,7 @@ MESSAGE_LIMIT = 4096
 NOBODY = " (no process of the handler is running)"
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(Record):
     """One set of settings, and what is known of it in this goal state and boot."""
 
     goal: ExtensionGoal
@@ -35,11 +34,10 @@ class Extension:
     """Of its last operation, or of the INSTALL that failed before it."""
     seen: Seen | None = None
     is_alive: bool = False
-    """Something of its handler is running."""
+    """Something of its handler is running; not looked at once its status is terminal."""
 
 
-@dataclass(frozen=True)
-class Situation:
+class Situation(Record):
     """Everything that is known of one handler."""
 
     goal: HandlerGoal

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ class Reporter:
         wanted = {(report.handler, report.extension): report for report in reports}
         for key, report in self._wanted.items():
             if key not in wanted:
-                wanted[key] = dataclasses.replace(report, handler_status=GONE, status=None)
+                wanted[key] = report._replace(handler_status=GONE, status=None)
         self._wanted = wanted
         for key in wanted:
             self._send(key)
@@ -61,4 +60,4 @@ class Reporter:
                 del self._wanted[key], self._taken[key]
             self._send(key)
 
-        self._client.ask(topics.STATUS, report.to_body(), deadline_s=ASK_S, done=done)
+        self._client.ask(topics.STATUS, topics.to_body(report), deadline_s=ASK_S, done=done)

@@ -14,7 +14,7 @@ from waagent.protocol.handler import errors
 from waagent.protocol.handler.status import TERMINAL
 from waagent.workers.extension_runner import launcher, plan, view
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
-from waagent.workers.extension_runner.lanes import House, Lane
+from waagent.workers.extension_runner.lanes import Goal, House, Lane
 from waagent.workers.extension_runner.report import Extension, Situation, reports
 from waagent.workers.extension_runner.reporter import Reporter
 from waagent.workers.extension_runner.status import Collector
@@ -39,11 +39,11 @@ class Runner:
         self._worker, self._paths = worker, paths
         without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
         systemd = "systemd" not in without and Path("/run/systemd/system").is_dir()
-        tree = cgroups.operation_tree(enabled="cgroups" not in without)
+        tree = cgroups.operation_tree(enabled="cgroups" not in without, name=f"{cgroups.tree_name(str(paths.root))}-operations")
         tracking = Tracking(paths, tree, worker.log, launcher.choose(worker, systemd=systemd), systemd=systemd,
                             subreaper="subreaper" not in without)
         self._house = House(worker, client, tracking, paths, processes.boot_id(), time.monotonic, time.time_ns, self._changed,
-                            self._may_start, str(paths.configuration))
+                            self._may_start, str(paths.configuration), Goal())
         self._lanes: dict[str, Lane] = {}
         self._collector = Collector(worker, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
@@ -58,7 +58,7 @@ class Runner:
 
     def configure(self) -> None:
         """The options as they are now."""
-        self._house.is_enabled = bool(self._worker.configuration.get("Extensions.Enabled", True))
+        self._house.goal.is_enabled = bool(self._worker.configuration.get("Extensions.Enabled", True))
         for lane in self._lanes.values():
             lane.turn_soon()
 
@@ -72,7 +72,7 @@ class Runner:
 
     def summarised(self, summary: GoalStateSummary) -> None:
         """A goal state came; its handlers follow one by one."""
-        self._house.summary = summary
+        self._house.goal.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
             self._impossible = {key: said for key, said in self._impossible.items() if key in present}
@@ -134,7 +134,7 @@ class Runner:
         if mine is None or (mine.dependency_level <= 0 and not mine.depends_on):
             return Verdict(GO)
         nodes: dict[Key, Node] = {}
-        for name in self._house.summary.handlers if self._house.summary is not None else ():
+        for name in self._house.goal.summary.handlers if self._house.goal.summary is not None else ():
             lane = self._lanes.get(name.lower())
             newest = lane.newest if lane is not None else None
             if name.lower() in self._impossible:
@@ -232,13 +232,14 @@ class Runner:
         self._reporter.say(report for said in self._said.values() for report in said)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
         waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())
-        self._worker.doing(f"{running} running, {waiting} waiting" if running or waiting else f"watching {len(self._lanes)} handlers")
+        watched = f"watching {len(self._lanes)} handler{'' if len(self._lanes) == 1 else 's'}"
+        self._worker.doing(f"{running} running, {waiting} waiting" if running or waiting else watched)
         self._write_view()
         self._look_again()
 
     def _write_view(self) -> None:
         rows = [row for key, lane in self._lanes.items() for row in lane.rows(view.reported_states(self._said.get(key, ())))]
-        goal_state = self._house.summary.goal_state_id if self._house.summary is not None else ""
+        goal_state = self._house.goal.summary.goal_state_id if self._house.goal.summary is not None else ""
         try:
             view.write_view(self._paths.operations_view, goal_state, time.monotonic(), rows)
         except OSError as error:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
 
 from waagent.distro import files
 from waagent.distro.paths import Paths
+from waagent.protocol import logs
 from waagent.protocol.bus.topics import ExtensionGoal
 from waagent.protocol.handler import names
 from waagent.protocol.handler.settings import environment_file, file_prefix, settings_file
+from waagent.protocol.logs import Log
 from waagent.workers.extension_runner import plan
 from waagent.workers.extension_runner.journal import Journal
 
@@ -39,7 +40,7 @@ def initialise(folders: Folders, name: str) -> None:
             folder.mkdir(mode=mode, parents=True, exist_ok=True)
         except OSError:
             # an operator replaced it by a file, or it is full: the handler may still work
-            logging.getLogger("waagent").warning("handler's log folder cannot be made: %s: remove what stands there", folder)
+            logs.PROCESS.warning("handler's log folder cannot be made: %s: remove what stands there", folder)
             return
 
 
@@ -54,7 +55,7 @@ def write_settings(folders: Folders, goal: ExtensionGoal | None, *, is_multi: bo
     _drop_old_settings(folders.config, extension)
 
 
-def write_state(paths: Paths, journal: Journal, log: logging.Logger) -> None:
+def write_state(paths: Paths, journal: Journal, log: Log) -> None:
     """HandlerState and HandlerStatus in the predecessor's words, for a predecessor that is installed later."""
     for version, entry in journal.versions.items():
         folders = Folders(paths, journal.name, version)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.records import Record
 from waagent.workers.extension_runner.children import Child
 
 if TYPE_CHECKING:
@@ -18,8 +18,7 @@ DEADLINE_S = 2.0
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@dataclass(frozen=True)
-class Watch:
+class Watch(Record):
     """One status file that somebody waits for."""
 
     key: str
@@ -35,8 +34,7 @@ class Watch:
         return f"{self.folder}/{self.file}"
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(Record):
     """What a status file said when it was last read."""
 
     path: str

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import signal as signals
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from waagent.protocol.handler import errors
+from waagent.protocol.records import Record
 
 TEXT_LIMIT = 4096
 NOEXEC_HINT = "; the file system of the handler's folder is mounted noexec"
@@ -20,7 +19,7 @@ _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(-----END 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class Output(NamedTuple):
+class Output(Record):
     """What is kept of a stream, and how many bytes are missing between head and tail."""
 
     head: bytes = b""
@@ -28,8 +27,7 @@ class Output(NamedTuple):
     dropped: int = 0
 
 
-@dataclass(frozen=True)
-class CommandEnd:
+class CommandEnd(Record):
     """How a command ended, and the ends of what it wrote."""
 
     exit_code: int | None

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import logging
 import re
-import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import operations
+from waagent.distro import files, operations
 from waagent.distro.cgroups import Limits, Tree
 from waagent.distro.paths import Paths
+from waagent.protocol.logs import Log
+from waagent.protocol.records import Record
 from waagent.workers.extension_runner.environment import shown_environment
 from waagent.workers.extension_runner.limits import HandlerLimits
 from waagent.workers.extension_runner.plan import OperationKey
@@ -29,8 +27,7 @@ RECORDED = "recorded"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True)
-class UnderWay:
+class UnderWay(Record):
     """An operation whose end nobody has recorded yet."""
 
     key: OperationKey
@@ -47,7 +44,7 @@ class UnderWay:
 class Tracking:
     """Begins operations and sees their ends. Holds no state that the records do not hold."""
 
-    def __init__(self, paths: Paths, tree: Tree, log: logging.Logger, launch: Callable[[Path], None], *, systemd: bool,
+    def __init__(self, paths: Paths, tree: Tree, log: Log, launch: Callable[[Path], None], *, systemd: bool,
                  subreaper: bool) -> None:
         """``launch`` starts the shim of an operation's folder, now or soon."""
         self._paths, self._tree, self._log, self._start = paths, tree, log, launch
@@ -76,7 +73,7 @@ class Tracking:
             self._start(under_way.folder)
         except operations.OperationError as error:
             self._log.warning("%s", error)
-        return dataclasses.replace(under_way, launched_at=time.monotonic(), launches=under_way.launches + 1)
+        return under_way._replace(launched_at=time.monotonic(), launches=under_way.launches + 1)
 
     def end_of(self, under_way: UnderWay) -> CommandEnd | None:
         """How it ended; None while it goes on, or has not begun."""
@@ -104,15 +101,13 @@ class Tracking:
         """Planned, and no shim has taken it."""
         return operations.observe(under_way.folder).state == "planned"
 
-    def pid_of(self, under_way: UnderWay) -> int | None:
-        """The command's process, once it runs."""
-        return operations.observe(under_way.folder).pid
+    def look_at(self, under_way: UnderWay) -> operations.Observation:
+        """How it is now: its process and cgroup, once it runs."""
+        return operations.observe(under_way.folder)
 
-    def is_anything_alive(self, handler: str) -> bool:
-        """Whether any process of the handler's operations lives, in the background too; True where nobody can tell."""
-        if self._systemd or self._tree.description == "none":
-            return True
-        return bool(self._tree.place(handler).pids())
+    def is_anything_alive(self, identities: Iterable[str]) -> bool:
+        """Whether anything lives of the handler that had these operations, in the background too; True where nobody can tell."""
+        return any(operations.may_live(self._paths.operations / identity) for identity in identities)
 
     def settle(self, identity: str) -> None:
         """A journal has its outcome: it is never taken up again, also when the journal has forgotten it."""
@@ -149,7 +144,7 @@ class Tracking:
             if operations.observe(folder).state == "running":
                 continue
             operations.remove_place(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            files.remove_tree(folder)
 
     def timestamp(self) -> str:
         """UTC, for a log."""

@@ -9,7 +9,6 @@ checked before it is written and counted while it is written; the handler's fold
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -202,7 +201,7 @@ def sync_file_system(tree: Path) -> None:
 def _room(job: Job, folder: Path) -> Bounds:
     facts = os.statvfs(folder)
     free_bytes = facts.f_bavail * facts.f_frsize - RESERVE_BYTES
-    return dataclasses.replace(job.bounds, unpacked_bytes=max(0, min(job.bounds.unpacked_bytes, free_bytes)))
+    return job.bounds._replace(unpacked_bytes=max(0, min(job.bounds.unpacked_bytes, free_bytes)))
 
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:

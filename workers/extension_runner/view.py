@@ -17,13 +17,13 @@ LIMIT_BYTES = 256 * 1024
 MESSAGE_LIMIT = 1024
 
 
-def row_running(under_way: UnderWay, now: float, pid: int | None, reported: str) -> dict[str, Any]:
+def row_running(under_way: UnderWay, now: float, pid: int | None, cgroup: str | None, reported: str) -> dict[str, Any]:
     """An operation that goes on."""
     key = under_way.key
     return {
         "name": key.id, "handler": key.handler, "version": key.version, "extension": key.extension, "operation": key.operation,
         "sequence": key.sequence, "state": "running", "waiting_for": None, "elapsed_s": round(now - under_way.started_at, 1),
-        "limit_s": under_way.limit_s, "exit_code": None, "signal": None, "pid": pid, "cgroup": None, "profile": "default", "denied": 0,
+        "limit_s": under_way.limit_s, "exit_code": None, "signal": None, "pid": pid, "cgroup": cgroup, "profile": "default", "denied": 0,
         "reported": reported, "message": "",
     }  # fmt: skip
 

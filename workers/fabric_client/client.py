@@ -69,7 +69,9 @@ class FabricClient:
         facts = facts_of(self.worker.state, self.worker.name)
         if isinstance(facts.get("fingerprint"), str):
             self.properties.remember(facts["fingerprint"])
-        if facts.get("health") in ("Ready", "NotReady"):
+        if facts_of(self.worker.state, PROVISIONER).get("health") == "Ready":
+            self.worker.tell(health="Ready")  # our predecessor may have been killed before it could tell
+        elif facts.get("health") in ("Ready", "NotReady"):
             self.worker.tell(health=facts["health"])
 
     def poll(self) -> None:
@@ -97,14 +99,14 @@ class FabricClient:
         return f"http://{host}:{port}" if host and port else ""
 
     def _endpoint(self, body: Mapping[str, Any], revision: int) -> None:
-        endpoint = topics.Endpoint.from_body(body)
+        endpoint = topics.from_body(topics.Endpoint, body)
         if endpoint.address != self.link.address:
             self.link.use(endpoint.address)
             self.goal.forget()
             self.goal.poll()
 
     def _health_asked(self, request: Request) -> None:
-        self.health.want(topics.HealthReport.from_body(request.body), request)
+        self.health.want(topics.from_body(topics.HealthReport, request.body), request)
 
     def _properties_asked(self, request: Request) -> None:
         fingerprint = request.body.get("fingerprint")
@@ -117,10 +119,10 @@ class FabricClient:
         if goal is None:
             request.refuse("not in the goal state")
             return None
-        return goal.to_body()
+        return topics.to_body(goal)
 
     def _status_told(self, request: Request) -> Mapping[str, Any]:
-        self.status.take(topics.ExtensionReport.from_body(request.body))
+        self.status.take(topics.from_body(topics.ExtensionReport, request.body))
         return {}
 
     # what follows from a goal state
@@ -139,7 +141,7 @@ class FabricClient:
         if summary.handlers and not self._runs_extensions:
             self._runs_extensions = True  # for the rest of this life: handlers that vanish are work too
             self.worker.want(RUNNER)
-        self.server.publish(topics.GOAL_STATE, summary.to_body())
+        self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
 
     def _polled(self) -> None:
         self.status.send()

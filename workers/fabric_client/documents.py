@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from waagent.protocol.bus import topics
 from waagent.protocol.errors import DocumentError
 from waagent.protocol.extensionsconfig import ExtensionsGoal, read_extensions_config
 from waagent.protocol.goalstate import GoalState, NoRoleInstance, read_goal_state, read_versions
@@ -78,7 +79,7 @@ def _identifiers(goal: GoalState) -> dict[str, Any]:
 def _extensions_body(extensions: ExtensionsGoal, goal_state_id: str) -> dict[str, Any]:
     return {
         "goal_state_id": goal_state_id,
-        "handlers": [handler.to_body() for handler in extensions.handlers],
+        "handlers": [topics.to_body(handler) for handler in extensions.handlers],
         "manifest_urls": {item.name.lower(): list(item.manifest_urls) for item in extensions.artifacts},
         "unsupported_features": list(extensions.unsupported_features),
         "status_url": extensions.status_url,

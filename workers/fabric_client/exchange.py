@@ -6,18 +6,19 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from waagent.protocol.errors import DocumentError
+from waagent.protocol.records import Record
 from waagent.protocol.wire.http1 import Answer, AnswerReader
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
-_CHUNK_BYTES = 64 * 1024
+_CHUNK_BYTES = 32 * 1024
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """How an exchange ended: with an answer, or with the reason why there is none."""
 
     answer: Answer | None
@@ -79,8 +80,8 @@ class Exchange:
             self._finish(Outcome(None, self._text(error.strerror or "connection failed"), self._is_connected))
             return
         if not self._left:
-            self._worker.forget(self._socket.fileno())
             self._worker.on_readable(self._socket.fileno(), self._read)
+            self._worker.forget_writable(self._socket.fileno())
 
     def _read(self) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, GoalStateSummary, HandlerGoal
 from waagent.protocol.wire import constants, headers
 from waagent.protocol.wire.statusblob import UNSUPPORTED_FEATURES_CODE, GoalStateOutcome
@@ -146,7 +147,7 @@ class Goal:
 
     def _take_extensions(self, frame: Frame, failed: list[tuple[str, str]]) -> None:
         try:
-            handlers = [HandlerGoal.from_body(body) for body in frame["handlers"]]
+            handlers = [topics.from_body(HandlerGoal, body) for body in frame["handlers"]]
         except BodyError as error:
             failed.append(("ExtensionsConfig", f"transfer said {error}"))
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 import waagent
+from waagent.distro import programs
+from waagent.distro.programs import PIPE
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
-_CHUNK_BYTES = 256 * 1024
+_CHUNK_BYTES = 32 * 1024
 RESULT_LIMIT_BYTES = 12 * 1024 * 1024
 SPARE_S = 20.0  # a process that nobody has given work by then is ended
 _FAREWELL_S = 2.0  # between the end of its output and its own
@@ -31,15 +32,12 @@ class Helper:
 
     def __init__(self, worker: Worker, spool: Path) -> None:
         self._worker = worker
-        self._process = subprocess.Popen(
+        self._process = programs.start(
             [sys.executable, "-I", "-S", "-B", "-c", _BOOT, *_import_paths()],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/", bufsize=0,
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TMPDIR": str(spool)},
+            {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TMPDIR": str(spool)}, PIPE, PIPE, session=False,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._stdin, False)
-        os.set_blocking(self._stdout, False)
+        worker.place_tool(self._process.pid)
+        self._stdin, self._stdout, _ = self._process.streams
         self._left = memoryview(b"")
         self._unpacker = _unpacker()
         self._seen_bytes = 0
@@ -73,12 +71,12 @@ class Helper:
         except BrokenPipeError:
             self._left = memoryview(b"")  # it has ended; its end is told by stdout
         if not self._left:
-            self._worker.forget(self._stdin)
             self._close_stdin()
 
     def _close_stdin(self) -> None:
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+        if self._process.streams[0] >= 0:
+            self._worker.forget(self._stdin)
+            self._process.close_stream(0)
 
     def _read(self) -> None:
         try:
@@ -110,19 +108,16 @@ class Helper:
 
     def _end(self) -> None:
         self._worker.forget(self._stdout)
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._worker.forget(self._stdin)
         self._timer.cancel()
         self._close_stdin()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.close()
         self._is_at_end = True
         if self._status is None:
             self._timer = self._worker.after(_FAREWELL_S, self._expire)
         self._finish_when_over()
 
     def _exited(self, status: int) -> None:
-        self._status = self._process.returncode = status
+        self._status = self._process.status = status
         self._finish_when_over()
 
     def _finish_when_over(self) -> None:

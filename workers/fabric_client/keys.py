@@ -98,7 +98,7 @@ class Keys:
             if number != self._round:
                 return
             try:
-                present = topics.CertificatesPresent.from_body(body) if body is not None else None
+                present = topics.from_body(topics.CertificatesPresent, body) if body is not None else None
             except topics.BodyError as wrong:
                 present, error = None, str(wrong)
             if present is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from waagent import __version__
 from waagent.protocol.bus import topics
+from waagent.protocol.records import Record
 from waagent.protocol.wire import constants, http1
 from waagent.workers.fabric_client.exchange import Exchange, Outcome
 
@@ -23,7 +24,7 @@ ROOT_QUESTION_AFTER = 2  # attempts to connect in vain before environment_monito
 EXIT_ROOT_NEEDED = 77
 
 
-class Ports(NamedTuple):
+class Ports(Record):
     """Where WireServer and HostGAPlugin listen; other numbers only in tests."""
 
     wire: int = constants.WIRE_PORT

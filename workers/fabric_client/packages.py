@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waagent.protocol import names
+from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, PackageFile
 from waagent.workers.fabric_client.helper import Frame, Helpers
 from waagent.workers.fabric_client.link import Link
@@ -26,12 +26,12 @@ KEPT_S = 900.0
 Key = tuple[str, str]
 
 
-@dataclasses.dataclass
 class _Fetch:
-    requests: list[Request]
-    package: PackageFile | None = None
-    error: str = "1004: the download ended without a result"
-    is_stale: bool = False
+    def __init__(self, requests: list[Request]) -> None:
+        self.requests = requests
+        self.package: PackageFile | None = None
+        self.error = "1004: the download ended without a result"
+        self.is_stale = False
 
 
 class Packages:
@@ -62,7 +62,7 @@ class Packages:
         key = (name.lower(), version)
         kept = self._kept.get(key)
         if kept is not None and (self._spool / kept.file).exists():
-            request.answer(kept.to_body())
+            request.answer(topics.to_body(kept))
         elif key in self._under_way:
             self._under_way[key].requests.append(request)
         elif key[0] not in self._goal.handlers or self._goal.ids is None:
@@ -92,7 +92,7 @@ class Packages:
     def _take(self, fetch: _Fetch, frame: Frame) -> None:
         if frame.get("kind") == "package":
             try:
-                package = PackageFile.from_body(frame)
+                package = topics.from_body(PackageFile, frame)
             except BodyError as error:
                 fetch.error = f"1004: transfer said {error}"
                 return
@@ -113,7 +113,7 @@ class Packages:
             fetch.error = f"1004: {error}"
         for request in fetch.requests:
             if package is not None:
-                request.answer(package.to_body())
+                request.answer(topics.to_body(package))
             else:
                 request.refuse(fetch.error)
         self._start_next()

@@ -14,7 +14,7 @@ from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client.exchange import Outcome
 from waagent.workers.fabric_client.helper import Frame, Helpers
 from waagent.workers.fabric_client.link import Link
-from waagent.workers.fabric_client.machine import read_machine
+from waagent.workers.fabric_client.machine import describe, find_release
 
 if TYPE_CHECKING:
     from waagent.workers.fabric_client.goal import Goal
@@ -50,6 +50,7 @@ class Status:
         self._reports: dict[tuple[str, str], ExtensionReport] = {}
         self._is_under_way = False
         self._next_direct_at = 0.0
+        self._release = find_release(worker.paths)
 
     def take(self, report: ExtensionReport) -> None:
         """Keep one report; ``Gone`` takes the handler, or that extension of it, out of the document."""
@@ -64,11 +65,12 @@ class Status:
         if self._is_under_way or not self._goal.status_url or self._goal.ids is None:
             return
         self._is_under_way = True
+        now = now_text()
         content = statusblob.status_document(
-            read_machine(self._worker.paths), now_text(), self._agent_message(),
+            describe(self._release), now, self._agent_message(),
             complete_reports(self._reports, self._goal.handlers), self._goal.outcome,
         )
-        puts = blobs.plan_puts(self._goal.status_url, self._goal.status_blob_type, content, now_text(), padding=b" ")
+        puts = blobs.plan_puts(self._goal.status_url, self._goal.status_blob_type, content, now, padding=b" ")
         self._put_through_host(puts, content)
 
     def _put_through_host(self, puts: list[blobs.Put], content: bytes) -> None:

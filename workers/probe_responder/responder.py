@@ -7,12 +7,12 @@ descriptor for that long at most, and is the first to go when there are too many
 from __future__ import annotations
 
 import errno
-import logging
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from waagent.protocol.logs import Log
 
 PATIENCE_S = 5.0
 READ_BYTES = 1024
@@ -32,20 +32,19 @@ def answer_at(seconds: float) -> bytes:
     return f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/html\r\nDate: {date}\r\n\r\nOK".encode("ascii")
 
 
-@dataclass
 class _Caller:
     """One connection. Invariant: it is in the responder's table until its socket is closed."""
 
-    connection: socket.socket
-    until: float
-    is_answered: bool = False
-    discarded_bytes: int = 0
+    def __init__(self, connection: socket.socket, until: float) -> None:
+        self.connection, self.until = connection, until
+        self.is_answered = False
+        self.discarded_bytes = 0
 
 
 class Responder:
     """All ports and all callers behind one epoll descriptor. Invariant: no call of it waits, every socket of it is watched."""
 
-    def __init__(self, connections_limit: int, log: logging.Logger, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, connections_limit: int, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = max(1, connections_limit)
         self._log = log
         self._clock = clock

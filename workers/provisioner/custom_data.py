@@ -5,7 +5,6 @@ Source: spec/provisioning.md §7 with its Rule, traps 24, 33; design §7 (operat
 
 from __future__ import annotations
 
-import logging
 import os
 import shlex
 import shutil
@@ -14,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from waagent.distro import operations
-from waagent.distro.cgroups import operation_tree
+from waagent.distro.cgroups import operation_tree, tree_name
 from waagent.distro.files import make_folder, write_atomic
 from waagent.distro.paths import Paths
+from waagent.protocol.logs import Log
 from waagent.workers.provisioner.identity import is_executable_place
 from waagent.workers.provisioner.plan import Options
 
@@ -32,7 +32,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ELSEWHERE = ("/run/waagent/custom-data", "/dev/shm/waagent-custom-data", "/var/tmp/waagent-custom-data")
 
 
-def save_custom_data(paths: Paths, encoded: Secret | None, options: Options, log: logging.Logger) -> Path | None:
+def save_custom_data(paths: Paths, encoded: Secret | None, options: Options, log: Log) -> Path | None:
     """Write `<lib>/CustomData` (0600, 0700 when it will be executed); None when there is none.
 
     What cannot be decoded is kept as it came, and not executed: that is no failure of provisioning.
@@ -60,7 +60,7 @@ def plan_execution(paths: Paths, file: Path) -> None:
     if operations.observe(folder).state not in ("absent", "planned"):
         shutil.rmtree(folder)  # of an earlier provisioning of this disk
     without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
-    tree = operation_tree(enabled="cgroups" not in without)
+    tree = operation_tree(enabled="cgroups" not in without, name=f"{tree_name(str(paths.root))}-operations")
     spec = operations.Spec(
         command=shlex.quote(str(_executable_copy(paths, file))), cwd="/", environment={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
         deadline_s=_NO_LIMIT_S, handler=NAME, version="", operation="execute", place=operations.make_place(tree, NAME, FOLDER),

@@ -6,7 +6,6 @@ Source: spec/provisioning.md §2 with its Rules, traps 9 and 34.
 from __future__ import annotations
 
 import fcntl
-import logging
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished
+from waagent.protocol.logs import Log
 from waagent.workers.provisioner import dvd_reader
 from waagent.workers.provisioner.errors import NoRequest, ProvisioningError
 
@@ -69,7 +69,7 @@ def candidates(paths: Paths) -> tuple[Path, ...]:
     return tuple(devices)
 
 
-def find_disc(paths: Paths, mount_point: str, run: Run, log: logging.Logger) -> Disc:
+def find_disc(paths: Paths, mount_point: str, run: Run, log: Log) -> Disc:
     """The first disc with a request for us.
 
     Raises NoRequest when there is none (yet), OvfError when a document is there that cannot be acted on.

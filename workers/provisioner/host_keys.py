@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waagent.distro.run import Finished, ToolError, ToolNotFound
+from waagent.protocol.logs import Log
 from waagent.workers.provisioner.errors import ProvisioningError
 
 _KEYGEN_LIMIT_S = 120.0  # RSA on a small VM without entropy
@@ -44,7 +44,7 @@ def has_host_keys(folder: Path) -> bool:
     return any(folder.glob("ssh_host_*_key"))
 
 
-def renew_host_keys(folder: Path, kind: str, run: Run, log: logging.Logger) -> bool:
+def renew_host_keys(folder: Path, kind: str, run: Run, log: Log) -> bool:
     """Replace all host keys by new ones of ``kind`` (`auto`: all common types). False when there is no ssh-keygen.
 
     The new ones are made aside; only then the old ones go. Raises HostKeyError.

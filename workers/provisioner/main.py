@@ -45,6 +45,7 @@ def main(worker: Worker) -> None:
     if reports_ready:
         platform.say(READY)
         platform.wait_accepted()
+        worker.tell(health="Ready")
     if marker != identity.ABSENT:
         execute_custom_data(worker, paths)
         tell_host_key(worker, paths, options, platform)
@@ -66,7 +67,7 @@ def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
         identity.write_marker(paths, vm_id)
     notes = read_notes(paths)
     if notes.get("user") and notes.get("host_name"):
-        return f"{notes['user']}, host name {notes['host_name']}, earlier"
+        return f"{notes['user']} on {notes['host_name']}, earlier"
     return "provisioned earlier"
 
 

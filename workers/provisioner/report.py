@@ -67,11 +67,11 @@ class Platform:
         return self._worker.wait(lambda: thumbprints <= {one.upper() for one in self._goal.certificates}, limit_s, reason)
 
     def _follow(self, body: Mapping[str, Any], revision: int) -> None:
-        self._goal = topics.GoalStateSummary.from_body(body)
+        self._goal = topics.from_body(topics.GoalStateSummary, body)
 
     def _ask(self, report: topics.HealthReport) -> None:
         if report is self._wanted:
-            self._client.ask(topics.HEALTH, report.to_body(), deadline_s=_DEADLINE_S, done=partial(self._answered, report))
+            self._client.ask(topics.HEALTH, topics.to_body(report), deadline_s=_DEADLINE_S, done=partial(self._answered, report))
 
     def _answered(self, report: topics.HealthReport, body: Mapping[str, Any] | None, error: str) -> None:
         if report is not self._wanted:

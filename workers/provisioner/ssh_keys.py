@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import posixpath
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
+from waagent.protocol.logs import Log
 from waagent.workers.provisioner import key_writer
 from waagent.workers.provisioner.errors import ProvisioningError
 from waagent.workers.provisioner.plan import PasswdEntry
@@ -58,7 +58,7 @@ def target_of(path: str, home_base: str, account: PasswdEntry) -> Target:
 
 
 def deploy_public_keys(
-    paths: Paths, run: Run, account: PasswdEntry, home_base: str, keys: Iterable[tuple[str, str]], log: logging.Logger
+    paths: Paths, run: Run, account: PasswdEntry, home_base: str, keys: Iterable[tuple[str, str]], log: Log
 ) -> int:
     """Add ``keys`` (path, line) to the files they belong in, each once; how many lines were asked for. Raises DeployError."""
     wanted: dict[Target, list[str]] = {}

@@ -5,7 +5,6 @@ Source: spec/provisioning.md §6.5 with its Rule, §6.6, traps 2 to 5, 28. sshd 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
@@ -16,6 +15,7 @@ from waagent.distro.families import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound
+from waagent.protocol.logs import Log
 from waagent.workers.provisioner.errors import ProvisioningError
 
 DROP_IN = "sshd_config.d/10-waagent.conf"
@@ -75,7 +75,7 @@ def with_block(text: str, lines: tuple[str, ...]) -> str:
     return "\n".join([*block, *kept]) + "\n"
 
 
-def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: Run, log: logging.Logger) -> str:
+def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: Run, log: Log) -> str:
     """Have sshd's configuration begin with ``lines``; the file that was written, empty when nothing was to do.
 
     Raises SshdError when sshd refuses the result; nothing is changed then.
@@ -100,7 +100,7 @@ def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: R
     return str(file)
 
 
-def _known_to_sshd(paths: Paths, text: str, lines: tuple[str, ...], run: Run, log: logging.Logger) -> tuple[str, ...]:
+def _known_to_sshd(paths: Paths, text: str, lines: tuple[str, ...], run: Run, log: Log) -> tuple[str, ...]:
     """The lines that this sshd accepts in front of its configuration. Raises SshdError when none of the ways is accepted."""
     problem = _complaint(paths, with_block(text, lines), run)
     if not problem:
@@ -137,7 +137,7 @@ def _program(paths: Paths) -> str:
     return "sshd"
 
 
-def reload_sshd(paths: Paths, family: Family, run: Run, log: logging.Logger) -> str:
+def reload_sshd(paths: Paths, family: Family, run: Run, log: Log) -> str:
     """Have a running sshd read its configuration again, sessions stay; what was done. No sshd is started by us."""
     if paths.under("/run/systemd/system").is_dir():
         try:

@@ -53,7 +53,7 @@ class Provisioning:
         write_notes(self._paths, {"user": request.user_name, "host_name": request.host_name})
         problem = dvd.eject(disc.device)
         worker.log.debug("ejected %s %s", disc.device, problem or "well")
-        return f"{request.user_name}, host name {request.host_name}"
+        return f"{request.user_name} on {request.host_name}"
 
     def _steps(self, request: ProvisioningRequest) -> list[tuple[str, Callable[[ProvisioningRequest], None]]]:
         return [

@@ -5,7 +5,6 @@ Source: spec/provisioning.md §5 with its Rules, traps 13, 15, 17, 25, 29.
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 import stat
@@ -16,6 +15,7 @@ from waagent.distro.families import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
+from waagent.protocol.logs import Log
 from waagent.protocol.secret import Secret
 from waagent.workers.provisioner.errors import ProvisioningError
 from waagent.workers.provisioner.passwords import CannotHash, hash_password
@@ -48,7 +48,7 @@ def find_account(paths: Paths, name: str) -> PasswdEntry | None:
     return PasswdEntry(name, found.pw_uid, found.pw_gid, found.pw_dir)
 
 
-def ensure_account(paths: Paths, family: Family, run: Run, name: str, log: logging.Logger) -> PasswdEntry:
+def ensure_account(paths: Paths, family: Family, run: Run, name: str, log: Log) -> PasswdEntry:
     """The account, made when it is missing, with a home that is its own. Raises UserError."""
     present = find_account(paths, name)
     if present is None:
@@ -91,7 +91,7 @@ def ensure_home(paths: Paths, account: PasswdEntry) -> None:
 
 
 def set_password(
-    paths: Paths, family: Family, options: Options, run: Run, name: str, password: Secret | None, log: logging.Logger
+    paths: Paths, family: Family, options: Options, run: Run, name: str, password: Secret | None, log: Log
 ) -> None:
     """Give the account its password; without one make it known as an account that logs in by key. Raises UserError."""
     if password is not None:
@@ -131,7 +131,7 @@ def delete_root_password(paths: Paths, family: Family, options: Options, run: Ru
     write_atomic(shadow, data, mode=stat.S_IMODE(facts.st_mode), owner=(facts.st_uid, facts.st_gid))
 
 
-def _hash(password: Secret, options: Options, log: logging.Logger) -> str:
+def _hash(password: Secret, options: Options, log: Log) -> str:
     try:
         return hash_password(password, options.crypt_id, options.salt_length)
     except CannotHash as error:

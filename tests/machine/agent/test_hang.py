@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +22,24 @@ ORPHAN = (
     "done; sleep 600"
 )
 
+WATCH = """
+import os, sys, time
+pids = sys.argv[1:]
+if os.fork():
+    os._exit(0)
+os.setsid()
+while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+    time.sleep(0.01)
+with open("/var/tmp/hang.gone", "w") as file:
+    file.write(str(time.monotonic()))
+"""
 
-def test_a_hang_and_a_lost_shim_cost_nobody_else(vm: Machine, a_handler: Callable[..., dict[str, Any]]) -> None:
+RECORDS = "cd /var/lib/waagent/operations; for id in *; do grep -qs Contoso.Hang $id/planned.json && cat $id/started.json; done; true"
+
+
+def test_a_hang_and_a_lost_shim_cost_nobody_else(
+    vm: Machine, a_handler: Callable[..., dict[str, Any]], shown: Callable[[str], None],
+) -> None:
     vm.write("/etc/waagent/sandbox.d/Contoso.Hang.conf", b"Timeout.Enable=12\n")
     vm.fabric.set_extensions([
         a_handler("Contoso.Hang", HANG),
@@ -34,10 +51,14 @@ def test_a_hang_and_a_lost_shim_cost_nobody_else(vm: Machine, a_handler: Callabl
     pids = _lines(vm, "/var/tmp/hang.pids", 4)
     shim = _lines(vm, "/var/tmp/orphan.shim", 1)[0]
     alive_meanwhile = _alive(vm, pids)
+    vm.run(["/usr/lib/waagent/bin/python", "-c", WATCH, *pids], check=True)
+    enabled_at = max(json.loads(line)["at"] for line in vm.run(["sh", "-c", RECORDS], check=True).stdout.splitlines())
     vm.run(["kill", "-9", shim], check=True)
     orphan = vm.fabric.wait_extension("Contoso.Orphan", "error", 60)
     hang = vm.fabric.wait_extension("Contoso.Hang", "error", 60)
 
+    late_s = float(_lines(vm, "/var/tmp/hang.gone", 1)[0]) - enabled_at - 12
+    shown(f"a hung enable, its setsid children included, was gone {late_s:.2f} s after its Timeout.Enable")
     assert third["formattedMessage"]["message"] == "third"
     assert alive_meanwhile == pids
     assert _alive(vm, pids) == []

@@ -41,7 +41,37 @@ def test_a_worker_holds_nothing_of_the_supervisors(vm: Machine, name: str) -> No
     assert shared <= listening, "of the supervisor's sockets only the listening one that was handed over"
     assert len(shared) <= 1
     files = {target for target in mine if target.startswith("/") and not target.startswith(("/dev/", "/memfd:"))}
+    files = {target for target in files if not target.endswith(f"/w-{name}/tools/cgroup.procs")}
     assert files <= {"/run/waagent/state", f"/run/waagent/lock/{name}", "/var/log/waagent.log"}
+
+
+def test_the_transfer_process_has_a_place_and_limits_of_its_own(vm: Machine) -> None:
+    look = "for p in $(pgrep -f fabric_client.[t]ransfer); do grep -h /w-fabric_client/tools /proc/$p/cgroup && exit 0; done"
+    script = f"kill -9 {vm.pid_of('fabric_client')}; for i in $(seq 2000); do {look}; done; exit 1"
+
+    found = vm.run(["sh", "-c", script])  # its successor asks for the goal state
+
+    assert found.status == 0, "the transfer process was seen in no place of its own"
+    vm.wait_states(("fabric_client",), deadline_s=30)
+    limit = vm.run(["sh", "-c", "cat $(find /sys/fs/cgroup -path '*w-fabric_client/tools/memory.limit_in_bytes'"
+                    " -o -path '*w-fabric_client/tools/memory.max')"]).stdout.split()
+    assert set(limit) <= {str(256 << 20)}
+
+
+def test_into_that_place_it_moves_nobody_elses_process(vm: Machine) -> None:
+    """The supervisor kills all that is in there: an unprivileged worker must not choose whom."""
+    groups = sorted(target for target in _targets(vm, vm.pid_of("fabric_client")) if target.endswith("/tools/cgroup.procs"))
+    as_worker, supervisor = ["setpriv", "--reuid", "waagent", "--clear-groups", "sh", "-c"], vm.pid_of("supervisor")
+    assert groups
+
+    for group in groups:
+        own = vm.run([*as_worker, f"sleep 20 & echo $! >{group} && echo moved; kill $!"])
+        theirs = vm.run([*as_worker, f"echo {supervisor} >{group} && echo moved"])
+
+        is_v2 = vm.run(["test", "-e", group.replace("cgroup.procs", "cgroup.controllers")]).status == 0
+        assert own.stdout == ("" if is_v2 else "moved\n"), "v2 lets nobody in from outside of the worker's place"
+        assert theirs.stdout == "" and theirs.status != 0
+    assert "/tools" not in vm.read(f"/proc/{supervisor}/cgroup")
 
 
 def _targets(vm: Machine, pid: int) -> set[str]:

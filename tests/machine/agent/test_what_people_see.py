@@ -57,6 +57,18 @@ def test_root_restarts_a_worker(vm: Machine) -> None:
                                  for row in table["workers"]), 30, "another fabric_client")
 
 
+def test_what_the_platform_accepted_is_known_after_every_kill(vm: Machine) -> None:
+    vm.wait_ps(lambda table: table["platform"]["health"] == "Ready", 30, "Ready accepted")
+    time.sleep(6)  # what only heartbeats have told may wait 5 s for the state file
+    for victims in (["fabric_client"], ["fabric_client", "supervisor"]):
+        pids = [vm.pid_of(name) for name in victims]
+        vm.run(["kill", "-9", *map(str, pids)], check=True)
+        vm.wait_states(("fabric_client",), deadline_s=30)
+
+        assert vm.pid_of("fabric_client") not in pids
+        assert vm.ps()["platform"]["health"] == "Ready"
+
+
 def test_a_stopped_supervisor_is_named_and_the_table_still_shown(vm: Machine) -> None:
     supervisor = vm.pid_of("supervisor")
     vm.run(["kill", "-STOP", str(supervisor)], check=True)

@@ -65,7 +65,9 @@ GROWTH_LIMIT_KIB = 8 * 1024
 
 
 @pytest.mark.parametrize("flood", ["frames in one message", "messages of one byte", "empty maps", "deep arrays"])
-def test_a_flood_leaves_no_trace_in_memory(supervisor: StandIn, room: Callable[[str, str], Path], flood: str) -> None:
+def test_a_flood_leaves_no_trace_in_memory(
+    supervisor: StandIn, room: Callable[[str, str], Path], flood: str, shown: Callable[[str], None]
+) -> None:
     server = supervisor.start("echo", serves=True, code=room("echo", SERVER))
     asker = room("asker", ASKER)
     supervisor.start("asker", code=asker)
@@ -84,7 +86,8 @@ def test_a_flood_leaves_no_trace_in_memory(supervisor: StandIn, room: Callable[[
     status = Path(f"/proc/{server.pid}/status").read_text().splitlines()
     peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     counted = [line for line in supervisor.log_text().splitlines() if "counted" in line][-1]
-    print(f"{flood}: PSS {before_kib} KiB before, {after_kib} KiB after, RSS at most {peak_kib} KiB;{counted.partition('counted')[2]}")
+    told = counted.partition("counted")[2]
+    shown(f"flood of {flood}: PSS {before_kib} KiB before, {after_kib} KiB after, RSS at most {peak_kib} KiB;{told}")
     assert "'bad'" in counted
     assert "dropped what flooder sent: bus: " in supervisor.log_text()
     assert after_kib - before_kib < GROWTH_LIMIT_KIB

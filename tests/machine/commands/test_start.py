@@ -83,6 +83,7 @@ def agent() -> Iterator[Agent]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.mark.usefixtures("readable_python")
 def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
     assert agent.waagent("-start").returncode == 0
     wait_for(lambda: agent.worker("environment_monitor").get("state") == "READY", lambda: agent.ps().stdout)
@@ -116,6 +117,7 @@ def test_the_guardian_replaces_a_supervisor_that_was_killed(agent: Agent) -> Non
     wait_for(lambda: agent.worker("environment_monitor").get("state") == "READY", lambda: agent.ps().stdout)
 
 
+@pytest.mark.usefixtures("readable_python")
 def test_a_stopped_supervisor_and_a_replaced_worker_are_shown(agent: Agent) -> None:
     agent.waagent("-start")
     wait_for(lambda: agent.worker("fabric_client").get("state") == "READY", lambda: agent.ps().stdout)

@@ -18,12 +18,12 @@ HANDLER = "Contoso.Test"
 _numbers = itertools.count()
 
 
-def wait_until(what: Callable[[], object], deadline_s: float = 20.0) -> object:
+def wait_until(what: Callable[[], object], deadline_s: float = 20.0, pause_s: float = 0.01) -> object:
     """Until ``what`` gives something true; fails with what it gave last."""
     until = time.monotonic() + deadline_s
     while not (seen := what()):
         assert time.monotonic() < until, f"not within {deadline_s} s, last seen: {seen!r}"
-        time.sleep(0.01)
+        time.sleep(pause_s)
     return seen
 
 

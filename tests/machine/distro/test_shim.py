@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,17 @@ def test_the_deadline_spares_what_an_exited_command_left_behind(bench, wait_for)
     processes.signal_all(alive_with(mark), signal.SIGKILL)
 
 
-def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, wait_for, tmp_path: Path) -> None:
+@pytest.fixture
+def agents_own() -> Iterator[None]:
+    """Stand for the agent's own processes, with whom a shim and its drainers share what they have loaded."""
+    others = [subprocess.Popen([PYTHON, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) for _ in range(6)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, wait_for, tmp_path: Path, agents_own: None) -> None:
     script = (
         "(i=0; while [ $i -lt 40 ]; do head -c 20000 /dev/zero || echo fail >>log; echo x >&2 || echo fail >>log;"
         " sleep 0.1; i=$((i+1)); done; echo done >>log) & exit 0"
@@ -133,8 +144,8 @@ def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, w
     assert (seen.exit_code, seen.held) == (0, True)
     assert time.monotonic() - began < 4  # not the life of the child
     pid, ticks = seen.started["pid"], seen.started["start_ticks"]
-    wait_for(lambda: (Path(f"/proc/{pid}/cmdline").read_bytes() == b"cat\0"))
     drainers = [found for found in processes.tree_of(pid) if processes.read_process(found).session == processes.read_process(pid).session]
+    wait_for(lambda: all(Path(f"/proc/{drainer}/cmdline").read_bytes() == b"cat\0" for drainer in drainers))
     print("drainer PSS KiB:", [processes.pss_kib(drainer) for drainer in drainers], bench.tree.description)
     assert sum(processes.pss_kib(drainer) or 0 for drainer in drainers) <= 614
     wait_for(lambda: (tmp_path / "log").exists(), 30)
@@ -142,17 +153,13 @@ def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, w
     assert (tmp_path / "log").read_text() == "done\n"
 
 
-def test_a_running_shim_is_small(bench, wait_for) -> None:
-    others = [subprocess.Popen([PYTHON, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) for _ in range(4)]  # the agent's own
+def test_a_running_shim_is_small(bench, wait_for, agents_own: None) -> None:
     folder = bench.start("sleep 30")
     wait_for(lambda: operations.observe(folder).started)
 
     pss = processes.pss_kib(operations.observe(folder).started["pid"])
 
     print("shim PSS KiB:", pss, bench.tree.description)
-    for other in others:
-        other.kill()
-        other.wait()
     assert pss is not None and pss <= 6 * 1024
 
 
@@ -280,6 +287,18 @@ def test_a_shot_shim_is_seen_as_lost_and_its_command_can_be_ended(bench, wait_fo
     processes.signal_all(alive_with(mark), signal.SIGKILL)
 
 
+def test_a_command_shot_before_its_first_instruction_ends_like_any_other(bench, wait_for) -> None:
+    ends = []
+    for _ in range(12):
+        folder = bench.start("exec sleep 30")
+        wait_for((folder / "started.json").exists, pause_s=0)  # between it and the first instruction lies the time of an fsync
+
+        os.kill(operations.observe(folder).started["command_pid"], signal.SIGKILL)
+        ends.append(bench.end(folder).signal)
+
+    assert ends == [signal.SIGKILL] * 12
+
+
 def test_leftovers_of_an_ended_operation_can_be_ended(bench, wait_for) -> None:
     mark = f"73{random.randrange(10**8):08d}"
     folder = bench.start(f"setsid sleep {mark} & exit 0")
@@ -296,6 +315,7 @@ def test_a_frozen_shim_costs_the_command_no_time(bench, wait_for) -> None:
     wait_for(lambda: operations.observe(folder).started)
     pid = operations.observe(folder).started["pid"]
     command = operations.observe(folder).pid
+    wait_for(lambda: len(processes.tree_of(command)) > 1)  # the command sleeps; stopped before that, it would sleep afterwards
     stopped = [pid, *processes.tree_of(command)]
 
     processes.signal_all(stopped, signal.SIGSTOP)  # as a suspended machine stops both
@@ -326,9 +346,8 @@ def test_the_shim_s_command_line_names_no_handler_and_its_folder_holds_records_f
 
     assert b"Contoso" not in line
     assert (folder.stat().st_mode & 0o7777, (folder / "exit.json").stat().st_mode & 0o7777) == (0o700, 0o600)
-    assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["planned.json", "started.json", "exit.json", "lock", "output", "shim.log"]
-    )
+    left = ["exit.json", "lock", "output", "planned.json", "shim.log", "started.json"]
+    wait_for(lambda: sorted(path.name for path in folder.iterdir()) == left)
     assert json.loads((folder / "started.json").read_text())["fence"] == seen.started["fence"]
     assert (folder / "shim.log").read_text() == ""
 
@@ -364,8 +383,25 @@ def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> 
     assert started["fence"] == bench.tree.description
     assert all(path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"])
     assert operations.groups.pids([tuple(group) for group in started["groups"]]) == [started["command_pid"]]
+    assert operations.may_live(folder)
     assert operations.kill_leftovers(folder) == []
     assert bench.end(folder).signal == signal.SIGKILL
+    wait_for(lambda: not operations.may_live(folder))
+
+
+def test_what_a_handler_left_behind_lives_until_its_last_process_ends(bench, wait_for, tmp_path: Path) -> None:
+    folder = bench.start("setsid sleep 30 >/dev/null 2>&1 & echo $! >pid; exit 0")
+    bench.end(folder)
+    other = bench.start("exit 0")
+    bench.end(other)
+
+    alive = operations.may_live(folder), operations.may_live(other)
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+    assert alive == (True, True)  # the handler's, whichever operation began it
+    if bench.tree.description != "none":
+        wait_for(lambda: not operations.may_live(folder))
+    assert not operations.may_live(bench.folder / "absent")
 
 
 def test_where_systemd_makes_no_scope_the_operation_has_its_own_place(bench) -> None:

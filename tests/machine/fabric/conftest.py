@@ -43,7 +43,7 @@ def main(worker):
     reaching = Reaching(worker)
     reaching.address = "{address}"
     server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
-    server.publish(topics.ENDPOINT, topics.Endpoint(reaching.address, "route").to_body())
+    server.publish(topics.ENDPOINT, topics.to_body(topics.Endpoint(reaching.address, "route")))
     worker.ready()
     worker.loop()
 """

@@ -79,7 +79,12 @@ def test_twenty_certificates_are_all_there(stage) -> None:
     stage.fabric.goal_state(certificates_case="many")
     a_keeper_at_work(stage)
 
-    stage.until(lambda: len(thumbprints(stage)) >= 20, "20 certificates", 60)
+    def are_there() -> bool:
+        if stage.supervisor.processes["certificate_keeper"].poll() is not None:
+            stage.keeper()  # the platform took so long to make 20 keys that it ended; it is wanted, so a supervisor starts it again
+        return len(thumbprints(stage)) >= 20
+
+    stage.until(are_there, "20 certificates", 150)
 
 
 def test_it_ends_when_nobody_asks(stage) -> None:

@@ -175,6 +175,7 @@ def test_others_may_not_ask(stage) -> None:
     assert stage.fabric.health == []
 
 
+@pytest.mark.usefixtures("readable_python")
 @pytest.mark.parametrize("root_can", [True, False])
 def test_when_only_root_can_connect_it_ends_with_the_agreed_status(stage, root_can: bool) -> None:
     """A port that refuses stands for the firewall; root's attempt goes to port 80 of another loopback address."""

@@ -42,7 +42,7 @@ class Files:
         text = path.read_text() if path.exists() else ""
         if text != self._text:
             self._text, self._document = text, json.loads(text)
-            self._server.publish(topics.GOAL_STATE, topics.GoalStateSummary.from_body(self._document["summary"]).to_body())
+            self._server.publish(topics.GOAL_STATE, topics.to_body(topics.from_body(topics.GoalStateSummary, self._document["summary"])))
 
     def _handler(self, request: Request) -> Mapping[str, Any] | None:
         return self._document["handlers"][request.body["name"]]  # type: ignore[no-any-return]
@@ -55,12 +55,12 @@ class Files:
             return None
         data = Path(source).read_bytes()
         shutil.copy(source, self._worker.paths.cache / name)
-        return topics.PackageFile(name, len(data), hashlib.sha256(data).hexdigest(), "http://x/y").to_body()
+        return topics.to_body(topics.PackageFile(name, len(data), hashlib.sha256(data).hexdigest(), "http://x/y"))
 
     def _status(self, request: Request) -> Mapping[str, Any] | None:
-        report = topics.ExtensionReport.from_body(request.body)
+        report = topics.from_body(topics.ExtensionReport, request.body)
         with open(self._root / "reports.jsonl", "a") as file:
-            file.write(json.dumps({"at": time.monotonic(), **report.to_body()}) + "\n")
+            file.write(json.dumps({"at": time.monotonic(), **topics.to_body(report)}) + "\n")
         return {}
 
 

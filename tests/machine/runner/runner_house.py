@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.supervisor_stand_in import StandIn
-from waagent.distro import operations, processes
+from waagent.distro import cgroups, operations, processes
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
@@ -178,6 +178,9 @@ class House:
                     if processes.is_alive(pid):
                         os.kill(pid, signal.SIGKILL)
             operations.kill_leftovers(folder)
+        tree = cgroups.operation_tree(name=f"{cgroups.tree_name(str(self.root))}-operations")
+        tree.empty(deadline_s=5)
+        tree.remove()
 
 
 def handler(name: str, *extensions: dict[str, Any], version: str = "1.0.0", state: str = "enabled", **more: Any) -> dict[str, Any]:

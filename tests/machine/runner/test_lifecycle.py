@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -279,6 +280,9 @@ def test_the_operations_view_says_what_runs_and_what_failed(house: House) -> Non
     )
     assert (rows()[BAD]["exit_code"], rows()[BAD]["reported"], rows()[NAME]["limit_s"]) == (7, "error", 300)
     assert oct((house.root / "run/waagent/operations").stat().st_mode & 0o777) == "0o644"
+    house.wait(lambda: rows()[NAME]["pid"])
+    place = rows()[NAME]["cgroup"]
+    assert place is None or str(rows()[NAME]["pid"]) in Path(place, "cgroup.procs").read_text().split()
 
 
 def test_many_handlers_run_at_the_same_time(house: House) -> None:

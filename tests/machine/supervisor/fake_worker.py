@@ -15,6 +15,20 @@ from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.birth import Birth
 
+DAEMON = """
+import os, sys, time
+told, telling = os.pipe()
+if os.fork():
+    os.close(telling)
+    os.read(told, 1)  # the tool ends when its daemon has said who it is: READY comes after it
+    os._exit(0)
+os.setsid()
+with open(sys.argv[1], "w") as file:
+    file.write(str(os.getpid()))
+os.write(telling, b".")
+time.sleep(600)
+"""
+
 
 def run(name: str, birth: Birth) -> None:
     """Hello, ready, heartbeats; ends at `stop` and when the supervisor is gone."""
@@ -72,8 +86,7 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
 def _leave_behind(behaviour: dict[str, Any], birth: Birth) -> None:
     """A tool in our tools' place, and one that leaves a daemon, outside of it."""
     for kind, file in behaviour.get("tools", ()):
-        code = f"import os,time; os.fork() and os._exit(0); os.setsid(); open({file!r}, 'w').write(str(os.getpid())); time.sleep(600)"
-        tools.run([sys.executable, "-I", "-c", code], deadline_s=20, place=birth.outside if kind == "daemon" else birth.place)
+        tools.run([sys.executable, "-I", "-c", DAEMON, file], deadline_s=20, place=birth.outside if kind == "daemon" else birth.place)
     if "hoard_mib" in behaviour and not os.path.exists(behaviour["once"]):
         open(behaviour["once"], "w").close()
         print(len(b"x" * (behaviour["hoard_mib"] << 20)), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`python run_supervisor.py ROOT ROWS WITHOUT TREE`: one supervisor over fake workers."""
+"""`python run_supervisor.py ROOT ROWS WITHOUT TREE [read]`: one supervisor over fake workers, or the settings for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from waagent.distro.paths import Paths
+from waagent.protocol.settings import Settings, write_settings
 from waagent.supervisor import core, spawn
 from waagent.supervisor.roster import ONDEMAND, ONESHOT, RESIDENT, ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
 
@@ -21,16 +22,19 @@ def a_row(name: str, kind: str = RESIDENT, **fields: Any) -> Row:
 
 
 def main() -> int:
-    root, rows, without, tree = sys.argv[1:]
+    root, rows, without, tree = sys.argv[1:5]
     names = {"a_row": a_row, "ONESHOT": ONESHOT, "ONDEMAND": ONDEMAND, "UNPRIVILEGED": UNPRIVILEGED, "WAAGENT": WAAGENT}
     table: dict[Row, dict[str, Any]] = dict(eval(rows, names))  # our own tests' text
 
-    def read_settings() -> core.Settings:
-        off = frozenset(name for name in os.listdir(root) if name.endswith(".off"))
-        return core.Settings({row.name: behaviour for row, behaviour in table.items()}, frozenset(name[:-4] for name in off))
-
+    off = [name[:-4] for name in os.listdir(root) if name.endswith(".off")]
+    by_worker = {row.name: behaviour for row, behaviour in table.items()}
+    settings = Settings(by_worker, frozenset(off))
+    if sys.argv[5:]:
+        write_settings(1, settings)
+        return 0
+    reader = [sys.executable, *sys.argv, "read"]
     switches = spawn.Switches(frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree)
-    return core.supervise(Paths(root), tuple(table), read_settings(), read_settings, switches)
+    return core.supervise(Paths(root), tuple(table), settings, reader, switches)
 
 
 sys.exit(main())

@@ -64,7 +64,7 @@ def test_mode_and_content_are_as_asked_and_nothing_else_is_left(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("broken", [b"", b'{"a": 1', b"\x00" * 40, b"\xff\xfe", b"[" * 100000])
-def test_a_broken_state_file_counts_as_absent_and_is_kept_aside(tmp_path: Path, broken: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_state_file_counts_as_absent_and_is_kept_aside(tmp_path: Path, broken: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "state.json").write_bytes(broken)
 
     value = files.read_state_json(tmp_path / "state.json")
@@ -72,7 +72,7 @@ def test_a_broken_state_file_counts_as_absent_and_is_kept_aside(tmp_path: Path, 
     assert value is None
     assert (tmp_path / "state.json.corrupt").read_bytes() == broken
     assert not (tmp_path / "state.json").exists()
-    assert "state.json.corrupt" in caplog.text
+    assert "state.json.corrupt" in capfd.readouterr().err
 
 
 def test_copies_of_a_file_that_breaks_again_and_again_are_bounded(tmp_path: Path) -> None:
@@ -189,3 +189,18 @@ def test_a_write_that_fails_changes_nothing(tmp_path: Path) -> None:
         files.write_atomic(tmp_path / "state", b"2")
 
     assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_tree_is_removed_and_nothing_that_its_links_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("kept")
+    (tmp_path / "tree" / "below" / "empty").mkdir(parents=True)
+    (tmp_path / "tree" / "below" / "file").write_text("gone")
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "precious")
+    (tmp_path / "tree" / "below" / "dangling").symlink_to("nowhere")
+
+    files.remove_tree(tmp_path / "tree")
+    files.remove_tree(tmp_path / "absent")
+
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["precious"]
+    assert (tmp_path / "precious" / "file").read_text() == "kept"

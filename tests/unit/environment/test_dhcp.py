@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address
 
 import pytest
 from hypothesis import given
@@ -58,7 +57,7 @@ def test_the_frame_is_a_broadcast_with_right_checksums() -> None:
 def test_option_245_behind_pads_is_found_and_end_ends() -> None:
     reply = read_reply(a_reply(b"\0\0" + ENDPOINT + b"\xff" + bytes((245, 4, 1, 2, 3, 4))), 7, MAC)
 
-    assert reply.endpoint == IPv4Address("168.63.129.16")
+    assert reply.endpoint == "168.63.129.16"
 
 
 def test_several_routers_and_classless_routes_are_all_read() -> None:
@@ -67,10 +66,10 @@ def test_several_routers_and_classless_routes_are_all_read() -> None:
 
     reply = read_reply(a_reply(routers + routes + ENDPOINT), 7, MAC)
 
-    assert reply.routers == (IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"))
+    assert reply.routers == ("10.0.0.1", "10.0.0.2")
     assert reply.routes == (
-        ClasslessRoute(IPv4Address("168.63.129.16"), 32, IPv4Address("10.0.0.1")),
-        ClasslessRoute(IPv4Address("0.0.0.0"), 0, IPv4Address("10.0.0.2")),
+        ClasslessRoute("168.63.129.16", 32, "10.0.0.1"),
+        ClasslessRoute("0.0.0.0", 0, "10.0.0.2"),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import Dependency, HandlerGoal
 from waagent.protocol.errors import DocumentError
 from waagent.protocol.extensionsconfig import ExtensionsGoal, read_extensions_config
@@ -144,4 +145,4 @@ def test_raises_nothing_but_its_error(plugins: list[str], inner: list[str]) -> N
     except DocumentError:
         return
     for handler in goal.handlers:
-        assert HandlerGoal.from_body(handler.to_body()) == handler
+        assert topics.from_body(HandlerGoal, topics.to_body(handler)) == handler

@@ -61,6 +61,7 @@ def test_the_core_knows_only_control_configuration_and_distro(path: Path) -> Non
     if path.stem.startswith(PEOPLES_COMMANDS):
         return
     allowed = ("waagent.protocol.control", "waagent.protocol.statefile", "waagent.protocol.configuration", "waagent.protocol.birth",
+               "waagent.protocol.records", "waagent.protocol.watch", "waagent.protocol.settings",
                "waagent.distro", "waagent.supervisor", "waagent.__version__")
 
     strange = [

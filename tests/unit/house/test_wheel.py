@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built from a copy, without a network: setuptools of this environment, 60 s (a custom `install` recursed for ever)."""
+    """A wheel built from a copy, without a network: setuptools of this environment, 180 s (a custom `install` recursed for ever)."""
     copy = tmp_path_factory.mktemp("checkout") / "copy"
-    ignored = shutil.ignore_patterns(".git", ".venv", ".cache", "build", "*.egg-info", "__pycache__")
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
     argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(copy / "dist"), str(copy)]
-    built = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    built = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
     if "No module named 'setuptools'" in built.stderr or "Cannot import 'setuptools" in built.stderr:
         pytest.skip("setuptools is not in this environment")
     assert built.returncode == 0, built.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -34,7 +33,7 @@ def told(*, seen: Seen | None = None, outcome: Outcome | None = None, is_alive: 
     extension = Extension(EXTENSION, outcome, seen, is_alive)
     base = Situation(HandlerGoal("C.S", "1.0", "enabled", "incarnation_1", False, (EXTENSION,)), "C.S", "1.0", ENABLED, None, "", False,
                      (extension,), 1010.0, WALL_NS)  # fmt: skip
-    (report,) = reports(replace(base, **more))
+    (report,) = reports(base._replace(**more))
     status = json.loads(report.status or "{}")
     message = status.get("formattedMessage", {}).get("message", "")
     return {"handler": (report.handler_status, report.handler_code, report.handler_message), "status": status.get("status"),

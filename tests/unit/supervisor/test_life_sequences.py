@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,20 +21,22 @@ _WORLD = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_WORLD)
 World = _WORLD.World
 
-SEQUENCES = 100_000
+SEQUENCES, SHARES = 100_000, 4
 
 
-def test_100000_sequences_keep_the_invariants() -> None:
+@pytest.mark.parametrize("share", range(SHARES))
+def test_100000_sequences_keep_the_invariants(share: int, shown: Callable[[str], None]) -> None:
     started = time.monotonic()
     events = 0
-    for seed in range(SEQUENCES):
+    for seed in range(share * SEQUENCES // SHARES, (share + 1) * SEQUENCES // SHARES):
         world = World(random.Random(seed))
         world.advance(0.0, 0.01)
         length = 3 + seed % 10
         for _ in range(length):
             world.happen()
         events += length
-    print(f"{SEQUENCES} sequences, {events} happenings in {time.monotonic() - started:.0f} s")
+    seconds = time.monotonic() - started
+    shown(f"life of workers, share {share + 1} of {SHARES}: {SEQUENCES // SHARES} sequences, {events} happenings in {seconds:.0f} s")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

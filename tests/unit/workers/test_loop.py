@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-import sys
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waagent.protocol.logs import Log
 from waagent.workers.control import bounded, next_beat_at
-from waagent.workers.logs import LineFormatter
 from waagent.workers.loop import Loop
 
 
@@ -110,22 +109,41 @@ def test_the_next_beat_is_a_multiple_of_the_period_and_soon(now: float, beat_s: 
 
 @given(st.text(), st.text())
 def test_a_record_is_one_line_whatever_its_text(text: str, argument: str) -> None:
-    record = logging.LogRecord("waagent", logging.INFO, "", 0, "%s %s", (text, argument), None)
-
-    line = LineFormatter("fabric_client").format(record)
+    line = written(lambda log: log.info("%s %s", text, argument))
 
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO fabric_client\[\d+\] [^\n\r\x00-\x1f]*\n", line)
 
 
 def test_each_line_of_a_traceback_names_its_worker() -> None:
-    try:
-        raise ValueError("bad\nnews")
-    except ValueError:
-        record = logging.LogRecord("waagent", logging.ERROR, "", 0, "failed", (), sys.exc_info())
+    def fail(log: Log) -> None:
+        try:
+            raise ValueError("bad\nnews")
+        except ValueError:
+            log.exception("%s failed", "this")
 
-    lines = LineFormatter("provisioner").format(record).splitlines()
+    lines = written(fail).splitlines()
 
-    assert len(lines) >= 4 and all(" ERROR provisioner[" in line for line in lines)
+    assert len(lines) >= 4 and all(" ERROR fabric_client[" in line for line in lines)
+
+
+def test_a_log_that_takes_nothing_stops_nobody() -> None:
+    with open("/dev/full", "wb", buffering=0) as full:
+        Log("fabric_client", descriptor=full.fileno()).warning("nobody hears this")
+
+
+def test_decisions_are_written_only_when_asked_for() -> None:
+    assert written(lambda log: log.debug("chose %s", "this")) == ""
+
+
+def written(call: Callable[[Log], None]) -> str:
+    """What a log writes in ``call``."""
+    reading, writing = os.pipe()
+    with open(reading, "rb") as file:
+        try:
+            call(Log("fabric_client", descriptor=writing))
+        finally:
+            os.close(writing)
+        return file.read().decode()
 
 
 @pytest.mark.parametrize("facts", [{}, {"text": "x" * 10_000, "number": 5}])

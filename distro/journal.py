@@ -13,6 +13,7 @@ from waagent.distro import sockets
 from waagent.protocol import control
 
 RING_LINES = 256  # kept while environment_monitor is away
+_STACKS_KEPT, _STACK_CHARACTERS = 8, 8000
 _BATCH_LINES = 16  # one packet; a line is cut at _LINE_CHARACTERS
 _LINE_CHARACTERS = 1000
 _PRIORITY = {"error": 3, "warning": 4, "info": 6}
@@ -25,6 +26,7 @@ class Journal:
         self.log, self._journald = log, journald
         self.direct, self.lost = True, 0
         self._ring: deque[str] = deque(maxlen=RING_LINES)
+        self._stacks: deque[bytes] = deque(maxlen=_STACKS_KEPT)
 
     def write(self, level: str, worker: str, text: str) -> None:
         """One line; ``worker`` is whom it is about, empty for the supervisor itself."""
@@ -40,8 +42,14 @@ class Journal:
             self.lost += len(self._ring) == RING_LINES
             self._ring.append(line)
 
+    def keep_stack(self, worker: str, stack: str) -> None:
+        """The stack of a hung worker, for environment_monitor to write."""
+        self._stacks.append(control.pack("stack", worker=worker, text=stack[:_STACK_CHARACTERS]))
+
     def flush(self, send: Callable[[bytes], bool]) -> None:
-        """Hand the ring to environment_monitor by ``send``, which says whether a packet fitted."""
+        """Hand stacks and ring to environment_monitor by ``send``, which says whether a packet fitted."""
+        while self._stacks and send(self._stacks[0]):
+            self._stacks.popleft()
         while self._ring and send(control.pack("log", lines=list(self._ring)[:_BATCH_LINES])):
             for _ in range(min(_BATCH_LINES, len(self._ring))):
                 self._ring.popleft()
