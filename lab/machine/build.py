@@ -36,6 +36,7 @@ _LAUNCHERS = (("usr/sbin/waagent", "waagent.supervisor.main"), ("usr/bin/waagent
 def main() -> int:
     """Carry out the order given as JSON in the one argument."""
     order: dict[str, Any] = json.loads(sys.argv[1])
+    os.umask(0o022)  # a machine is the same whoever makes it: every user of it reads what is installed
     kept = Path(order["cache"])
     scratch = kept / "build"
     overlay.tmpfs(scratch)

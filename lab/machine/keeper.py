@@ -23,6 +23,7 @@ from waagent.lab.machine import cgroups
 def main() -> int:
     """Keep the machine described by the JSON in the one argument."""
     order: dict[str, Any] = json.loads(sys.argv[1])
+    os.umask(0o022)  # what a machine is born with
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     cgroups.sweep(order["prefix"])
