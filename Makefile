@@ -41,10 +41,7 @@ venv: $(VENV)/.complete
 $(VENV)/.complete: setup.cfg pyproject.toml setup.py
 	@test -n "$(PYTHON)" || { echo "no Python 3.9 or newer with venv that every user can read: install python3 and python3-venv"; exit 1; }
 	@echo "making $(VENV) with $(PYTHON); fetching from PyPI: psutil pyzmq msgpack lxml cryptography requests pycdlib libpass pytest pytest-xdist hypothesis mypy ruff"
-	@rm -rf build $(VENV)
-	@umask 022 && $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -qq -e '.[test]'
-	@rm -rf waagent.egg-info build  # what an editable install leaves beside the sources and does not need
-	@touch $@
+	@sh tests/make_venv $(PYTHON) $(VENV)
 
 clean:
 	rm -rf build dist .venv .cache waagent.egg-info

@@ -23,6 +23,7 @@ BUS_GROUP = ("waagent-bus", 64512)
 _KEPT_OUT = ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp", "run", "root", "lab-wheels", "lab-source", "lab-out")
 _SETTINGS = {"DEBIAN_FRONTEND": "noninteractive", "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "HOME": "/root",
              "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PIP_ROOT_USER_ACTION": "ignore"}
+_APT_OPTIONS = ("Dpkg::Options::=--force-unsafe-io", "APT::Sandbox::User=root", "Dpkg::Use-Pty=0", "Acquire::Retries=3")
 _LAUNCHER = """#!{environment}/bin/python -I
 import sys
 
@@ -63,7 +64,7 @@ def _base(root: Path, order: dict[str, Any]) -> None:
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     policy.chmod(0o755)
-    quick = ["-o", "Dpkg::Options::=--force-unsafe-io", "-o", "APT::Sandbox::User=root", "-o", "Dpkg::Use-Pty=0"]
+    quick = [word for option in _APT_OPTIONS for word in ("-o", option)]
     install = ["apt-get", *quick, "install", "--yes", "--quiet", "--no-install-recommends", *order["packages"]]
     try:
         _inside(root, install)
@@ -71,7 +72,6 @@ def _base(root: Path, order: dict[str, Any]) -> None:
         _inside(root, ["apt-get", *quick, "update", "--quiet"])
         _inside(root, install)
     policy.unlink()
-    (root / "usr/bin/policy-rc.d").unlink(missing_ok=True)
     _inside(root, ["groupadd", "--gid", str(BUS_GROUP[1]), BUS_GROUP[0]])
     for name, number in ACCOUNTS:
         _inside(root, ["useradd", "--system", "--uid", str(number), "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
