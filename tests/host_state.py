@@ -26,6 +26,7 @@ IGNORED = [
 SETTINGS = ("kernel", "net/core", "net/ipv4", "net/ipv6/conf/all", "vm", "fs/protected_*")
 COUNTERS = (
     "random/", "ns_last_pid", "pty/nr", "tainted", "drop_caches", "nr_hugepages", "compact_memory", "/neigh/", "/route/", "stat_refresh",
+    "perf_event_max_sample_rate", "hung_task_detect_count", "oops_count", "warn_count",
 )  # fmt: skip
 """Files of /proc/sys that change by themselves, or must not be read."""
 KERNEL_THREADS = 2  # their parent

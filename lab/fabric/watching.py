@@ -44,7 +44,7 @@ class Watching:
         """What a stricter platform would not have accepted."""
         raise NotImplementedError
 
-    def wait_for(self, is_there: Callable[[Any], T | None], deadline_s: float = 30.0, what: str = "") -> T:
+    def wait_for(self, is_there: Callable[[Any], T | None], deadline_s: float = 90.0, what: str = "") -> T:
         """The first true value of ``is_there(self)``. Raises NotSeen."""
         end = time.monotonic() + deadline_s
         while True:
@@ -55,16 +55,16 @@ class Watching:
                 raise NotSeen(f"{what or 'what was waited for'} did not come in {deadline_s:.0f} s; {self.summary()}")
             time.sleep(0.1)
 
-    def wait_ready(self, deadline_s: float = 60.0) -> dict[str, Any]:
+    def wait_ready(self, deadline_s: float = 90.0) -> dict[str, Any]:
         """The first health report that says Ready."""
         return self.wait_for(lambda fabric: next((item for item in fabric.health if item["state"] == "Ready"), None), deadline_s, "Ready")
 
-    def wait_status(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 60.0, what: str = "the status") -> dict[str, Any]:
+    def wait_status(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 90.0, what: str = "the status") -> dict[str, Any]:
         """The first status document for which ``is_it`` is true."""
         return self.wait_for(lambda fabric: next((item for item in fabric.statuses if is_it(item)), None), deadline_s, what)
 
     def wait_extension(
-        self, handler: str, status: str = "success", deadline_s: float = 60.0, sequence: int | None = None
+        self, handler: str, status: str = "success", deadline_s: float = 90.0, sequence: int | None = None
     ) -> dict[str, Any]:
         """The `status` object of ``handler`` once the blob reports it with ``status`` (and for ``sequence``)."""
 

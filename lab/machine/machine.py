@@ -176,7 +176,7 @@ class Machine:
             return int(table.get("supervisor", {}).get("pid") or 0)
         return next((int(row["pid"] or 0) for row in table.get("workers", []) if row["name"] == name), 0)
 
-    def wait_ps(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 30.0, what: str = "the table") -> dict[str, Any]:
+    def wait_ps(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 90.0, what: str = "the table") -> dict[str, Any]:
         """The first table for which ``is_it`` is true. Raises NotSeen with the last one."""
         end = time.monotonic() + deadline_s
         while True:
@@ -188,12 +188,13 @@ class Machine:
                 raise NotSeen(f"{what} was not seen in {deadline_s:.0f} s; waagent-ps:\n{seen}\n{self.trouble()}")
             time.sleep(0.15)
 
-    def wait_states(self, names: Iterable[str], state: str = "READY", deadline_s: float = 30.0) -> dict[str, Any]:
-        """Wait until each of ``names`` is in ``state``."""
+    def wait_states(self, names: Iterable[str], state: str = "READY", deadline_s: float = 90.0) -> dict[str, Any]:
+        """Wait until a living supervisor says that each of ``names`` is in ``state``."""
         wanted = set(names)
 
         def reached(table: dict[str, Any]) -> bool:
-            return wanted <= {row["name"] for row in table.get("workers", []) if row["state"] == state}
+            there = {row["name"] for row in table.get("workers", []) if row["state"] == state}
+            return table.get("source") == "supervisor" and wanted <= there
 
         return self.wait_ps(reached, deadline_s, f"{' '.join(sorted(wanted))} {state}")
 

@@ -128,7 +128,7 @@ class StandIn:
         process.send_signal(number)
         if number != signal.SIGKILL:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
+                process.wait(60)
         process.kill()
         return process.wait()
 
@@ -148,7 +148,7 @@ class StandIn:
         """What the worker has said, in order."""
         return [message for who, message in list(self.messages) if who == name and message["type"] == (kind or message["type"])]
 
-    def wait_for(self, name: str, kind: str, is_it: Callable[[dict[str, Any]], bool] = bool, deadline_s: float = 20.0) -> dict[str, Any]:
+    def wait_for(self, name: str, kind: str, is_it: Callable[[dict[str, Any]], bool] = bool, deadline_s: float = 60.0) -> dict[str, Any]:
         """The first message of ``kind`` (for which ``is_it``), now or within the deadline; otherwise AssertionError with the log."""
         with self._changed:
             self._changed.wait_for(lambda: any(is_it(message) for message in self.said(name, kind)), deadline_s)

@@ -42,7 +42,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[Machine]
     dvd = write_dvd(folder / "boot.iso", ovf_env(Order(host_name="tern-07", user_name="azureuser", public_keys=(public,))))
     with Machine(folder, dvd=dvd) as machine:
         machine.fabric.wait_ready(120)
-        machine.wait_states(RESIDENT, deadline_s=60)
+        machine.wait_states(RESIDENT)
         yield machine
 
 

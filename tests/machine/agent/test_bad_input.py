@@ -96,7 +96,7 @@ def test_bad_archives_are_refused_each_by_itself(vm: Machine, tmp_path: Path, a_
         wanted.append({"name": f"Contoso.{name}", "version": "1.0.0", "package": str(path), "public": {}})
     vm.fabric.set_extensions([*wanted, a_handler("Contoso.Good", "succeed fine")])
 
-    good = vm.fabric.wait_extension("Contoso.Good", "success", 90)
+    good = vm.fabric.wait_extension("Contoso.Good", "success")
     reports = {name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_ARCHIVES}
     escaped = vm.run(["sh", "-c", "ls /var/tmp/escaped /var/lib/waagent/escaped /var/lib/escaped 2>/dev/null"]).stdout
     left = vm.run(["sh", "-c", "du -sm /var/lib/waagent | cut -f1"], check=True).stdout
@@ -120,8 +120,8 @@ def test_bad_status_files_cost_only_their_own_report(vm: Machine, a_handler: Cal
         *(a_handler(f"Contoso.{name}", script) for name, script in BAD_STATUS.items()), a_handler("Contoso.Fine", "succeed fine"),
     ])
 
-    fine = vm.fabric.wait_extension("Contoso.Fine", "success", 60)
-    reports = {name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 90) for name in BAD_STATUS}
+    fine = vm.fabric.wait_extension("Contoso.Fine", "success")
+    reports = {name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_STATUS}
 
     assert fine["formattedMessage"]["message"] == "fine"
     assert {name: report["code"] for name, report in reports.items()} == dict.fromkeys(BAD_STATUS, 1012)
@@ -131,7 +131,7 @@ def test_bad_status_files_cost_only_their_own_report(vm: Machine, a_handler: Cal
 
 def _line_about(vm: Machine, before: int, words: str) -> str:
     """The first line of the log after line ``before`` that warns of ``words``."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 90
     while time.monotonic() < end:
         for line in vm.read("/var/log/waagent.log").splitlines()[before:]:
             if words in line.lower() and (" WARNING " in line or " ERROR " in line):

@@ -30,7 +30,7 @@ def test_the_fingerprint_of_the_host_key_is_in_the_role_properties(vm: Machine) 
     said = vm.run(["ssh-keygen", "-E", "md5", "-lf", "/etc/ssh/ssh_host_rsa_key.pub"], check=True).stdout
     fingerprint = said.split()[1].removeprefix("MD5:").replace(":", "")
 
-    properties = vm.fabric.wait_for(lambda fabric: fabric.properties, 30, "role properties")
+    properties = vm.fabric.wait_for(lambda fabric: fabric.properties, what="role properties")
 
     assert {"CertificateThumbprint": fingerprint} in properties
 

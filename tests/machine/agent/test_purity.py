@@ -52,7 +52,7 @@ def test_the_transfer_process_has_a_place_and_limits_of_its_own(vm: Machine) -> 
     found = vm.run(["sh", "-c", script])  # its successor asks for the goal state
 
     assert found.status == 0, "the transfer process was seen in no place of its own"
-    vm.wait_states(("fabric_client",), deadline_s=30)
+    vm.wait_states(("fabric_client",))
     limit = vm.run(["sh", "-c", "cat $(find /sys/fs/cgroup -path '*w-fabric_client/tools/memory.limit_in_bytes'"
                     " -o -path '*w-fabric_client/tools/memory.max')"]).stdout.split()
     assert set(limit) <= {str(256 << 20)}

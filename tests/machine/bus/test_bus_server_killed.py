@@ -28,7 +28,7 @@ def main(worker):
     def ask():
         nonlocal number
         number += 1
-        client.ask("echo.words", {"number": number}, deadline_s=20, done=answered)
+        client.ask("echo.words", {"number": number}, deadline_s=60, done=answered)
     def answered(body, error):
         worker.log.info("answered %s %s", f"by={body['pid']} number={body['number']} asked={number}" if body else "NOT", error)
         ask()
@@ -41,7 +41,7 @@ def main(worker):
 KILLS = 40
 
 
-def until(claim: Callable[[], bool], what: str, deadline_s: float = 20.0) -> None:
+def until(claim: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:
     ends_at = time.monotonic() + deadline_s
     while not claim():
         assert time.monotonic() < ends_at, what
@@ -85,7 +85,7 @@ def test_a_request_asked_before_any_server_runs_is_answered(supervisor: StandIn,
 
 def test_without_a_server_the_deadline_is_the_answer(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
     supervisor.bind("echo")
-    supervisor.start("asker", code=room("asker", ASKER.replace("deadline_s=20", "deadline_s=0.3")))
+    supervisor.start("asker", code=room("asker", ASKER.replace("deadline_s=60", "deadline_s=0.3")))
 
     until(lambda: supervisor.log_text().count("no answer within 0.3 s: echo, echo.words: ask again") >= 5, supervisor.log_text())
     pid = supervisor.start("echo", serves=True, code=room("echo", SLOW_ECHO)).pid

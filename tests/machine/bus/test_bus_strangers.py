@@ -19,7 +19,7 @@ ASKER = """
 def main(worker):
     client = worker.client("echo")
     worker.ready()
-    answer = client.request("echo.words", {}, deadline_s=15, reason="asking")
+    answer = client.request("echo.words", {}, deadline_s=60, reason="asking")
     worker.log.info("answered as %s", answer["sender"])
     worker.done("asked")
 """

@@ -24,7 +24,7 @@ def main(worker):
     worker.ready()
     client = worker.client("counter")
     for number in range(1, 501):
-        client.request("counter.set", {"n": number}, deadline_s=10, reason="counting")
+        client.request("counter.set", {"n": number}, deadline_s=60, reason="counting")
     worker.tell(counted=500)
     worker.doing("counted")
     worker.loop()
@@ -54,5 +54,5 @@ def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(supervisor:
     supervisor.wait_for("driver", "heartbeat", lambda beat: beat["doing"] == "counted", deadline_s=60)
     watcher.send_signal(signal.SIGCONT)
 
-    supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"] == "saw 500", deadline_s=20)
+    supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"] == "saw 500", deadline_s=60)
     assert "saw what is private" not in supervisor.log_text()

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -41,7 +40,7 @@ def test_a_fork_bomb_behind_a_pids_limit_is_gone_after_one_kill(tree: Tree, wait
 
     leaf.kill()
 
-    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [], 5)
+    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [])
     bomb.wait()
     assert highest <= 64
 
@@ -52,11 +51,9 @@ def test_eleven_of_eleven_setsid_escapees_are_killed(tree: Tree, wait_for: WaitF
     root = start_in(leaf, ["sh", "-c", script])
     wait_for(lambda: len(leaf.pids()) >= 11 + 5)
 
-    began = time.monotonic()
     leaf.kill()
 
-    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [], 5)
-    assert time.monotonic() - began < 1.0
+    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [])
     root.wait()
 
 
@@ -88,7 +85,7 @@ def test_a_worker_s_kill_takes_its_tools_along_and_no_other_worker(tree: Tree) -
 
     one.kill()
 
-    assert [process.wait(10) for process in processes_started[:2]] == [-signal.SIGKILL] * 2
+    assert [process.wait(60) for process in processes_started[:2]] == [-signal.SIGKILL] * 2
     assert processes_started[2].poll() is None
     assert sorted(other.pids()) == [processes_started[2].pid]
     stop(processes_started[2])
@@ -97,7 +94,7 @@ def test_a_worker_s_kill_takes_its_tools_along_and_no_other_worker(tree: Tree) -
 def test_a_new_supervisor_empties_what_is_left_and_spares_its_own_leaf(tree: Tree) -> None:
     sleepers = [start_in(tree.leaf(name), ["sleep", "600"]) for name in ("w-one", "w-two", "supervisor")]
 
-    left = tree.empty(deadline_s=10)
+    left = tree.empty(deadline_s=60)
 
     assert [pid for pid in left if processes.is_alive(pid)] == []
     assert [process.poll() is None for process in sleepers] == [False, False, True]
@@ -141,5 +138,5 @@ def test_frozen_processes_are_killed_where_there_is_no_cgroup_kill(tree: Tree, w
 
     older.kill()
 
-    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [], 10)
+    wait_for(lambda: [pid for pid in leaf.pids() if processes.is_alive(pid)] == [])
     bomb.wait()

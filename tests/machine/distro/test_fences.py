@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -183,11 +182,10 @@ print(fences.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip()
     assert in_child(code) == "(99, 99) (0, 0) 300\nTrue 321 True\n"
 
 
-def test_importing_the_fences_is_cheap() -> None:
-    code = "import time; began = time.perf_counter(); import waagent.distro.fences; print((time.perf_counter() - began) * 1000)"
+def test_the_fences_load_nothing_heavy() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import waagent.distro.fences; print(*sys.modules)"
 
-    costs_ms = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout) for _ in range(5)]
+    loaded = set(subprocess.run([sys.executable, "-S", "-c", code, ROOT], capture_output=True, text=True).stdout.split())
 
-    print("import of fences, best of 5:", min(costs_ms), "ms")
-    assert min(costs_ms) < 60
-    assert signal.SIGKILL == 9
+    assert "waagent.distro.fences" in loaded
+    assert not loaded & {"subprocess", "logging", "dataclasses", "inspect", "typing", "json", "ctypes.util", "psutil"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -66,19 +65,17 @@ def test_a_tool_gets_the_c_locale_no_stdin_and_nothing_that_is_meant_for_us(monk
 
 def test_at_the_deadline_a_tree_of_setsid_escapees_is_gone() -> None:
     mark = a_mark()
-    began = time.monotonic()
 
     with pytest.raises(ToolTimedOut):
         run(["sh", "-c", ESCAPE.format(mark)], deadline_s=1)
 
-    assert time.monotonic() - began < 5
     assert alive_with(mark) == []
 
 
 def test_in_a_group_the_deadline_ends_all_that_joined_and_spares_who_was_there(tree: Tree) -> None:
     mark, other = a_mark(), a_mark()
     tools = tree.leaf("w-x/tools")
-    run(["sh", "-c", f"setsid sleep {other} >/dev/null 2>&1 & exit 0"], deadline_s=10, place=tools.procs_files)
+    run(["sh", "-c", f"setsid sleep {other} >/dev/null 2>&1 & exit 0"], deadline_s=60, place=tools.procs_files)
 
     finished = run(["sh", "-c", ESCAPE.format(mark)], deadline_s=1, check=False, place=tools.procs_files)
 
@@ -95,32 +92,35 @@ def test_endless_output_is_capped_and_ended(tmp_path: Path) -> None:
 
 def test_a_daemon_that_holds_the_pipe_is_not_waited_for_and_lives() -> None:
     mark = a_mark()
-    began = time.monotonic()
 
     finished = run(["sh", "-c", f"setsid sleep {mark} & echo up"], deadline_s=60)
 
-    assert finished.stdout == b"up\n" and time.monotonic() - began < 10
+    assert finished.stdout == b"up\n" and not finished.timed_out
     left = [process.pid for process in processes.all_processes() if process.pid in processes.children_of(os.getpid())]
     assert len(alive_with(mark)) == 1
     processes.signal_all(left, processes.SIGKILL)
 
 
-def test_heartbeats_go_on_while_a_tool_runs() -> None:
-    beats: list[float] = []
+def test_heartbeats_go_on_while_a_tool_runs(tmp_path: Path) -> None:
+    beats: list[Path] = []
 
-    run(["sleep", "3.5"], deadline_s=30, tick=lambda: beats.append(time.monotonic()))
+    def beat() -> None:
+        beats.append(tmp_path / f"beat{len(beats)}")
+        beats[-1].touch()
 
-    assert len(beats) >= 2
+    finished = run(["sh", "-c", f"while [ ! -e {tmp_path}/beat1 ]; do sleep 0.1; done"], deadline_s=60, tick=beat)
+
+    assert not finished.timed_out and len(beats) >= 2
 
 
 def test_a_hundred_runs_leave_no_descriptor_and_no_zombie() -> None:
-    run(["true"], deadline_s=10)
+    run(["true"], deadline_s=60)
     before = len(os.listdir("/proc/self/fd"))
 
     for _ in range(100):
-        run(["sh", "-c", "true & exit 0"], deadline_s=10)
+        run(["sh", "-c", "true & exit 0"], deadline_s=60)
 
-    run(["true"], deadline_s=10)
+    run(["true"], deadline_s=60)
     assert len(os.listdir("/proc/self/fd")) == before
     zombies = [pid for pid in processes.children_of(os.getpid()) if processes.state_letter(pid) == "Z"]
     assert len(zombies) <= 1

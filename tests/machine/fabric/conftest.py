@@ -114,7 +114,7 @@ class Stage:
                     found.append((said[1], said[2]))
         return found
 
-    def until(self, is_true: Callable[[], Any], what: str, deadline_s: float = 30.0) -> Any:
+    def until(self, is_true: Callable[[], Any], what: str, deadline_s: float = 90.0) -> Any:
         ends_at = time.monotonic() + deadline_s
         while time.monotonic() < ends_at:
             value = is_true()

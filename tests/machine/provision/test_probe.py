@@ -14,15 +14,15 @@ DISABLED = {"Provisioning.Enabled": "n"}
 FLOOD = """
 import socket, sys
 address, port = sys.argv[1], int(sys.argv[2])
-idle = [socket.create_connection((address, port), timeout=10) for _ in range(300)]
-callers = [socket.create_connection((address, port), timeout=10) for _ in range(300)]
+idle = [socket.create_connection((address, port), timeout=60) for _ in range(300)]
+callers = [socket.create_connection((address, port), timeout=60) for _ in range(300)]
 for caller in callers:
     caller.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
 print(sum(caller.recv(4096).endswith(b"OK") for caller in callers))
 """
 
 
-def wait_probe(vm: Machine, address: str, port: int, answered: bool, within_s: float = 30.0) -> None:
+def wait_probe(vm: Machine, address: str, port: int, answered: bool, within_s: float = 90.0) -> None:
     end = time.monotonic() + within_s
     while vm.fabric.probe(address, port).endswith("OK") is not answered:
         assert time.monotonic() < end, f"{address}:{port} answered is not {answered}: {vm.trouble()}"
@@ -55,7 +55,7 @@ def test_ports_and_address_are_followed_and_hundreds_are_answered_at_once(a_vm: 
 
 def test_switched_off_it_does_not_run(a_vm: AVm) -> None:
     vm = a_vm(None, options={**DISABLED, "LBProbeResponder": "n"})
-    vm.fabric.wait_ready(60)
+    vm.fabric.wait_ready(90)
 
     assert vm.worker("probe_responder")["state"] == "OFF"
     with pytest.raises((AssertionError, OSError)):

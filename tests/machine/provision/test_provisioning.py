@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -85,14 +85,15 @@ def wait_certificate(vm: Machine) -> str:
 
 
 def test_custom_data_is_executed_once_though_the_provisioner_is_killed_meanwhile(a_vm: AVm, public: str) -> None:
-    script = b"#!/bin/sh\necho begun >> /root/custom\nsleep 4\necho ended >> /root/custom\n"
+    script = b"#!/bin/sh\necho begun >> /root/custom\nwhile [ ! -e /root/go ]; do sleep 0.2; done\necho ended >> /root/custom\n"
     vm = a_vm(Order(public_keys=(public,), custom_data=script), options={"Provisioning.ExecuteCustomData": "y"})
     wait_for(vm, "custom data", lambda: vm.exists("/root/custom"))
 
     vm.run(["kill", "-9", str(vm.pid_of("provisioner"))], check=True)
+    vm.write("/root/go", b"")
     vm.fabric.wait_ready(PATIENCE_S)
     wait_for(vm, "its end", lambda: vm.read("/root/custom").endswith("ended\n"))
-    vm.wait_states(["provisioner"], "DONE", 30)
+    vm.wait_states(["provisioner"], "DONE")
 
     assert vm.read("/root/custom") == "begun\nended\n"
     assert vm.run(["stat", "-c", "%a", "/var/lib/waagent/CustomData"]).stdout == "700\n"
@@ -114,17 +115,28 @@ def wait_for(vm: Machine, what: str, is_true: Callable[[], Any]) -> None:
         time.sleep(0.05)
 
 
-def test_killed_again_and_again_it_comes_to_the_same_result(a_vm: AVm, public: str, key: Path) -> None:
-    dice = random.Random(3)
-    vm = a_vm(Order(user_name="harbor", public_keys=(public,)))
-    kills = 0
-    while kills < 6 and not vm.exists("/var/lib/waagent/provisioned"):
-        pid = vm.pid_of("provisioner")
-        if pid:
-            time.sleep(dice.uniform(0.0, 0.5))
-            kills += vm.run(["kill", "-9", str(pid)]).status == 0
-    vm.fabric.wait_ready(PATIENCE_S)
+KILLER = """
+: provisioner-killer
+echo watching
+for pause_s in 0 0.1 0.2 0.3 0.4 0.5; do
+    until pid=$(pgrep -x provisioner); do sleep 0.01; done
+    sleep $pause_s
+    kill -9 $pid && echo $pid
+done
+"""
 
+
+def test_killed_again_and_again_it_comes_to_the_same_result(a_vm: AVm, public: str, key: Path) -> None:
+    vm = a_vm(Order(user_name="harbor", public_keys=(public,)), agent=False)
+    killer = vm.popen(["sh", "-c", KILLER], stdout=subprocess.PIPE)
+    assert killer.stdout is not None and killer.stdout.readline() == b"watching\n"
+
+    vm.order("start-agent")
+    vm.fabric.wait_ready(PATIENCE_S)
+    vm.run(["pkill", "-f", "[p]rovisioner-killer"])
+    kills = len(killer.communicate()[0].split())
+
+    print(f"the provisioner was killed {kills} times")
     assert kills > 0
     assert vm.read("/home/harbor/.ssh/authorized_keys") == public + "\n"
     assert vm.read("/etc/sudoers.d/waagent") == "harbor ALL=(ALL) NOPASSWD: ALL\n"
@@ -185,7 +197,7 @@ def test_a_second_start_needs_no_disc_and_a_copied_disk_only_loses_cached_state(
     vm.order("start-agent")
     vm.fabric.wait_for(lambda fabric: fabric.health[before:], PATIENCE_S, "a report after the restart")
 
-    vm.wait_states(["provisioner"], "DONE", 30)
+    vm.wait_states(["provisioner"], "DONE")
     assert [item["state"] for item in vm.fabric.health[before:]] == ["Ready"]
     assert vm.read("/etc/ssh/ssh_host_rsa_key.pub") == host_key
     if os.path.exists("/sys/class/dmi/id/product_uuid"):

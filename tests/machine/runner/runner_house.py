@@ -18,7 +18,7 @@ from waagent.distro import cgroups, operations, processes
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 STATUS = {"status": "STATE", "code": 0, "formattedMessage": {"lang": "en-US", "message": "MESSAGE"}}
 SUCCESS = json.dumps([{"version": 1.0, "timestampUTC": "t", "status": STATUS}])
 

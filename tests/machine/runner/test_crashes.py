@@ -86,7 +86,7 @@ def test_a_killed_shim_ends_in_a_terminal_status_and_its_command_is_ended(house:
 
 
 def test_a_handler_that_hangs_costs_only_itself(house: House) -> None:
-    (house.root / f"etc/waagent/sandbox.d/{HANGS}.conf").write_text("Timeout.Enable=4\n")
+    (house.root / f"etc/waagent/sandbox.d/{HANGS}.conf").write_text("Timeout.Enable=10\n")
     child = "sh -c 'trap \"\" TERM INT HUP; echo $$ >> ../pids; while :; do sleep 1; done'"
     house.package(HANGS, enable=f"trap '' TERM; echo $$ >> ../pids; setsid {child} & setsid setsid {child} & while :; do sleep 1; done")
     house.package(SLOW, enable="sleep 300")
@@ -101,8 +101,8 @@ def test_a_handler_that_hangs_costs_only_itself(house: House) -> None:
     slow = next(pid for name, pid in house.shims().items() if operation_of(house, name) == SLOW)
     os.kill(slow, signal.SIGKILL)
     status = house.wait_state(HANGS, "error")
-    assert status["code"] == 1011 and "Timeout(4): " in status["formattedMessage"]["message"]
-    house.wait(lambda: not any(processes.is_alive(pid) for pid in pids_in(house.lib / "pids")), 1.0)
+    assert status["code"] == 1011 and "Timeout(10): " in status["formattedMessage"]["message"]
+    house.wait(lambda: not any(processes.is_alive(pid) for pid in pids_in(house.lib / "pids")))
     assert len(pids_in(house.lib / "pids")) == 3
     assert house.wait_state(SLOW, "error")["code"] == -1
 

@@ -19,7 +19,7 @@ from waagent.protocol import control, statefile
 
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parents[2]
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 class ASupervisor:
@@ -45,7 +45,7 @@ class ASupervisor:
     def ask(self, kind: str = "list", **fields: Any) -> dict[str, Any]:
         """One question on the control socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
-            line.settimeout(2)
+            line.settimeout(30)
             line.connect(str(self.paths.control_socket))
             line.send(control.pack(kind, **fields))
             return control.unpack(line.recv(control.PACKET_LIMIT_BYTES))
