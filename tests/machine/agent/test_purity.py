@@ -46,12 +46,15 @@ def test_a_worker_holds_nothing_of_the_supervisors(vm: Machine, name: str) -> No
 
 
 def test_the_transfer_process_has_a_place_and_limits_of_its_own(vm: Machine) -> None:
-    look = "for p in $(pgrep -f fabric_client.[t]ransfer); do grep -h /w-fabric_client/tools /proc/$p/cgroup && exit 0; done"
-    script = f"kill -9 {vm.pid_of('fabric_client')}; for i in $(seq 2000); do {look}; done; exit 1"
+    look = "for p in $(pgrep -f fabric_client.[t]ransfer); do grep -hs /w-fabric_client/tools /proc/$p/cgroup && exit 0; done; sleep 0.1"
+    vm.fabric.fault("goal_state", "hang", None, 20.0)  # whoever asks for it stays to be looked at
+    try:
+        vm.run(["kill", "-9", str(vm.pid_of("fabric_client"))], check=True)
+        found = vm.run(["sh", "-c", f"while :; do {look}; done"])
+    finally:
+        vm.fabric.clear_faults()
 
-    found = vm.run(["sh", "-c", script])  # its successor asks for the goal state
-
-    assert found.status == 0, "the transfer process was seen in no place of its own"
+    assert found.status == 0
     vm.wait_states(("fabric_client",))
     limit = vm.run(["sh", "-c", "cat $(find /sys/fs/cgroup -path '*w-fabric_client/tools/memory.limit_in_bytes'"
                     " -o -path '*w-fabric_client/tools/memory.max')"]).stdout.split()
