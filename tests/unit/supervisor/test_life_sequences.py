@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waagent.supervisor import events as e
@@ -39,7 +39,7 @@ def test_100000_sequences_keep_the_invariants(share: int, shown: Callable[[str],
     shown(f"life of workers, share {share + 1} of {SHARES}: {SEQUENCES // SHARES} sequences, {events} happenings in {seconds:.0f} s")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 120))
 def test_whatever_happened_all_is_well_after_a_calm_time(chance: random.Random, happenings: int) -> None:
     world = World(chance)
@@ -55,7 +55,7 @@ def test_whatever_happened_all_is_well_after_a_calm_time(chance: random.Random, 
     }  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False), st.integers(0, 80))
 def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
     world = World(chance)
