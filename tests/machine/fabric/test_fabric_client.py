@@ -14,13 +14,13 @@ from waagent.lab.fabric.fabric import Fabric
 from waagent.lab.fabric.http import free_port
 from waagent.lab.fabric.values import Extension, Settings
 
-READY = ("fabric_client.health", {"state": "Ready"}, 20.0)
+READY = ("fabric_client.health", {"state": "Ready"}, 60.0)
 
 
 def test_ready_fingerprint_and_status_reach_the_platform(stage) -> None:
     stage.environment()
     stage.client()
-    stage.ask("provisioner", READY, ("fabric_client.properties", {"fingerprint": "SHA256abc+/"}, 20.0))
+    stage.ask("provisioner", READY, ("fabric_client.properties", {"fingerprint": "SHA256abc+/"}, 60.0))
 
     stage.until(lambda: stage.fabric.health and stage.fabric.properties and stage.fabric.statuses, "Ready, fingerprint and status")
     assert stage.fabric.health[-1]["state"] == "Ready"
@@ -39,8 +39,8 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
     report = {"handler": "Contoso.Sample", "version": "1.2.0", "handler_status": "Ready", "handler_code": 0,
               "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success"}'}
     stage.until(lambda: stage.fabric.statuses, "a status")
-    stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 20.0),
-              ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 20.0), ("fabric_client.status", report, 20.0))
+    stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 60.0),
+              ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0), ("fabric_client.status", report, 60.0))
 
     (handler, _), = stage.until(lambda: stage.answers("fabric_client.handler"), "the handler")
     assert (handler["version"], handler["extensions"][0]["sequence"]) == ("1.2.0", 4)
@@ -240,7 +240,7 @@ def test_a_package_comes_through_faults_and_is_not_fetched_twice(stage) -> None:
     question = ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0)
     stage.ask("extension_runner", question, question)
 
-    answers = stage.until(lambda: len(stage.answers(question[0])) == 2 and stage.answers(question[0]), "two answers", 60)
+    answers = stage.until(lambda: len(stage.answers(question[0])) == 2 and stage.answers(question[0]), "two answers")
 
     assert answers[0] == answers[1]
     assert [path.read_bytes() for path in stage.supervisor.paths.cache.iterdir()] == [package]
@@ -255,7 +255,7 @@ def test_a_stale_container_is_renewed_for_a_package(stage) -> None:
     polls = sum(item.path.startswith("/machine/?comp=goalstate") for item in stage.fabric.recorded)
     stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0))
 
-    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "an answer", 60)
+    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "an answer")
     assert error.startswith("1001: ") and "sig=" not in error
     stage.until(lambda: sum(i.path.startswith("/machine/?comp=goalstate") for i in stage.fabric.recorded) > polls, "a new look")
 
@@ -269,7 +269,7 @@ def test_what_is_not_there_is_refused_with_its_code(stage, extension: Extension,
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": asked}, 60.0))
 
-    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "a refusal", 60)
+    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "a refusal")
     assert error.startswith(code)
     assert "?" not in error
 
@@ -278,7 +278,7 @@ def test_killed_it_comes_back_and_says_everything_again(stage) -> None:
     stage.environment()
     stage.client()
     stage.ask("extension_runner", ("fabric_client.status", {
-        "handler": "C.A", "version": "1.0", "handler_status": "Ready", "handler_code": 0, "handler_message": "x"}, 20.0))
+        "handler": "C.A", "version": "1.0", "handler_status": "Ready", "handler_code": 0, "handler_message": "x"}, 60.0))
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.supervisor.kill("fabric_client")
     stored = len(stage.fabric.statuses)
