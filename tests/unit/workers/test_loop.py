@@ -17,7 +17,7 @@ from waagent.workers.loop import Loop
 
 
 def run_until(loop: Loop, count: int, seen: list[str]) -> None:
-    ends_at = time.monotonic() + 10
+    ends_at = time.monotonic() + 60
     while len(seen) < count and time.monotonic() < ends_at:
         loop.turn(0.1)
 
