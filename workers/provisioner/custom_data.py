@@ -5,6 +5,7 @@ Source: spec/provisioning.md §7 with its Rule, traps 24, 33; design §7 (operat
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FILE_NAME = "CustomData"
 FOLDER = "custom-data"  # its operation's records
 NAME = "CustomData"
+_TOLD = "told"
 _NO_LIMIT_S = 10 * 366 * 86400.0
 _SHOWN_BYTES = 1500
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -69,15 +71,23 @@ def plan_execution(paths: Paths, file: Path) -> None:
     operations.plan_operation(folder, spec)
 
 
-def start_execution(paths: Paths) -> bool:
-    """Start what was planned and has not run; whether it runs now. Harmless when it ran or runs."""
+def is_settled(paths: Paths) -> bool:
+    """Whether nothing is to be executed, or its end was told."""
     folder = paths.library / FOLDER
-    if not folder.is_dir():
-        return False
+    return operations.observe(folder).state == "absent" or (folder / _TOLD).exists()
+
+
+def note_told(paths: Paths) -> None:
+    """Remember that its end was told; without room on the disk it is told again at the next start."""
+    with contextlib.suppress(OSError):
+        write_atomic(paths.library / FOLDER / _TOLD, b"")
+
+
+def start_execution(paths: Paths) -> None:
+    """Start what was planned and has not run. Harmless when it ran or runs."""
+    folder = paths.library / FOLDER
     if operations.observe(folder).state == "planned":
         operations.start_shim(folder, python=sys.executable)
-        return True
-    return operations.observe(folder).state == "running"
 
 
 def is_over(paths: Paths) -> bool:

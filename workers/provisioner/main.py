@@ -138,13 +138,14 @@ def tell_host_key(worker: Worker, paths: Paths, options: Options, platform: Plat
 
 
 def execute_custom_data(worker: Worker, paths: Paths) -> None:
-    """Start custom data that is planned and wait for its end, without a limit; it outlives us."""
+    """Start custom data that is planned, wait for its end, without a limit, and tell it once; it outlives us."""
     if not (paths.library / "custom-data").is_dir():
         return
     from waagent.workers.provisioner import custom_data
 
-    if not custom_data.start_execution(paths):
+    if custom_data.is_settled(paths):
         return
+    custom_data.start_execution(paths)
     looks = worker.every(_CUSTOM_DATA_LOOK_S, lambda: None)
     try:
         while not worker.wait(lambda: custom_data.is_over(paths), _CUSTOM_DATA_WAIT_S, "custom data is running"):
@@ -152,3 +153,4 @@ def execute_custom_data(worker: Worker, paths: Paths) -> None:
     finally:
         looks.cancel()
     worker.log.info("%s", custom_data.describe(paths))
+    custom_data.note_told(paths)

@@ -97,7 +97,12 @@ def test_custom_data_is_executed_once_though_the_provisioner_is_killed_meanwhile
 
     assert vm.read("/root/custom") == "begun\nended\n"
     assert vm.run(["stat", "-c", "%a", "/var/lib/waagent/CustomData"]).stdout == "700\n"
-    assert "custom data was executed: success" in vm.read("/var/log/waagent.log")
+
+    vm.order("stop-agent")
+    vm.run(["rm", "/run/waagent/state"], check=True)  # as after a reboot
+    vm.order("start-agent")
+    vm.wait_states(["provisioner"], "DONE")
+    assert vm.read("/var/log/waagent.log").count("custom data was executed: success") == 1
 
 
 def test_custom_data_that_is_binary_is_kept_as_it_is(a_vm: AVm, public: str) -> None:
