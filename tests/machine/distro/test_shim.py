@@ -252,7 +252,7 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench,
     ends = {"planned": 0, "lost": 0, "finished": 0}
     for turn in range(24):
         count = tmp_path / f"count{turn}"
-        folder = bench.plan(f"echo run >> {count}; sleep 0.01")
+        folder = bench.plan(f"echo run >> {count}; sleep {turn % 2 * 0.5 + 0.01}")  # the long ones wait for a late shot, too
         for _ in range(2):
             starter = subprocess.Popen([PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL)
             shoot(folder, starter, 0.0016 * turn)
