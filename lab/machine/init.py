@@ -19,7 +19,7 @@ import time
 
 LOG = "/var/log/init.log"
 AGENT = ("/usr/sbin/waagent", "-daemon")
-DHCP_LIMIT_S = 20.0
+DHCP_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 FAST_S = 0.05
 """An agent that ended sooner than this is restarted after this pause: a broken one must not eat a processor."""

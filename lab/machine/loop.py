@@ -16,7 +16,7 @@ _READ_ONLY, _AUTOCLEAR = 1, 4
 _MAJOR = 7
 _FLAGS_OFFSET = 4 + 4 + 52  # loop_config: fd, block_size, then loop_info64 with lo_flags at 52
 _CONFIG_BYTES = 4 + 4 + 232 + 64
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class Loop:

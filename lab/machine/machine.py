@@ -21,7 +21,7 @@ from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.machine import cgroups, layers
 from waagent.lab.tools import short_path
 
-START_LIMIT_S = 60.0
+START_LIMIT_S = 180.0
 PREFIX = "waagent-machine-"
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -91,7 +91,7 @@ class Machine:
     # commands
 
     def run(
-        self, argv: Sequence[str], *, user: str | None = None, timeout_s: float = 60.0, check: bool = False, stdin: bytes = b"",
+        self, argv: Sequence[str], *, user: str | None = None, timeout_s: float = 120.0, check: bool = False, stdin: bytes = b"",
         joined: bool = False, env: Mapping[str, str] | None = None,
     ) -> Completed:
         """Run ``argv`` in the machine; ``joined`` puts it into the machine's cgroups, too. Raises LabError if ``check`` and it fails."""
@@ -129,7 +129,7 @@ class Machine:
         script = 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"'
         self.run(["sh", "-c", script, "sh", path, f"{mode:o}"], stdin=content, check=True)
 
-    def ssh(self, user: str, key: Path, command: str, *, timeout_s: float = 30.0) -> Completed:
+    def ssh(self, user: str, key: Path, command: str, *, timeout_s: float = 90.0) -> Completed:
         """Log in from the platform's side with the private key in ``key`` and run ``command``."""
         tools = str(self.facts["tools"])
         copy = f"/tmp/{secrets.token_hex(6)}"
@@ -149,7 +149,7 @@ class Machine:
     def order(self, text: str) -> dict[str, Any]:
         """One order to the machine's init: start-agent, stop-agent, eject-dvd, status."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(40.0)
+            connection.settimeout(120.0)
             with short_path(self.folder / "init") as address:
                 connection.connect(address)
             connection.sendall(text.encode() + b"\n")
