@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from waagent.distro import processes
 from waagent.distro.paths import Paths
 from waagent.protocol import control, statefile
-from waagent.supervisor import about, ps
+from waagent.supervisor import about
 
 CHECKOUT = Path(about.__file__).resolve().parent.parent
 
@@ -301,9 +302,16 @@ def test_watch_on_a_terminal_folds_and_quits(paths: Paths, supervisor: Superviso
     assert os.WEXITSTATUS(status) == 0
 
 
-def test_a_listing_needs_few_modules() -> None:
-    heavy = ("argparse", "psutil", "zmq", "json", "subprocess", "termios")
-    code = f"import sys; from waagent.supervisor import ps; print(sorted(set({heavy}) & set(sys.modules)))"
+def test_a_listing_needs_few_modules(paths: Paths, supervisor: Supervisor) -> None:
+    heavy = ("argparse", "psutil", "zmq", "json", "subprocess", "termios", "typing", "urllib.parse", "ipaddress", "selectors", "threading")
+    code = (
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); sys.path.append({str(Path(msgpack.__file__).parents[1])!r})\n"
+        f"sys.argv[1:] = ['--root', {str(paths.root)!r}]\n"
+        f"from waagent.supervisor import ps; status = ps.main(); print(status, sorted(set({heavy}) & set(sys.modules)))"
+    )
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=CHECKOUT, timeout=60).stdout == "[]\n"
-    assert callable(ps.main)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert "fabric_client" in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "0 []"
+    assert done.stderr == ""
