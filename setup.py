@@ -1,4 +1,6 @@
-"""Build of the package (setup.cfg and pyproject.toml), and `setup.py install`, which puts the agent into an environment of its own."""
+"""Build of the package (setup.cfg and pyproject.toml), and `setup.py install`, which puts the agent
+into an environment of its own.
+"""
 
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ HERE = Path(__file__).resolve().parent
 class install(Command):
     """`python3 setup.py install [--register-service]`: docs/install.md."""
 
-    description = "install the agent into <prefix>/lib/waagent, its launchers, its files in /etc, and with --register-service its service"
+    description = (
+        "install the agent into <prefix>/lib/waagent, its launchers, its files in /etc, and with"
+        " --register-service its service"
+    )
     user_options = [
         ("register-service", None, "enable and start the service"),
         ("init-system=", None, "systemd, openrc, sysv, upstart or rc.d (default: what is found)"),
@@ -24,21 +29,30 @@ class install(Command):
     boolean_options = ["register-service", "force"]
 
     def initialize_options(self):
-        self.register_service = self.init_system = self.lnx_distro = self.force = self.root = self.prefix = self.wheels = None
+        self.register_service = self.init_system = self.lnx_distro = self.force = self.root = (
+            self.prefix
+        ) = self.wheels = None
 
     def finalize_options(self):
         if self.register_service and self.root:
-            raise SystemExit("setup.py: --register-service works on the running system only: without --root")
+            raise SystemExit(
+                "setup.py: --register-service works on the running system only: without --root"
+            )
 
     def run(self):
-        sys.path.insert(0, str(HERE))  # a build back end does not do this: import late, and only here
+        # a build back end does not do this: import late, and only here
+        sys.path.insert(0, str(HERE))
         from waagent.distro import installation
 
         root = Path(self.root or "/").resolve()
         options = installation.Options(
-            checkout=HERE, root=root, prefix=self.prefix or ("/usr/local" if sys.platform.startswith("freebsd") else "/usr"),
-            init_system=self.init_system or installation.find_init_system(root), python=sys.executable,
-            wheels=Path(self.wheels).resolve() if self.wheels else None, force=bool(self.force),
+            checkout=HERE,
+            root=root,
+            prefix=self.prefix or ("/usr/local" if sys.platform.startswith("freebsd") else "/usr"),
+            init_system=self.init_system or installation.find_init_system(root),
+            python=sys.executable,
+            wheels=Path(self.wheels).resolve() if self.wheels else None,
+            force=bool(self.force),
             register_service=bool(self.register_service),
         )
         try:
@@ -47,5 +61,6 @@ class install(Command):
             raise SystemExit(f"setup.py: {error}") from error
 
 
-# Building a wheel runs the command named "install" as well: ours exists only when a person asks for it by name.
+# Building a wheel runs the command named "install" as well: ours exists only when a person asks for
+# it by name.
 setup(cmdclass={"install": install} if "install" in sys.argv[1:] else {})

@@ -1,1 +1,3 @@
-"""Measurements, printed as ratios of one run against supervisord and circus started beside the agent."""
+"""Measurements, printed as ratios of one run against supervisord and circus started beside the
+agent.
+"""

@@ -1,4 +1,5 @@
-"""The part of the measurement that runs inside the throw-away machine, beside the agent: prints one JSON object.
+"""The part of the measurement that runs inside the throw-away machine, beside the agent: prints one
+JSON object.
 
     python -m bench.inside KILLS IDLE_SECONDS
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 from bench import measure
 from waagent.distro.paths import Paths
-from waagent.protocol.statefile import StateError, read_state
+from waagent.protocol.state_table import StateError, read_state
 
 READY_S = 5.5  # a run that ended sooner counts as short and is not restarted at once
 SETTLED = ("READY", "DONE", "IDLE", "OFF")
@@ -48,7 +49,9 @@ def all_settled() -> bool:
 
 
 def restart_ms(name: str) -> float:
-    """SIGKILL of a worker that has been READY for long enough, until its successor has said hello."""
+    """SIGKILL of a worker that has been READY for long enough, until its successor has said
+    hello.
+    """
     measure.wait_until(lambda: _has_been_ready(rows()[name]), 60, f"{name} READY", 0.02)
     old = rows()[name]["pid"]
     begun = time.monotonic()
@@ -80,11 +83,18 @@ def main() -> int:
     figures: dict[str, Any] = {
         "residents": residents,
         "resident_kib": measure.pss_kib(agent_pids()),
-        "each_kib": {Path(f"/proc/{pid}/comm").read_text().strip() + f"[{pid}]": measure.pss_kib([pid]) for pid in agent_pids()},
-        "restart_ms": [restart_ms(residents[number % len(residents)]) for number in range(kills // 2)],
+        "each_kib": {
+            Path(f"/proc/{pid}/comm").read_text().strip() + f"[{pid}]": measure.pss_kib([pid])
+            for pid in agent_pids()
+        },
+        "restart_ms": [
+            restart_ms(residents[number % len(residents)]) for number in range(kills // 2)
+        ],
     }
     idle.append(_idle(idle_s))
-    figures["restart_ms"] += [restart_ms(residents[number % len(residents)]) for number in range(kills // 2, kills)]
+    figures["restart_ms"] += [
+        restart_ms(residents[number % len(residents)]) for number in range(kills // 2, kills)
+    ]
     idle.append(_idle(idle_s))
     figures["cpu_s_per_hour"], figures["switches_per_minute"] = min(idle)
     figures["ps_ms"] = [_timed_ms(["waagent-ps"]) for _ in range(15)]
@@ -101,7 +111,9 @@ def _idle(window_s: float) -> tuple[float, float]:
 
 def _timed_ms(argv: list[str]) -> float:
     begun = time.monotonic()
-    subprocess.run(argv, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=30, check=True)
+    subprocess.run(
+        argv, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=30, check=True
+    )
     return (time.monotonic() - begun) * 1000
 
 
@@ -115,7 +127,9 @@ def _supervisor_ms(residents: list[str]) -> float:
     def is_back() -> bool:
         now = table()
         known = {row["name"]: row["state"] for row in now["workers"]}
-        return int(now["pid"]) not in (0, old) and all(known.get(name) == "READY" for name in residents)
+        return int(now["pid"]) not in (0, old) and all(
+            known.get(name) == "READY" for name in residents
+        )
 
     measure.wait_until(is_back, 60, "every worker READY again", 0.002)
     return (time.monotonic() - begun) * 1000

@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 def pss_kib(pids: Iterable[int]) -> int:
-    """Proportional set size of all of them together; processes that ended meanwhile count nothing."""
+    """Proportional set size of all of them together; processes that ended meanwhile count
+    nothing.
+    """
     return sum(_pss_of(pid) for pid in pids)
 
 
@@ -35,13 +37,16 @@ def switches(pids: Iterable[int]) -> int:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Time on a processor so far, to the nanosecond (proc/schedstat of the kernel's documentation); of children that were
-    waited for, to the clock tick."""
+    """Time on a processor so far, to the nanosecond (proc/schedstat of the kernel's documentation);
+    of children that were waited for, to the clock tick.
+    """
     total = 0.0
     for pid in pids:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            threads = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+            threads = [
+                path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/schedstat")
+            ]
         except OSError:
             continue
         total += sum(int(thread[0]) for thread in threads) / 1e9
@@ -77,7 +82,9 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
 
 
-def wait_until(is_true: Callable[[], bool], deadline_s: float, what: str, pause_s: float = 0.001) -> float:
+def wait_until(
+    is_true: Callable[[], bool], deadline_s: float, what: str, pause_s: float = 0.001
+) -> float:
     """Seconds until ``is_true``; raises TimeoutError that names ``what``."""
     begun = time.monotonic()
     while not is_true():

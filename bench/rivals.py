@@ -1,4 +1,6 @@
-"""supervisord and circus with the same four stub workers, each from a folder of its own (our rooms would shadow their names)."""
+"""supervisord and circus with the same four stub workers, each from a folder of its own (our rooms
+would shadow their names).
+"""
 
 from __future__ import annotations
 
@@ -45,12 +47,18 @@ class RivalFigures:
 def measure_rival(name: str, folder: Path, kills: int, idle_s: float) -> RivalFigures:
     """Start the rival, let it settle, watch it idle, kill its workers one after another."""
     with _started(name, folder) as supervisor:
-        measure.wait_until(lambda: all(_pid_of(folder, number) for number in range(WORKERS)), 60, f"{name}: its workers")
+        measure.wait_until(
+            lambda: all(_pid_of(folder, number) for number in range(WORKERS)),
+            60,
+            f"{name}: its workers",
+        )
         time.sleep(READY_S)
         tree = measure.descendants(supervisor.pid)
         per_hour, per_minute = min(measure.idle(tree, idle_s) for _ in range(3))
         resident = measure.pss_kib(tree)
-        restarts = [_restart_ms(folder, number % WORKERS, number >= WORKERS) for number in range(kills)]
+        restarts = [
+            _restart_ms(folder, number % WORKERS, number >= WORKERS) for number in range(kills)
+        ]
     return RivalFigures(name, tuple(restarts), resident, per_minute, per_hour)
 
 
@@ -77,7 +85,13 @@ def _started(name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     (folder / "stub.py").write_text(STUB)
     bin_folder = Path(sys.executable).parent
     argv = {"supervisord": _supervisord, "circus": _circus}[name](bin_folder, folder)
-    process = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        argv,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         yield process
     finally:
@@ -89,13 +103,17 @@ def _started(name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.kill()
             process.wait()
         for pid in tree[1:]:
-            if Path(f"/proc/{pid}/cmdline").exists() and str(folder) in Path(f"/proc/{pid}/cmdline").read_text():
+            if (
+                Path(f"/proc/{pid}/cmdline").exists()
+                and str(folder) in Path(f"/proc/{pid}/cmdline").read_text()
+            ):
                 os.kill(pid, signal.SIGKILL)
 
 
 def _supervisord(bin_folder: Path, folder: Path) -> list[str]:
     programs = "".join(
-        f"[program:stub{number}]\ncommand={sys.executable} -I {folder}/stub.py {folder} stub{number}\nautorestart=true\nstartsecs=0\n"
+        f"[program:stub{number}]\ncommand={sys.executable} -I {folder}/stub.py {folder}"
+        f" stub{number}\nautorestart=true\nstartsecs=0\n"
         for number in range(WORKERS)
     )
     (folder / "supervisord.conf").write_text(
@@ -106,7 +124,8 @@ def _supervisord(bin_folder: Path, folder: Path) -> list[str]:
 
 def _circus(bin_folder: Path, folder: Path) -> list[str]:
     watchers = "".join(
-        f"[watcher:stub{number}]\ncmd={sys.executable}\nargs=-I {folder}/stub.py {folder} stub{number}\nnumprocesses=1\n"
+        f"[watcher:stub{number}]\ncmd={sys.executable}\nargs=-I {folder}/stub.py {folder}"
+        f" stub{number}\nnumprocesses=1\n"
         for number in range(WORKERS)
     )
     sockets = "".join(f"{key} = ipc://{folder}/{key}\n" for key in ("endpoint", "pubsub_endpoint"))

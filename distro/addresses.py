@@ -1,4 +1,6 @@
-"""The VM's primary IPv4 address, and a sign when it may have changed. Works without /proc, which is behind the fence."""
+"""The VM's primary IPv4 address, and a sign when it may have changed. Works without /proc, which is
+behind the fence.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,15 @@ def primary_address() -> str | None:
 
 
 def open_address_watch() -> socket.socket | None:
-    """A descriptor that becomes readable when an IPv4 address or route of the VM changes; None where that is refused."""
+    """A descriptor that becomes readable when an IPv4 address or route of the VM changes; None
+    where that is refused.
+    """
     try:
-        watch = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
+        watch = socket.socket(
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC,
+            _NETLINK_ROUTE,
+        )
     except (OSError, AttributeError):
         return None
     try:

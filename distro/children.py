@@ -10,32 +10,55 @@ from collections.abc import Iterable
 
 from waagent.distro import processes
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_ARENA_MAX": "1"}
-"""For glibc (mallopt(3)): fixed, or messages of 1 MiB are kept for ever once one was freed; other allocators do not look."""
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+    "MALLOC_ARENA_MAX": "1",
+}
+"""For glibc (mallopt(3)): fixed, or messages of 1 MiB are kept for ever once one was freed; other
+allocators do not look.
+"""
 
 
-def python_argv(module: str, function: str, *arguments: object, path: Iterable[str] = (), without: tuple[str, ...] = ()) -> list[str]:
-    """The command line that calls ``function`` of ``module`` with plain values, by this interpreter and from where we import.
+def python_argv(
+    module: str,
+    function: str,
+    *arguments: object,
+    path: Iterable[str] = (),
+    without: tuple[str, ...] = (),
+) -> list[str]:
+    """The command line that calls ``function`` of ``module`` with plain values, by this interpreter
+    and from where we import.
 
-    It starts lean (`-S`), with light modules standing in for heavy ones while it imports (standins.py), empty ones for ``without``.
+    It starts lean (`-S`), with light modules standing in for heavy ones while it imports
+    (standins.py), empty ones for ``without``.
     """
     places = list(dict.fromkeys([*filter(os.path.isabs, sys.path), *path]))
     code = (
-        f"import sys; sys.path[:] = {places!r}; from waagent.distro import standins; standins.install(*{without!r}); "
-        f"from {module} import {function}; sys.exit({function}(*{arguments!r}))"
+        f"import sys; sys.path[:] = {places!r}; from waagent.distro import standins;"
+        f" standins.install(*{without!r}); from {module} import {function};"
+        f" sys.exit({function}(*{arguments!r}))"
     )
     return [sys.executable, "-I", "-S", "-c", code]
 
 
 def exec_alone(argv: list[str], descriptors: dict[int, int]) -> int:
-    """Start a program that inherits ``descriptors`` (its number: ours) and descriptor 0, nothing else; its pid. Raises OSError."""
-    moves = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in sorted(descriptors.items())]
+    """Start a program that inherits ``descriptors`` (its number: ours) and descriptor 0, nothing
+    else; its pid. Raises OSError.
+    """
+    moves = [
+        (os.POSIX_SPAWN_DUP2, source, target) for target, source in sorted(descriptors.items())
+    ]
     default = [signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
-    return os.posix_spawn(argv[0], argv, {**os.environ, **ALLOCATOR}, file_actions=moves, setsigdef=default)
+    return os.posix_spawn(
+        argv[0], argv, {**os.environ, **ALLOCATOR}, file_actions=moves, setsigdef=default
+    )
 
 
 def exec_into_memory(argv: list[str], log: int) -> tuple[int, int]:
-    """Start a program that writes its answer into a memory file, and complaints to ``log``; its pid and the file. Raises OSError."""
+    """Start a program that writes its answer into a memory file, and complaints to ``log``; its pid
+    and the file. Raises OSError.
+    """
     file = os.memfd_create("answer", os.MFD_CLOEXEC)
     try:
         return exec_alone(argv, {1: file, 2: log}), file
@@ -45,7 +68,9 @@ def exec_into_memory(argv: list[str], log: int) -> tuple[int, int]:
 
 
 def reap() -> list[tuple[int, int]]:
-    """Pid and status (negative: signal) of every child of ours that ended, orphans that fell to us included."""
+    """Pid and status (negative: signal) of every child of ours that ended, orphans that fell to us
+    included.
+    """
     ended: list[tuple[int, int]] = []
     with contextlib.suppress(ChildProcessError):  # there is no child at all
         while True:
@@ -64,5 +89,10 @@ def redirect_standard(log: int) -> None:
 
 
 def kill_recorded(recorded: Iterable[tuple[int | None, int | None]]) -> None:
-    """SIGKILL those of ``recorded`` (pid and start ticks, of this boot) that are still the same processes."""
-    processes.signal_all([pid for pid, ticks in recorded if pid and ticks and processes.is_alive(pid, ticks)], signal.SIGKILL)
+    """SIGKILL those of ``recorded`` (pid and start ticks, of this boot) that are still the same
+    processes.
+    """
+    processes.signal_all(
+        [pid for pid, ticks in recorded if pid and ticks and processes.is_alive(pid, ticks)],
+        signal.SIGKILL,
+    )

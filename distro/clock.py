@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-LAG_S = 2.0  # a turn later than this means that we did not run: live migration, SIGSTOP, a swap storm
+# a turn later than this means that we did not run: live migration, SIGSTOP, a swap storm
+LAG_S = 2.0
 
 
 class Deadline:
-    """A point on CLOCK_MONOTONIC. Invariant: it moves only later, by the whole lag of a turn that began over LAG_S late."""
+    """A point on CLOCK_MONOTONIC. Invariant: it moves only later, by the whole lag of a turn that
+    began over LAG_S late.
+    """
 
     def __init__(self, after_s: float, now: float) -> None:
         self.at = now + after_s
@@ -19,7 +22,9 @@ class Deadline:
         return pause
 
     def has_passed(self, now: float) -> bool:
-        """Begin a turn: move the deadline when the turn is late, then say whether it lies behind."""
+        """Begin a turn: move the deadline when the turn is late, then say whether it lies
+        behind.
+        """
         lag = now - self._planned
         if lag > LAG_S:
             self.at += lag
@@ -28,14 +33,18 @@ class Deadline:
 
 
 class Turns:
-    """The turns of a loop that waits for its next deadline; says by how much the one that just began is late."""
+    """The turns of a loop that waits for its next deadline; says by how much the one that just
+    began is late.
+    """
 
     def __init__(self, now: float) -> None:
         self.began = now
         self._planned, self._unheard_s = now, 0.0
 
     def pause_s(self, due: float, now: float) -> float | None:
-        """How long to wait for ``due``; None: until something happens. A turn that took long by itself heard nobody either."""
+        """How long to wait for ``due``; None: until something happens. A turn that took long by
+        itself heard nobody either.
+        """
         self._unheard_s = now - self.began
         self._planned = max(due, now)
         return None if due == float("inf") else max(0.0, due - now)

@@ -1,6 +1,8 @@
-"""What a process gives up before its own code runs: capabilities, ids, the file system, memory dumps, limits.
+"""What a process gives up before its own code runs: capabilities, ids, the file system, memory
+dumps, limits.
 
-Each fence is one function; it acts on the calling process. Names of capabilities are those of capabilities(7) without ``CAP_``.
+Each fence is one function; it acts on the calling process. Names of capabilities are those of
+capabilities(7) without ``CAP_``.
 """
 
 from __future__ import annotations
@@ -24,12 +26,48 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 CAPABILITIES = (
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO",
-    "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
-    "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
-)  # fmt: skip
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
 """By number, linux/capability.h."""
 
 # linux/landlock.h: the system calls have one number on all architectures but alpha
@@ -51,11 +89,17 @@ class FenceError(Exception):
 def _must(done: bool, what: str) -> None:
     if not done:
         number = ctypes.get_errno()
-        raise FenceError(what, os.strerror(number), "look at the roster's row, and at what the service manager took away")
+        raise FenceError(
+            what,
+            os.strerror(number),
+            "look at the roster's row, and at what the service manager took away",
+        )
 
 
 def set_parent_death_signal(number: int) -> None:
-    """Get this signal when the parent (the thread that forked us) dies. Every later change of uid or gid takes it away."""
+    """Get this signal when the parent (the thread that forked us) dies. Every later change of uid
+    or gid takes it away.
+    """
     _must(prctl(_PR_SET_PDEATHSIG, number) == 0, "the parent's death cannot be signalled")
 
 
@@ -76,13 +120,16 @@ def capability_mask(names: Iterable[str]) -> int:
         plain = name.upper()
         plain = plain[4:] if plain.startswith("CAP_") else plain
         if plain not in CAPABILITIES:
-            raise FenceError(f"{name} is no capability", "distro/fences.py", "use a name of capabilities(7)")
+            raise FenceError(
+                f"{name} is no capability", "distro/fences.py", "use a name of capabilities(7)"
+            )
         mask |= 1 << CAPABILITIES.index(plain)
     return mask
 
 
 def keep_capabilities(names: Iterable[str]) -> None:
-    """Effective and permitted become ``names``, as far as they were permitted; inheritable and ambient become empty.
+    """Effective and permitted become ``names``, as far as they were permitted; inheritable and
+    ambient become empty.
 
     The bounding set stays, so that a tool executed by uid 0 has what tools expect.
     """
@@ -102,7 +149,9 @@ def _capability_sets() -> tuple[int, int]:
     head = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
     sets = ctypes.create_string_buffer(24)
     _must(libc.capget(head, sets) == 0, "capabilities cannot be read")
-    low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack("=6I", sets.raw[:24])
+    low_effective, low_permitted, _, high_effective, high_permitted, _ = struct.unpack(
+        "=6I", sets.raw[:24]
+    )
     return low_effective | high_effective << 32, low_permitted | high_permitted << 32
 
 
@@ -113,7 +162,9 @@ def capabilities_of_self() -> list[str]:
 
 
 def drop_to(uid: int, gid: int, groups: Iterable[int], keep: Iterable[str] = ()) -> None:
-    """Become ``uid``, for good, with just the capabilities ``keep``. Ambient is not used: what is executed has none of them."""
+    """Become ``uid``, for good, with just the capabilities ``keep``. Ambient is not used: what is
+    executed has none of them.
+    """
     kept = tuple(keep)
     _must(prctl(_PR_SET_KEEPCAPS, 1) == 0, "capabilities cannot be kept over a change of uid")
     os.setgroups(list(groups))
@@ -125,7 +176,14 @@ def drop_to(uid: int, gid: int, groups: Iterable[int], keep: Iterable[str] = ())
 
 def landlock_level() -> int:
     """The kernel's landlock ABI; 0 without landlock."""
-    return max(0, int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1))))
+    return max(
+        0,
+        int(
+            libc.syscall(
+                ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)
+            )
+        ),
+    )
 
 
 def landlock(
@@ -137,18 +195,25 @@ def landlock(
 ) -> str | None:
     """Leave of the file system only what is listed; e.g. ``landlock 7``, None where there is none.
 
-    Folders: ``read_execute`` is read and executed, ``read_write`` read and written but not executed. ``devices`` are read and
-    written. Paths that do not exist are skipped. Sets no_new_privs. From level 6 on signals and abstract sockets reach
-    only whom the process itself started. Raises FenceError when a kernel that has landlock refuses.
+    Folders: ``read_execute`` is read and executed, ``read_write`` read and written but not
+    executed. ``devices`` are read and written. Paths that do not exist are skipped. Sets
+    no_new_privs. From level 6 on signals and abstract sockets reach only whom the process itself
+    started. Raises FenceError when a kernel that has landlock refuses.
     """
     level = landlock_level() if enabled else 0
     if level == 0:
         return None
     set_no_new_privileges()
     handled = _rights_known(level)
-    attributes = struct.pack("=QQQ", handled, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if level >= 6 else 0)
+    attributes = struct.pack(
+        "=QQQ", handled, 0, _SCOPE_ABSTRACT_UNIX | _SCOPE_SIGNAL if level >= 6 else 0
+    )
     size = 24 if level >= 6 else 8
-    ruleset = int(libc.syscall(ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)))
+    ruleset = int(
+        libc.syscall(
+            ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)
+        )
+    )
     _must(ruleset >= 0, "landlock gives no ruleset")
     try:
         writable = handled & ~(_EXECUTE | _MAKE_CHAR | _MAKE_BLOCK)
@@ -156,7 +221,12 @@ def landlock(
         for paths, rights in ((read_execute, readable), (read_write, writable), (devices, usable)):
             for path in paths:
                 _allow(ruleset, path, rights & handled)
-        done = libc.syscall(ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(ruleset), ctypes.c_uint32(0)) == 0
+        done = (
+            libc.syscall(
+                ctypes.c_long(_LANDLOCK_RESTRICT), ctypes.c_int(ruleset), ctypes.c_uint32(0)
+            )
+            == 0
+        )
         _must(done, "landlock does not take the ruleset")
     finally:
         os.close(ruleset)
@@ -180,7 +250,13 @@ def _allow(ruleset: int, path: Path | str, rights: int) -> None:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
             rights &= _FILE_RIGHTS
         rule = struct.pack("=Qi", rights, descriptor)
-        call = (ctypes.c_long(_LANDLOCK_ADD_RULE), ctypes.c_int(ruleset), ctypes.c_int(1), rule, ctypes.c_uint32(0))
+        call = (
+            ctypes.c_long(_LANDLOCK_ADD_RULE),
+            ctypes.c_int(ruleset),
+            ctypes.c_int(1),
+            rule,
+            ctypes.c_uint32(0),
+        )
         _must(libc.syscall(*call) == 0, f"landlock does not take {path}")
     finally:
         os.close(descriptor)
@@ -188,7 +264,10 @@ def _allow(ruleset: int, path: Path | str, rights: int) -> None:
 
 def lock_memory() -> bool:
     """Pages that were touched stay in memory from now on; whether it holds."""
-    return any(libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0 for extra in (_MCL_ONFAULT, 0))
+    return any(
+        libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0
+        for extra in (_MCL_ONFAULT, 0)
+    )
 
 
 def set_oom_score(adjustment: int) -> bool:
@@ -201,8 +280,16 @@ def set_oom_score(adjustment: int) -> bool:
     return True
 
 
-def set_limits(*, nofile: int | None = None, processes: int | None = None, core_bytes: int | None = 0, data_mib: int | None = None) -> None:
-    """Set soft and hard rlimits; None leaves one alone. ``processes`` counts all of the uid and does not bind root."""
+def set_limits(
+    *,
+    nofile: int | None = None,
+    processes: int | None = None,
+    core_bytes: int | None = 0,
+    data_mib: int | None = None,
+) -> None:
+    """Set soft and hard rlimits; None leaves one alone. ``processes`` counts all of the uid and
+    does not bind root.
+    """
     wanted = (
         (resource.RLIMIT_NOFILE, nofile),
         (resource.RLIMIT_NPROC, processes),

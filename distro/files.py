@@ -23,14 +23,19 @@ class FileError(Exception):
 
 
 class ForeignFileError(FileError):
-    """A file of somebody else's is not what was agreed (kind, links, owner, size); it was not read."""
+    """A file of somebody else's is not what was agreed (kind, links, owner, size); it was not
+    read.
+    """
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """Make ``data`` the whole content of ``path``, or leave what was there.
 
-    A temporary in the same folder, fsync, rename, fsync of the folder. Temporaries of a writer that was killed are left:
-    `remove_temporaries` takes them away. Raises OSError (ENOSPC, EROFS …) with nothing changed.
+    A temporary in the same folder, fsync, rename, fsync of the folder. Temporaries of a writer that
+    was killed are left: `remove_temporaries` takes them away. Raises OSError (ENOSPC, EROFS …) with
+    nothing changed.
     """
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -40,7 +45,9 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int
 
 
 def remove_temporaries(folder: Path) -> int:
-    """Remove what killed writers of `write_atomic` left in ``folder``; how many. Only for a folder's single writer."""
+    """Remove what killed writers of `write_atomic` left in ``folder``; how many. Only for a
+    folder's single writer.
+    """
     left = [name for name in os.listdir(folder) if name.startswith(atomic.TEMPORARY)]
     for name in left:
         os.unlink(folder / name)
@@ -48,7 +55,9 @@ def remove_temporaries(folder: Path) -> int:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove ``folder`` and all below it, following no link; what cannot be removed is left (`shutil` is 0.3 MiB with its archives)."""
+    """Remove ``folder`` and all below it, following no link; what cannot be removed is left
+    (`shutil` is 0.3 MiB with its archives).
+    """
     with contextlib.suppress(OSError):
         for _, folders, names, descriptor in os.fwalk(folder, topdown=False):
             for name in (*names, *folders):
@@ -74,11 +83,12 @@ def write_json(path: Path, value: Any, *, mode: int = 0o600) -> None:
 def read_state_json(path: Path) -> Any | None:
     """The value in one of our own state files; None when it is absent.
 
-    What is truncated or not JSON counts as absent: it is kept aside as ``<name>.corrupt`` (``.corrupt.1`` …) with a warning.
+    What is truncated or not JSON counts as absent: it is kept aside as ``<name>.corrupt``
+    (``.corrupt.1`` …) with a warning.
     """
     import json
 
-    from waagent.protocol import logs
+    from waagent.protocol.base.log import PROCESS
 
     try:
         data = path.read_bytes()
@@ -88,8 +98,11 @@ def read_state_json(path: Path) -> Any | None:
         return json.loads(data)
     except (ValueError, RecursionError):
         aside = _keep_aside(path)
-        logs.PROCESS.warning(
-            "state file is not readable, taken as absent: path=%s bytes=%d kept=%s", path, len(data), aside.name
+        PROCESS.warning(
+            "state file is not readable, taken as absent: path=%s bytes=%d kept=%s",
+            path,
+            len(data),
+            aside.name,
         )
         return None
 
@@ -107,18 +120,30 @@ def _keep_aside(path: Path) -> Path:
 
 
 def open_foreign(folder: int, name: str, *, owner_uid: int | None = None, limit_bytes: int) -> int:
-    """Open the regular file ``name`` in the directory descriptor ``folder`` for reading; the descriptor.
+    """Open the regular file ``name`` in the directory descriptor ``folder`` for reading; the
+    descriptor.
 
-    ``name`` is one component. Never blocks, never follows a link. Raises ForeignFileError when the file is not regular, has
-    several links, belongs to somebody else or is larger than ``limit_bytes``; FileNotFoundError when it is not there.
+    ``name`` is one component. Never blocks, never follows a link. Raises ForeignFileError when the
+    file is not regular, has several links, belongs to somebody else or is larger than
+    ``limit_bytes``; FileNotFoundError when it is not there.
     """
     if "/" in name or name in ("", ".", ".."):
-        raise ForeignFileError("name of a foreign file is not one component", repr(name), "none needed, the file is ignored")
+        raise ForeignFileError(
+            "name of a foreign file is not one component",
+            repr(name),
+            "none needed, the file is ignored",
+        )
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, dir_fd=folder)
+        descriptor = os.open(
+            name,
+            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
+            dir_fd=folder,
+        )
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.ENODEV):
-            raise ForeignFileError("foreign file is a link, socket or device", name, "replace it by a regular file") from error
+            raise ForeignFileError(
+                "foreign file is a link, socket or device", name, "replace it by a regular file"
+            ) from error
         raise
     try:
         _judge(os.fstat(descriptor), name, owner_uid, limit_bytes)
@@ -135,30 +160,45 @@ def _judge(facts: os.stat_result, name: str, owner_uid: int | None, limit_bytes:
     if facts.st_nlink != 1:
         raise ForeignFileError(f"foreign file has {facts.st_nlink} links", name, remedy)
     if owner_uid is not None and facts.st_uid != owner_uid:
-        raise ForeignFileError(f"foreign file belongs to uid {facts.st_uid}, expected {owner_uid}", name, remedy)
+        raise ForeignFileError(
+            f"foreign file belongs to uid {facts.st_uid}, expected {owner_uid}", name, remedy
+        )
     if facts.st_size > limit_bytes:
-        raise ForeignFileError(f"foreign file has {facts.st_size} bytes", name, f"keep it below {limit_bytes} bytes")
+        raise ForeignFileError(
+            f"foreign file has {facts.st_size} bytes", name, f"keep it below {limit_bytes} bytes"
+        )
 
 
-def read_foreign(folder: Path, name: str, *, limit_bytes: int, owner_uid: int | None = None) -> bytes:
+def read_foreign(
+    folder: Path, name: str, *, limit_bytes: int, owner_uid: int | None = None
+) -> bytes:
     """The content of ``folder/name``, a file that somebody else wrote; errors of `open_foreign`.
 
-    ``folder`` itself must not be a link. A file that grows while it is read is refused as too large.
+    ``folder`` itself must not be a link. A file that grows while it is read is refused as too
+    large.
     """
     try:
-        folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder_descriptor = os.open(
+            folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise ForeignFileError("folder of a foreign file is a link or no folder", str(folder), "make it a folder") from error
+            raise ForeignFileError(
+                "folder of a foreign file is a link or no folder", str(folder), "make it a folder"
+            ) from error
         raise
     try:
-        descriptor = open_foreign(folder_descriptor, name, owner_uid=owner_uid, limit_bytes=limit_bytes)
+        descriptor = open_foreign(
+            folder_descriptor, name, owner_uid=owner_uid, limit_bytes=limit_bytes
+        )
     finally:
         os.close(folder_descriptor)
     with open(descriptor, "rb") as file:
         data = file.read(limit_bytes + 1)
     if len(data) > limit_bytes:
-        raise ForeignFileError("foreign file grew while it was read", name, f"keep it below {limit_bytes} bytes")
+        raise ForeignFileError(
+            "foreign file grew while it was read", name, f"keep it below {limit_bytes} bytes"
+        )
     return data
 
 
@@ -176,7 +216,9 @@ def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = N
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise FileError("a link or file stands where a folder belongs", str(path), "remove it") from error
+            raise FileError(
+                "a link or file stands where a folder belongs", str(path), "remove it"
+            ) from error
         raise
     try:
         if owner is not None:
@@ -187,13 +229,19 @@ def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = N
 
 
 def open_log(path: Path) -> int:
-    """A log file to be appended to, and its folder, made when they are not there (0640); the descriptor is not inherited."""
+    """A log file to be appended to, and its folder, made when they are not there (0640); the
+    descriptor is not inherited.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    return os.open(
+        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
+    )
 
 
 def reopen_log(path: Path, descriptor: int) -> None:
-    """`open_log` anew, in place of what ``descriptor``, standard output and standard error were. Raises OSError, nothing changed."""
+    """`open_log` anew, in place of what ``descriptor``, standard output and standard error were.
+    Raises OSError, nothing changed.
+    """
     log = open_log(path)
     for target in (1, 2, descriptor):
         os.dup2(log, target, inheritable=target < 3)

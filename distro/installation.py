@@ -1,7 +1,8 @@
 """What `python3 setup.py install` does: a plan as frozen data, and the hand that carries it out.
 
-The agent lives in a virtual environment of its own below ``<prefix>/lib/waagent``; the running Python's site-packages are never touched
-(PEP 668). An upgrade builds ``waagent.new`` beside the running one and renames. Standard library only: nothing is installed yet.
+The agent lives in a virtual environment of its own below ``<prefix>/lib/waagent``; the running
+Python's site-packages are never touched (PEP 668). An upgrade builds ``waagent.new`` beside the
+running one and renames. Standard library only: nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMMANDS = {
-    "waagent": "waagent.supervisor.main",
-    "waagent-ps": "waagent.supervisor.ps",
+    "waagent": "waagent.supervisor.commands.main",
+    "waagent-ps": "waagent.supervisor.ps.main",
     "waagent-lab": "waagent.lab.commands",
 }
 _PIP_LIMIT_S = 1800  # a slow mirror; lxml and cryptography may have to be built on FreeBSD
@@ -40,7 +41,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Environment:
-    """Build the virtual environment at ``target`` with the checkout in it, then put it in the place of ``final``."""
+    """Build the virtual environment at ``target`` with the checkout in it, then put it in the place
+    of ``final``.
+    """
 
     target: Path
     final: Path
@@ -76,21 +79,26 @@ class Execute:
     argv: tuple[str, ...]
 
 
-#   source below etc/            installed as                              mode   init systems ("" = all)  keep a changed one
+# source below etc/            installed as                              mode   init systems ("" =
+# all)  keep a changed one
 FILES: tuple[tuple[str, str, int, str, bool], ...] = (
-    ("waagent.conf",             "/etc/waagent.conf",                      0o644, "",        True),
-    ("logrotate.d/waagent",      "/etc/logrotate.d/waagent",               0o644, "",        True),
-    ("tmpfiles.d/waagent.conf",  "/usr/lib/tmpfiles.d/waagent.conf",       0o644, "systemd", False),
-    ("sysusers.d/waagent.conf",  "/usr/lib/sysusers.d/waagent.conf",       0o644, "systemd", False),
-    ("systemd/waagent.service",  "/usr/lib/systemd/system/waagent.service", 0o644, "systemd", False),
-    ("openrc/waagent",           "/etc/init.d/waagent",                    0o755, "openrc",  False),
-    ("sysv/waagent",             "/etc/init.d/waagent",                    0o755, "sysv",    False),
-    ("upstart/waagent.conf",     "/etc/init/waagent.conf",                 0o644, "upstart", False),
-    ("freebsd/waagent",          "/usr/local/etc/rc.d/waagent",            0o755, "rc.d",    False),
+    ("waagent.conf", "/etc/waagent.conf", 0o644, "", True),
+    ("logrotate.d/waagent", "/etc/logrotate.d/waagent", 0o644, "", True),
+    ("tmpfiles.d/waagent.conf", "/usr/lib/tmpfiles.d/waagent.conf", 0o644, "systemd", False),
+    ("sysusers.d/waagent.conf", "/usr/lib/sysusers.d/waagent.conf", 0o644, "systemd", False),
+    ("systemd/waagent.service", "/usr/lib/systemd/system/waagent.service", 0o644, "systemd", False),
+    ("openrc/waagent", "/etc/init.d/waagent", 0o755, "openrc", False),
+    ("sysv/waagent", "/etc/init.d/waagent", 0o755, "sysv", False),
+    ("upstart/waagent.conf", "/etc/init/waagent.conf", 0o644, "upstart", False),
+    ("freebsd/waagent", "/usr/local/etc/rc.d/waagent", 0o755, "rc.d", False),
 )
 
 REGISTRATION: dict[str, tuple[tuple[str, ...], ...]] = {
-    "systemd": (("systemd-sysusers",), ("systemctl", "daemon-reload"), ("systemctl", "enable", "--now", "waagent.service")),
+    "systemd": (
+        ("systemd-sysusers",),
+        ("systemctl", "daemon-reload"),
+        ("systemctl", "enable", "--now", "waagent.service"),
+    ),
     "openrc": (("rc-update", "add", "waagent", "default"), ("rc-service", "waagent", "start")),
     "sysv": (("update-rc.d", "waagent", "defaults"), ("service", "waagent", "start")),
     "upstart": (("initctl", "reload-configuration"), ("start", "waagent")),
@@ -100,8 +108,14 @@ REGISTRATION: dict[str, tuple[tuple[str, ...], ...]] = {
 
 def find_init_system(root: Path) -> str:
     """Which init system the machine at ``root`` starts with: a key of REGISTRATION."""
-    signs = (("run/systemd/system", "systemd"), ("sbin/openrc-run", "openrc"), ("sbin/initctl", "upstart"), ("etc/rc.subr", "rc.d"),
-             ("usr/lib/systemd/systemd", "systemd"), ("lib/systemd/systemd", "systemd"))
+    signs = (
+        ("run/systemd/system", "systemd"),
+        ("sbin/openrc-run", "openrc"),
+        ("sbin/initctl", "upstart"),
+        ("etc/rc.subr", "rc.d"),
+        ("usr/lib/systemd/systemd", "systemd"),
+        ("lib/systemd/systemd", "systemd"),
+    )
     return next((name for sign, name in signs if (root / sign).exists()), "sysv")
 
 
@@ -109,25 +123,41 @@ def plan_installation(options: Options) -> tuple[object, ...]:
     """Every step in order. Raises InstallationError for an init system that nobody knows."""
     if options.init_system not in REGISTRATION:
         known = ", ".join(sorted(REGISTRATION))
-        raise InstallationError(f"unknown init system: --init-system={options.init_system}: choose one of {known}")
+        raise InstallationError(
+            f"unknown init system: --init-system={options.init_system}: choose one of {known}"
+        )
     prefix = options.root / options.prefix.lstrip("/")
     environment = Environment(
-        prefix / "lib" / "waagent.new", prefix / "lib" / "waagent", options.python, options.checkout, options.wheels,
+        prefix / "lib" / "waagent.new",
+        prefix / "lib" / "waagent",
+        options.python,
+        options.checkout,
+        options.wheels,
     )
     interpreter = f"{options.prefix.rstrip('/')}/lib/waagent/bin/python"
-    launchers = [Write(prefix / "sbin" / name, launcher(interpreter, module), 0o755) for name, module in COMMANDS.items()]
+    launchers = [
+        Write(prefix / "sbin" / name, launcher(interpreter, module), 0o755)
+        for name, module in COMMANDS.items()
+    ]
     files = [
         Copy(source, options.root / target.lstrip("/"), mode, keep and not options.force)
-        for source, target, mode, init, keep in FILES if init in ("", options.init_system)
+        for source, target, mode, init, keep in FILES
+        if init in ("", options.init_system)
     ]
-    service = [Execute(argv) for argv in REGISTRATION[options.init_system]] if options.register_service else []
+    service = (
+        [Execute(argv) for argv in REGISTRATION[options.init_system]]
+        if options.register_service
+        else []
+    )
     return (environment, *launchers, *files, *service)
 
 
 def launcher(interpreter: str, module: str) -> bytes:
-    """A command in sbin. ``-I`` keeps the caller's directory, PYTHONPATH and user site out of a root process.
+    """A command in sbin. ``-I`` keeps the caller's directory, PYTHONPATH and user site out of a
+    root process.
 
-    Its top level imports nothing: handlers of the old school load `/usr/sbin/waagent` as a module with a Python of their own.
+    Its top level imports nothing: handlers of the old school load `/usr/sbin/waagent` as a module
+    with a Python of their own.
     """
     return (
         f"#!{interpreter} -I\n"
@@ -140,7 +170,9 @@ def launcher(interpreter: str, module: str) -> bytes:
 
 
 def carry_out(steps: tuple[object, ...]) -> None:
-    """Carry out every step, saying each on stdout. Raises InstallationError at the first that fails."""
+    """Carry out every step, saying each on stdout. Raises InstallationError at the first that
+    fails.
+    """
     for step in steps:
         if isinstance(step, Environment):
             print(f"environment {step.final}")
@@ -159,13 +191,26 @@ def carry_out(steps: tuple[object, ...]) -> None:
 def _build_environment(step: Environment) -> None:
     shutil.rmtree(step.target, ignore_errors=True)
     step.target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(step.checkout / "build", ignore_errors=True)  # setuptools would pack modules that are gone
+    # setuptools would pack modules that are gone
+    shutil.rmtree(step.checkout / "build", ignore_errors=True)
     old_umask = os.umask(0o022)  # workers under other uids import from here
     try:
         _execute([step.python, "-m", "venv", str(step.target)], 120, hint="install python3-venv")
         source = ["--no-index", "--find-links", str(step.wheels)] if step.wheels else []
-        pip = [str(step.target / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *source]
-        _execute([*pip, str(step.checkout)], _PIP_LIMIT_S, hint="see pip's message; without a network: --wheels FOLDER")
+        pip = [
+            str(step.target / "bin" / "python"),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            *source,
+        ]
+        _execute(
+            [*pip, str(step.checkout)],
+            _PIP_LIMIT_S,
+            hint="see pip's message; without a network: --wheels FOLDER",
+        )
     finally:
         os.umask(old_umask)
     for script in (step.target / "bin").iterdir():
@@ -200,4 +245,6 @@ def _execute(argv: list[str], deadline_s: int, hint: str = "see its message abov
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InstallationError(f"{argv[0]} failed: {error}: {hint}") from error
     if finished.returncode != 0:
-        raise InstallationError(f"{' '.join(argv[:4])} failed: exit status {finished.returncode}: {hint}")
+        raise InstallationError(
+            f"{' '.join(argv[:4])} failed: exit status {finished.returncode}: {hint}"
+        )

@@ -12,9 +12,11 @@ class Held(Exception):
 
 
 def take_lock(path: Path) -> int:
-    """The descriptor (not inherited) that holds the lock until it is closed; the file names our pid and is never unlinked.
+    """The descriptor (not inherited) that holds the lock until it is closed; the file names our pid
+    and is never unlinked.
 
-    Raises Held. Inode and link count are compared after locking: a removed file would lock nobody out.
+    Raises Held. Inode and link count are compared after locking: a removed file would lock nobody
+    out.
     """
     while True:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -23,7 +25,9 @@ def take_lock(path: Path) -> int:
         except BlockingIOError:
             pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
-            raise Held(f"already running: pid {pid} holds {path}: see waagent-ps, or stop it first") from None
+            raise Held(
+                f"already running: pid {pid} holds {path}: see waagent-ps, or stop it first"
+            ) from None
         held = os.fstat(lock)
         if held.st_nlink == 1 and os.stat(path).st_ino == held.st_ino:
             break

@@ -17,7 +17,8 @@ _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
 def vm_id(root: Path) -> str:
     """A name for this VM that everyone may read; empty where the firmware gives none."""
     try:
-        return f"{zlib.crc32((root / 'sys/class/dmi/id/product_uuid').read_bytes().strip().lower()):08x}"
+        uuid = (root / "sys/class/dmi/id/product_uuid").read_bytes()
+        return f"{zlib.crc32(uuid.strip().lower()):08x}"
     except OSError:
         return ""
 
@@ -28,21 +29,36 @@ def chance() -> float:
 
 
 def asleep_s() -> float:
-    """How long the VM has been suspended since it booted: BOOTTIME runs on meanwhile, MONOTONIC does not."""
+    """How long the VM has been suspended since it booted: BOOTTIME runs on meanwhile, MONOTONIC
+    does not.
+    """
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
-    """Keep the calling process from being swapped or killed for memory; texts of what this machine does not give.
+    """Keep the calling process from being swapped or killed for memory; texts of what this machine
+    does not give.
 
     ``without`` names what is switched off, ``cgroups`` says what there is of them (`none`).
     """
     checks = (
-        ("subreaper" not in without, "no subreaper: exits are looked for, their status is not known"),
+        (
+            "subreaper" not in without,
+            "no subreaper: exits are looked for, their status is not known",
+        ),
         (cgroups != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
-        ("landlock" not in without and fences.landlock_level() > 0, "no landlock: a worker sees all files that its uid may see"),
-        ("psi" not in without and processes.memory_pressure_full_avg10() is not None, "no PSI: memory pressure extends no limit"),
-        (fences.set_oom_score(SUPERVISOR_OOM_SCORE), "oom_score_adj cannot be lowered: the supervisor may be killed for memory"),
+        (
+            "landlock" not in without and fences.landlock_level() > 0,
+            "no landlock: a worker sees all files that its uid may see",
+        ),
+        (
+            "psi" not in without and processes.memory_pressure_full_avg10() is not None,
+            "no PSI: memory pressure extends no limit",
+        ),
+        (
+            fences.set_oom_score(SUPERVISOR_OOM_SCORE),
+            "oom_score_adj cannot be lowered: the supervisor may be killed for memory",
+        ),
         (fences.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
     )
     return [text for is_there, text in checks if not is_there]
@@ -51,4 +67,6 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
 def is_stalled(pids: set[int], *, psi: bool) -> bool:
     """Whether one of ``pids`` waits for a disk (state D), or everybody for memory."""
     pressure = processes.memory_pressure_full_avg10() if psi else None
-    return (pressure or 0.0) > _PRESSURE_LIMIT or any(processes.state_letter(pid) == "D" for pid in pids)
+    return (pressure or 0.0) > _PRESSURE_LIMIT or any(
+        processes.state_letter(pid) == "D" for pid in pids
+    )

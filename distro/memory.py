@@ -8,13 +8,17 @@ from waagent.distro.prctl import libc
 
 _DONTNEED = 4  # MADV_DONTNEED
 _clean: list[tuple[int, int]] = []
-"""Where the libraries have code, and what nobody writes; forked processes have it at the same place."""
+"""Where the libraries have code, and what nobody writes; forked processes have it at the same
+place.
+"""
 
 
 def forget_read_only_files() -> None:
-    """Unmap pages of libraries that only the loader has read: 0.7 MiB of symbols and strings. Whoever needs one faults it in again.
+    """Unmap pages of libraries that only the loader has read: 0.7 MiB of symbols and strings.
+    Whoever needs one faults it in again.
 
-    Only mappings without a page of our own are touched (relocated ones have such), so nothing is lost; without /proc, nothing is done.
+    Only mappings without a page of our own are touched (relocated ones have such), so nothing is
+    lost; without /proc, nothing is done.
     """
     try:
         with open("/proc/self/smaps", encoding="utf-8", errors="replace") as file:
@@ -36,9 +40,11 @@ def forget_read_only_files() -> None:
 
 
 def forget_start() -> None:
-    """Unmap what of the libraries only the start has used, 1 MiB in four workers: the kernel maps 64 KiB around each page used.
+    """Unmap what of the libraries only the start has used, 1 MiB in four workers: the kernel maps
+    64 KiB around each page used.
 
-    Known only in what was forked from a process that has called `forget_read_only_files`: a fence may hide /proc.
+    Known only in what was forked from a process that has called `forget_read_only_files`: a fence
+    may hide /proc.
     """
     for start, end in _clean:
         _forget(start, end)

@@ -1,4 +1,6 @@
-"""Where everything lives, below one root prefix, so that nothing needs patching in a test or in an image."""
+"""Where everything lives, below one root prefix, so that nothing needs patching in a test or in an
+image.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,17 @@ from pathlib import Path
 class Paths:
     """Every path the agent uses, below ``root`` (``/`` on a running system).
 
-    ``library`` and ``log_folder`` follow the options Lib.Dir and Extension.LogDir when they are given.
+    ``library`` and ``log_folder`` follow the options Lib.Dir and Extension.LogDir when they are
+    given.
     """
 
-    def __init__(self, root: Path | str = "/", *, library: str = "/var/lib/waagent", log_folder: str = "/var/log/azure") -> None:
+    def __init__(
+        self,
+        root: Path | str = "/",
+        *,
+        library: str = "/var/lib/waagent",
+        log_folder: str = "/var/log/azure",
+    ) -> None:
         self.root = Path(root)
         self._library = library
         self._log_folder = log_folder

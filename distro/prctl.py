@@ -1,4 +1,6 @@
-"""prctl(2), which the standard library lacks. ctypes and nothing else: a shim without a cgroup loads this."""
+"""prctl(2), which the standard library lacks. ctypes and nothing else: a shim without a cgroup
+loads this.
+"""
 
 from __future__ import annotations
 
@@ -28,4 +30,6 @@ def set_child_subreaper(wanted: bool = True) -> bool:
 def is_child_subreaper() -> bool:
     """Whether this process adopts orphaned descendants."""
     value = ctypes.c_int(0)
-    return libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
+    return (
+        libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
+    )

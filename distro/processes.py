@@ -65,7 +65,9 @@ def state_letter(pid: int) -> str:
 
 
 def is_alive(pid: int, ticks: int | None = None) -> bool:
-    """Whether ``pid`` lives (a zombie does not); with ``ticks``, whether it is still the same process."""
+    """Whether ``pid`` lives (a zombie does not); with ``ticks``, whether it is still the same
+    process.
+    """
     process = read_process(pid)
     if process is None or process.state in "ZX":
         return False
@@ -79,7 +81,9 @@ def cpu_seconds(pid: int) -> float | None:
 
 
 def pss_kib(pid: int) -> int | None:
-    """Proportional set size; None when it may not be read. Walks the address space: not for a loop."""
+    """Proportional set size; None when it may not be read. Walks the address space: not for a
+    loop.
+    """
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:
@@ -125,15 +129,23 @@ def _tree(root: int, processes: Iterable[Process]) -> list[int]:
 
 
 def session_of(leader: int, leader_start_ticks: int | None = None) -> list[int]:
-    """All living processes of the session that ``leader`` made, also after its death; none when its pid is somebody else's now."""
+    """All living processes of the session that ``leader`` made, also after its death; none when its
+    pid is somebody else's now.
+    """
     now = read_process(leader)
     if leader_start_ticks is not None and now is not None and now.start_ticks != leader_start_ticks:
         return []
-    return [process.pid for process in all_processes() if process.session == leader and process.state not in "ZX"]
+    return [
+        process.pid
+        for process in all_processes()
+        if process.session == leader and process.state not in "ZX"
+    ]
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
-    """Send a signal to each, those gone or not ours left out; never to a group, which is what 0 and negative numbers mean."""
+    """Send a signal to each, those gone or not ours left out; never to a group, which is what 0 and
+    negative numbers mean.
+    """
     for pid in filter(lambda pid: pid > 0, pids):
         try:
             os.kill(pid, number)
@@ -141,11 +153,14 @@ def signal_all(pids: Iterable[int], number: int) -> None:
             continue
 
 
-def kill_tree(root: int, *, spare: Iterable[int] = (), with_root: bool = True, deadline_s: float = 1.0) -> list[int]:
+def kill_tree(
+    root: int, *, spare: Iterable[int] = (), with_root: bool = True, deadline_s: float = 1.0
+) -> list[int]:
     """SIGKILL ``root``, its descendants and its session; what is still alive at the deadline.
 
-    Everything found is stopped first, and the look repeated, so that a tree that forks meanwhile is caught. Whoever left
-    the session and lost its parent is found only when it fell to ``root``: make that one a subreaper.
+    Everything found is stopped first, and the look repeated, so that a tree that forks meanwhile is
+    caught. Whoever left the session and lost its parent is found only when it fell to ``root``:
+    make that one a subreaper.
     """
     spared = {os.getpid(), 1, *spare} | (set() if with_root else {root})
     until = time.monotonic() + deadline_s
@@ -154,7 +169,9 @@ def kill_tree(root: int, *, spare: Iterable[int] = (), with_root: bool = True, d
         stopped: set[int] = set()
         while True:
             processes = all_processes()
-            found = set(_tree(root, processes)) | {p.pid for p in processes if p.session == root and p.state not in "ZX"}
+            found = set(_tree(root, processes)) | {
+                p.pid for p in processes if p.session == root and p.state not in "ZX"
+            }
             fresh = found - spared - stopped
             signal_all(fresh, SIGSTOP)
             stopped |= fresh
@@ -179,7 +196,9 @@ def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
 
 
 def open_pidfd(pid: int) -> int | None:
-    """A descriptor that becomes readable when ``pid`` ends; None before Linux 5.3 or when it is gone."""
+    """A descriptor that becomes readable when ``pid`` ends; None before Linux 5.3 or when it is
+    gone.
+    """
     try:
         return os.pidfd_open(pid)  # sets CLOEXEC itself
     except (OSError, AttributeError):

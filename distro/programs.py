@@ -1,4 +1,5 @@
-"""A program that we start and watch: by `posix_spawn`, since Python code between fork and exec is unsafe beside libzmq's threads.
+"""A program that we start and watch: by `posix_spawn`, since Python code between fork and exec is
+unsafe beside libzmq's threads.
 
 `subprocess` is not used because it is 0.6 MiB in each process that stays.
 """
@@ -18,20 +19,25 @@ from waagent.distro.clock import Deadline
 NULL, PIPE, OURS = -1, -2, -3
 """Instead of a descriptor: /dev/null, the other end of a pipe (`Program.streams`), our own."""
 _DEFAULT_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGCHLD", "SIGTERM", "SIGHUP", "SIGINT", "SIGPIPE", "SIGXFSZ", "SIGUSR1") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGCHLD", "SIGTERM", "SIGHUP", "SIGINT", "SIGPIPE", "SIGXFSZ", "SIGUSR1")
+    if hasattr(signal, name)
 )
 _TICK_S = 0.01
 
 
 class Program:
-    """One that was started. Invariant: it is waited for by its pid, once; pipes are closed by `close`, `close_stream` or never."""
+    """One that was started. Invariant: it is waited for by its pid, once; pipes are closed by
+    `close`, `close_stream` or never.
+    """
 
     def __init__(self, pid: int, streams: list[int]) -> None:
         self.pid = pid
         self.status: int | None = None
         """How it ended, once that is known; negative: by this signal."""
         self.streams = streams
-        """Our ends of stdin, stdout and stderr, not blocking; -1 where there is no pipe (any more)."""
+        """Our ends of stdin, stdout and stderr, not blocking; -1 where there is no pipe (any more).
+        """
 
     def poll(self) -> int | None:
         """``status``, looked at now. Who let the child be reaped by somebody else gets 0."""
@@ -72,11 +78,19 @@ class Program:
 
 
 def start(
-    argv: list[str], environment: Mapping[str, str], stdin: int = NULL, stdout: int = NULL, stderr: int = OURS, *, session: bool = True
+    argv: list[str],
+    environment: Mapping[str, str],
+    stdin: int = NULL,
+    stdout: int = NULL,
+    stderr: int = OURS,
+    *,
+    session: bool = True,
 ) -> Program:
-    """Start ``argv`` in our folder, with signals as a shell has them and no descriptor but the three named.
+    """Start ``argv`` in our folder, with signals as a shell has them and no descriptor but the
+    three named.
 
-    ``session``: as the leader of its own (a group of its own where the system cannot). Raises OSError when it cannot be executed.
+    ``session``: as the leader of its own (a group of its own where the system cannot). Raises
+    OSError when it cannot be executed.
     """
     ours, theirs = [-1, -1, -1], []
     actions: list[tuple[Any, ...]] = []
@@ -105,7 +119,9 @@ def start(
 
 
 def keep_ours() -> None:
-    """Have no descriptor above 2 inherited by a program: what was received from another process, and libraries', may be so."""
+    """Have no descriptor above 2 inherited by a program: what was received from another process,
+    and libraries', may be so.
+    """
     try:
         numbers = [int(name) for name in os.listdir("/proc/self/fd")]
     except OSError:  # behind a fence, or not Linux
@@ -116,11 +132,31 @@ def keep_ours() -> None:
                 os.set_inheritable(number, False)
 
 
-def _spawn(argv: list[str], environment: Mapping[str, str], actions: list[tuple[Any, ...]], session: bool) -> int:
+def _spawn(
+    argv: list[str], environment: Mapping[str, str], actions: list[tuple[Any, ...]], session: bool
+) -> int:
     spawn = os.posix_spawn if "/" in argv[0] else os.posix_spawnp
     if session:
         try:
-            return spawn(argv[0], argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=(), setsid=True)
+            return spawn(
+                argv[0],
+                argv,
+                environment,
+                file_actions=actions,
+                setsigdef=_DEFAULT_SIGNALS,
+                setsigmask=(),
+                setsid=True,
+            )
         except NotImplementedError:
-            return spawn(argv[0], argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=(), setpgroup=0)
-    return spawn(argv[0], argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=())
+            return spawn(
+                argv[0],
+                argv,
+                environment,
+                file_actions=actions,
+                setsigdef=_DEFAULT_SIGNALS,
+                setsigmask=(),
+                setpgroup=0,
+            )
+    return spawn(
+        argv[0], argv, environment, file_actions=actions, setsigdef=_DEFAULT_SIGNALS, setsigmask=()
+    )

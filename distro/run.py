@@ -1,4 +1,6 @@
-"""The one way to run a tool: argv, deadline, no stdin, capped output, and nothing of it left when it had to be killed."""
+"""The one way to run a tool: argv, deadline, no stdin, capped output, and nothing of it left when
+it had to be killed.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,37 @@ from pathlib import Path
 from waagent.distro import fences, processes, programs
 from waagent.distro.clock import Deadline
 from waagent.distro.programs import NULL, PIPE, Program
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 TICK_S = 1.0
 _AFTER_EXIT_S = 0.2  # output that is still in the pipe; a daemon that holds it is not waited for
 _KILL_S = 2.0
 _CHUNK_BYTES = 64 * 1024
 _QUOTED = 200
-_NOT_FOR_TOOLS = ("PYTHON", "LD_", "LC_", "LANG", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "INVOCATION_ID", "JOURNAL_STREAM")
+_NOT_FOR_TOOLS = (
+    "PYTHON",
+    "LD_",
+    "LC_",
+    "LANG",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_",
+    "LISTEN_",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+)
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_adopted: set[int] = set()  # a fact of this process, not of a caller: children that tools left to us, to be reaped when they end
+# a fact of this process, not of a caller: children that tools left to us, to be reaped when they
+# end
+_adopted: set[int] = set()
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done 2>/dev/null; shift; exec "$@"'
 
 
 class ToolError(Exception):
     """A tool did not do what it was asked: what, where, remedy; ``finished`` when it ran."""
 
-    def __init__(self, what: str, where: str, remedy: str, finished: Finished | None = None) -> None:
+    def __init__(
+        self, what: str, where: str, remedy: str, finished: Finished | None = None
+    ) -> None:
         super().__init__(f"{what}: {where}: {remedy}")
         self.what, self.where, self.remedy, self.finished = what, where, remedy, finished
 
@@ -42,7 +58,9 @@ class ToolTimedOut(ToolError):
 
 
 class Finished(Record):
-    """How a tool ended. ``status`` is negative for a signal; streams hold the first bytes, up to the limit."""
+    """How a tool ended. ``status`` is negative for a signal; streams hold the first bytes, up to
+    the limit.
+    """
 
     argv: tuple[str, ...]
     status: int
@@ -65,9 +83,10 @@ def run(
 ) -> Finished:
     """Run a tool to its end, or to the deadline; ``tick`` is called about every second meanwhile.
 
-    ``place``: cgroup.procs files of the group to run in. ``env`` replaces the environment (LC_ALL=C is always set). A daemon
-    that the tool leaves behind lives on, unless the deadline passed: then everything that descends from the tool is killed,
-    setsid or not. Raises ToolNotFound; with ``check`` also ToolTimedOut, and ToolError for a status other than 0.
+    ``place``: cgroup.procs files of the group to run in. ``env`` replaces the environment (LC_ALL=C
+    is always set). A daemon that the tool leaves behind lives on, unless the deadline passed: then
+    everything that descends from the tool is killed, setsid or not. Raises ToolNotFound; with
+    ``check`` also ToolTimedOut, and ToolError for a status other than 0.
     """
     environment = tool_environment(env)
     program = _find(argv[0], environment.get("PATH", _DEFAULT_PATH))
@@ -87,21 +106,36 @@ def run(
         fences.set_child_subreaper(was_subreaper)
         _reap_adopted()
     finished = Finished(
-        tuple(argv), tool.process.status or 0, bytes(tool.kept[0]), bytes(tool.kept[1]), timed_out, time.monotonic() - started
+        tuple(argv),
+        tool.process.status or 0,
+        bytes(tool.kept[0]),
+        bytes(tool.kept[1]),
+        timed_out,
+        time.monotonic() - started,
     )
     return _checked(finished, deadline_s) if check else finished
 
 
 def _find(name: str, path: str) -> str | None:
-    """The file that ``name`` runs (`shutil.which` without shutil, which loads lzma and bz2 into every worker)."""
-    places = [name] if "/" in name else [os.path.join(folder or ".", name) for folder in path.split(":")]
-    return next((place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None)
+    """The file that ``name`` runs (`shutil.which` without shutil, which loads lzma and bz2 into
+    every worker).
+    """
+    places = (
+        [name] if "/" in name else [os.path.join(folder or ".", name) for folder in path.split(":")]
+    )
+    return next(
+        (place for place in places if os.path.isfile(place) and os.access(place, os.X_OK)), None
+    )
 
 
 def tool_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a tool gets: ``given``, or ours without what is meant for us alone; always LC_ALL=C."""
     source = os.environ if given is None else given
-    kept = {name: value for name, value in source.items() if given is not None or not name.startswith(_NOT_FOR_TOOLS)}
+    kept = {
+        name: value
+        for name, value in source.items()
+        if given is not None or not name.startswith(_NOT_FOR_TOOLS)
+    }
     kept.setdefault("PATH", _DEFAULT_PATH)
     return {**kept, "LC_ALL": "C"}
 
@@ -112,7 +146,11 @@ def _start(argv: list[str], places: list[str], environment: dict[str, str], fed:
     try:
         return programs.start(command, environment, PIPE if fed else NULL, PIPE, PIPE)
     except OSError as error:
-        raise ToolNotFound(f"tool cannot be started ({error.strerror})", argv[0], "look at its mode and its interpreter") from error
+        raise ToolNotFound(
+            f"tool cannot be started ({error.strerror})",
+            argv[0],
+            "look at its mode and its interpreter",
+        ) from error
 
 
 def _checked(finished: Finished, deadline_s: float) -> Finished:
@@ -120,17 +158,35 @@ def _checked(finished: Finished, deadline_s: float) -> Finished:
     said = finished.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
     where = repr(said[-1][:_QUOTED]) if said else " ".join(finished.argv[:2])
     if finished.timed_out:
-        raise ToolTimedOut(f"{name} took longer than {deadline_s:g} s and was killed", where, "look at what it waits for", finished)
+        raise ToolTimedOut(
+            f"{name} took longer than {deadline_s:g} s and was killed",
+            where,
+            "look at what it waits for",
+            finished,
+        )
     if finished.status:
-        ending = f"status {finished.status}" if finished.status > 0 else f"signal {-finished.status}"
-        raise ToolError(f"{name} ended with {ending}", where, "run it by hand to see more", finished)
+        ending = (
+            f"status {finished.status}" if finished.status > 0 else f"signal {-finished.status}"
+        )
+        raise ToolError(
+            f"{name} ended with {ending}", where, "run it by hand to see more", finished
+        )
     return finished
 
 
 class _Tool:
-    """A running tool and its pipes. Invariant: `kept` never exceeds the limit, and no call waits longer than a tick."""
+    """A running tool and its pipes. Invariant: `kept` never exceeds the limit, and no call waits
+    longer than a tick.
+    """
 
-    def __init__(self, process: Program, stdin: bytes, limit_bytes: int, places: list[str], strangers: set[int]) -> None:
+    def __init__(
+        self,
+        process: Program,
+        stdin: bytes,
+        limit_bytes: int,
+        places: list[str],
+        strangers: set[int],
+    ) -> None:
         self.process = process
         self.kept = (bytearray(), bytearray())
         self._limit_bytes = limit_bytes
@@ -215,7 +271,9 @@ class _Tool:
                 self._read(descriptor)
 
     def _kill_all(self) -> None:
-        """Everything that descends from the tool: its tree, what fell to us as subreaper, what joined its group meanwhile."""
+        """Everything that descends from the tool: its tree, what fell to us as subreaper, what
+        joined its group meanwhile.
+        """
         until = time.monotonic() + _KILL_S
         ours = {os.getpid()} | self._strangers
         while True:
@@ -231,7 +289,9 @@ class _Tool:
                 _reap(pid)
             members = _members(self._places) - ours
             processes.signal_all(members, signal.SIGKILL)
-            if (not adopted and not members and self.process.poll() is not None) or time.monotonic() > until:
+            if (
+                not adopted and not members and self.process.poll() is not None
+            ) or time.monotonic() > until:
                 break
             time.sleep(0.005)
         if self.process.status is None:
@@ -241,7 +301,9 @@ class _Tool:
         self.process.close()
         if self._pidfd is not None:
             os.close(self._pidfd)
-        _adopted.update(set(processes.children_of(os.getpid())) - self._strangers - {self.process.pid})
+        _adopted.update(
+            set(processes.children_of(os.getpid())) - self._strangers - {self.process.pid}
+        )
 
 
 def _members(places: Iterable[str]) -> set[int]:

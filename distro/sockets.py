@@ -1,4 +1,6 @@
-"""Sockets of the system's kind: listening ones with an owner and a mode, and signals that arrive as bytes."""
+"""Sockets of the system's kind: listening ones with an owner and a mode, and signals that arrive as
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,11 @@ _BACKLOG = 64
 _PATH_BYTES = 107  # sun_path of unix(7), without its end
 
 
-def listen(path: Path, mode: int, group: int = 0, kind: socket.SocketKind = socket.SOCK_SEQPACKET) -> socket.socket:
-    """A listening socket at ``path`` that does not block, in place of what is there; a path over 107 bytes fits, too.
+def listen(
+    path: Path, mode: int, group: int = 0, kind: socket.SocketKind = socket.SOCK_SEQPACKET
+) -> socket.socket:
+    """A listening socket at ``path`` that does not block, in place of what is there; a path over
+    107 bytes fits, too.
 
     Nobody can connect before mode and owner are right.
     """
@@ -59,7 +64,9 @@ def connect_datagram(path: Path) -> socket.socket | None:
 
 
 def send_fields(journald: socket.socket | None, **fields: object) -> None:
-    """One native entry for journald (systemd's native protocol); lost when journald restarts or is behind."""
+    """One native entry for journald (systemd's native protocol); lost when journald restarts or is
+    behind.
+    """
     with contextlib.suppress(OSError):
         if journald is not None:
             journald.send("".join(f"{name}={value}\n" for name, value in fields.items()).encode())

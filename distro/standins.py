@@ -1,7 +1,9 @@
-"""What packages import and we never use, and what stands in for it meanwhile: each MiB here would be in six processes.
+"""What packages import and we never use, and what stands in for it meanwhile: each MiB here would
+be in six processes.
 
-`install()` is the first call of the zygote, before anything but `sys` and `os` is imported; `remove()` the last one before it
-takes orders. Whoever imports the real module later gets it. Figures are private memory of one process, Python 3.11.
+`install()` is the first call of the zygote, before anything but `sys` and `os` is imported;
+`remove()` the last one before it takes orders. Whoever imports the real module later gets it.
+Figures are private memory of one process, Python 3.11.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ _installed: dict[str, ModuleType] = {}
 
 
 class _Anything:
-    """What an annotation is made of, where nobody looks at annotations: base class, subscript, decorator and type variable."""
+    """What an annotation is made of, where nobody looks at annotations: base class, subscript,
+    decorator and type variable.
+    """
 
     def __init__(self, *_values: object, **_named: object) -> None:
         pass
@@ -48,19 +52,24 @@ class _Typing(ModuleType):
 
 
 def install(*more: str) -> None:
-    """Have the lighter modules everywhere; empty ones for ``more`` as well, which this process must not need."""
+    """Have the lighter modules everywhere; empty ones for ``more`` as well, which this process must
+    not need.
+    """
     try:
         import _datetime  # type: ignore[import-not-found]
     except ImportError:  # another implementation of Python: nothing to gain
         pass
     else:
-        sys.modules.setdefault("datetime", _datetime)  # as 3.12 does; the Python half is thrown away after 0.3 MiB
+        # as 3.12 does; the Python half is thrown away after 0.3 MiB
+        sys.modules.setdefault("datetime", _datetime)
     from _thread import allocate_lock
 
     stand_in(_Typing("typing"))  # 0.5 MiB; annotations are for type checkers
-    stand_in(ModuleType("threading"), Lock=allocate_lock, Event=_Anything)  # 0.3 MiB, and 0.4 in each child by its fork hook
+    # 0.3 MiB, and 0.4 in each child by its fork hook
+    stand_in(ModuleType("threading"), Lock=allocate_lock, Event=_Anything)
     stand_in(ModuleType("pickle"), DEFAULT_PROTOCOL=4)  # 0.3 MiB; zmq's send_pyobj
-    stand_in(ModuleType("random"))  # 0.2 MiB, and 0.1 in each child by its fork hook; zmq's bind_to_random_port
+    # 0.2 MiB, and 0.1 in each child by its fork hook; zmq's bind_to_random_port
+    stand_in(ModuleType("random"))
     stand_in(ModuleType("selectors"))  # 0.1 MiB; socket.sendfile
     stand_in(ModuleType("warnings"), warn=_Anything)  # 0.1 MiB; deprecations of pathlib and zmq
     stand_in(ModuleType("platform"), python_implementation=lambda: "CPython")
@@ -71,12 +80,15 @@ def install(*more: str) -> None:
     if "enum" not in more:
         remove("enum")
     stand_in(ModuleType("urllib"), __path__=[])
-    stand_in(ModuleType("urllib.parse"), quote_from_bytes=None)  # 0.4 MiB with ipaddress; Path.as_uri
+    # 0.4 MiB with ipaddress; Path.as_uri
+    stand_in(ModuleType("urllib.parse"), quote_from_bytes=None)
     load("pathlib")
 
 
 def load(name: str) -> None:
-    """Import the package ``name``; with the real modules where it, in some version, does not take ours."""
+    """Import the package ``name``; with the real modules where it, in some version, does not take
+    ours.
+    """
     try:
         importlib.import_module(name)
     except Exception:  # whatever it needs of them
@@ -87,7 +99,9 @@ def load(name: str) -> None:
 
 
 def stand_in(module: ModuleType, **attributes: object) -> None:
-    """Let ``module`` be what `import` finds, until `remove`; nothing is done when the real one is there."""
+    """Let ``module`` be what `import` finds, until `remove`; nothing is done when the real one is
+    there.
+    """
     if module.__name__ not in sys.modules:
         vars(module).update(attributes)
         sys.modules[module.__name__] = _installed[module.__name__] = module

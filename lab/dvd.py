@@ -1,4 +1,6 @@
-"""Writes boot DVDs as the platform attaches them: one image that is ISO9660, Joliet and UDF at once, and odd ones for tests."""
+"""Writes boot DVDs as the platform attaches them: one image that is ISO9660, Joliet and UDF at
+once, and odd ones for tests.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ VARIANTS = ("good", "without_ovf", "udf_only", "damaged", "empty")
 def write_dvd(path: Path, ovf: bytes, variant: str = "good") -> Path:
     """Write the image to ``path``.
 
-    ``variant``: `good`; `without_ovf` (another file instead of ovf-env.xml); `udf_only` (no ISO9660 descriptors, which a
-    reader of ISO9660 refuses); `damaged` (directories overwritten); `empty` (an empty drive: zeros).
+    ``variant``: `good`; `without_ovf` (another file instead of ovf-env.xml); `udf_only` (no ISO9660
+    descriptors, which a reader of ISO9660 refuses); `damaged` (directories overwritten); `empty`
+    (an empty drive: zeros).
     """
     if variant not in VARIANTS:
         raise LabError(f"no DVD variant {variant!r}", "lab/dvd.py", "one of " + " ".join(VARIANTS))
-    image = _image({"readme.txt": b"nothing here\n"} if variant == "without_ovf" else {"ovf-env.xml": ovf})
+    image = _image(
+        {"readme.txt": b"nothing here\n"} if variant == "without_ovf" else {"ovf-env.xml": ovf}
+    )
     if variant == "udf_only":
         image = _without_iso9660(image)
     elif variant == "damaged":
@@ -37,7 +42,13 @@ def _image(files: dict[str, bytes]) -> bytes:
     disc.new(interchange_level=3, joliet=3, udf="2.60", vol_ident="OVF")
     for name, content in files.items():
         stem, _, suffix = name.upper().replace("-", "_").partition(".")
-        disc.add_fp(io.BytesIO(content), len(content), f"/{stem}.{suffix};1", joliet_path=f"/{name}", udf_path=f"/{name}")
+        disc.add_fp(
+            io.BytesIO(content),
+            len(content),
+            f"/{stem}.{suffix};1",
+            joliet_path=f"/{name}",
+            udf_path=f"/{name}",
+        )
     stream = io.BytesIO()
     disc.write_fp(stream)
     disc.close()

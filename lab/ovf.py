@@ -32,8 +32,14 @@ class Order:
 def ovf_env(order: Order) -> bytes:
     """The document, UTF-8."""
     path = f"/home/{order.user_name}/.ssh/authorized_keys"
-    keys = [f"<PublicKey><Path>{path}</Path><Value>{escape(line)}</Value></PublicKey>" for line in order.public_keys]
-    keys += [f"<PublicKey><Fingerprint>{text}</Fingerprint><Path>{path}</Path></PublicKey>" for text in order.fingerprints]
+    keys = [
+        f"<PublicKey><Path>{path}</Path><Value>{escape(line)}</Value></PublicKey>"
+        for line in order.public_keys
+    ]
+    keys += [
+        f"<PublicKey><Fingerprint>{text}</Fingerprint><Path>{path}</Path></PublicKey>"
+        for text in order.fingerprints
+    ]
     lines = [
         "<ConfigurationSetType>LinuxProvisioningConfiguration</ConfigurationSetType>",
         f"<HostName>{escape(order.host_name)}</HostName>",
@@ -41,7 +47,11 @@ def ovf_env(order: Order) -> bytes:
         f"<UserPassword>{escape(order.password)}</UserPassword>" if order.password else "",
         _boolean("DisableSshPasswordAuthentication", order.disable_password_authentication),
         f"<SSH><PublicKeys>{''.join(keys)}</PublicKeys></SSH>" if keys else "",
-        f"<CustomData>{base64.b64encode(order.custom_data).decode()}</CustomData>" if order.custom_data else "",
+        (
+            f"<CustomData>{base64.b64encode(order.custom_data).decode()}</CustomData>"
+            if order.custom_data
+            else ""
+        ),
     ]
     wanted = "\n      ".join(line for line in lines if line)
     return f"""<?xml version="1.0" encoding="utf-8"?>

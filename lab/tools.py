@@ -23,15 +23,29 @@ def run_tool(
     words = [str(word) for word in argv]
     environment = {**os.environ, "LC_ALL": "C", **(env or {})}
     try:
-        done = subprocess.run(words, input=stdin, capture_output=True, timeout=deadline_s, env=environment, cwd=cwd, check=False)
+        done = subprocess.run(
+            words,
+            input=stdin,
+            capture_output=True,
+            timeout=deadline_s,
+            env=environment,
+            cwd=cwd,
+            check=False,
+        )
     except FileNotFoundError as error:
-        raise LabError(f"{words[0]} is missing", "this machine", f"install the package that has {words[0]}") from error
+        raise LabError(
+            f"{words[0]} is missing", "this machine", f"install the package that has {words[0]}"
+        ) from error
     except subprocess.TimeoutExpired as error:
         what = f"{words[0]} took more than {deadline_s:.0f} s"
         raise LabError(what, " ".join(words)[:200], "look at the load of this machine") from error
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode("utf-8", "replace").strip()[-600:]
-        raise LabError(f"{words[0]} ended with {done.returncode}", " ".join(words)[:200], said or "it said nothing")
+        raise LabError(
+            f"{words[0]} ended with {done.returncode}",
+            " ".join(words)[:200],
+            said or "it said nothing",
+        )
     return done.stdout
 
 

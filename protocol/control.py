@@ -1,8 +1,10 @@
-"""The supervisor's socket: which messages there are, who may send them, and how they look on the wire.
+"""The supervisor's socket: which messages there are, who may send them, and how they look on the
+wire.
 
-One `AF_UNIX SOCK_SEQPACKET` socket, one msgpack map per packet, ``{"type": NAME, ...}``, at most 64 KiB. Every send is
-non-blocking on both sides. The kernel says who speaks (SO_PEERCRED); a name inside a message is never believed.
-Standard library and msgpack only: this is loaded into the supervisor.
+One `AF_UNIX SOCK_SEQPACKET` socket, one msgpack map per packet, ``{"type": NAME, ...}``, at most 64
+KiB. Every send is non-blocking on both sides. The kernel says who speaks (SO_PEERCRED); a name
+inside a message is never believed. Standard library and msgpack only: this is loaded into the
+supervisor.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ from typing import Any
 
 import msgpack
 
-from waagent.protocol import packed
-from waagent.protocol.records import Record
+from waagent.protocol.base import packed
+from waagent.protocol.base.records import Record
 
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
@@ -36,19 +38,21 @@ class Permission(Record):
 
 MESSAGES: dict[str, Permission] = {
     #            sender  phase
-    "hello":     Permission(WORKER, "new"),      # build -> configure
-    "ready":     Permission(WORKER, "greeted"),
+    "hello": Permission(WORKER, "new"),  # build -> configure
+    "ready": Permission(WORKER, "greeted"),
     "heartbeat": Permission(WORKER, "greeted"),  # doing, progress, facts
-    "busy":      Permission(WORKER, "greeted"),  # seconds, reason, progress
-    "want":      Permission(WORKER, "greeted"),  # name, numbers
-    "unwant":    Permission(WORKER, "greeted"),  # name
-    "done":      Permission(WORKER, "greeted"),  # summary: a one-shot's result
-    "list":      Permission(ANYONE, "any"),      # -> the table
-    "restart":   Permission(ROOT, "any"),        # name -> answer
-    "stop":      Permission(ROOT, "any"),        # -> answer; the whole agent
-    "reload":    Permission(ROOT, "any"),        # -> answer
+    "busy": Permission(WORKER, "greeted"),  # seconds, reason, progress
+    "want": Permission(WORKER, "greeted"),  # name, numbers
+    "unwant": Permission(WORKER, "greeted"),  # name
+    "done": Permission(WORKER, "greeted"),  # summary: a one-shot's result
+    "list": Permission(ANYONE, "any"),  # -> the table
+    "restart": Permission(ROOT, "any"),  # name -> answer
+    "stop": Permission(ROOT, "any"),  # -> answer; the whole agent
+    "reload": Permission(ROOT, "any"),  # -> answer
 }
-"""Worker-bound messages: `configure` (configuration, numbers, level; a log descriptor may ride along), `stop`, `log` (lines)."""
+"""Worker-bound messages: `configure` (configuration, numbers, level; a log descriptor may ride
+along), `stop`, `log` (lines).
+"""
 
 _CONTROL_CHARACTERS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
@@ -80,8 +84,14 @@ def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, An
     try:
         packed.verify(packet, _LIMITS)
         message = msgpack.unpackb(
-            packet, raw=False, strict_map_key=True, max_array_len=4096, max_map_len=1024, max_ext_len=0,
-            max_str_len=PACKET_LIMIT_BYTES, max_bin_len=PACKET_LIMIT_BYTES,
+            packet,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=4096,
+            max_map_len=1024,
+            max_ext_len=0,
+            max_str_len=PACKET_LIMIT_BYTES,
+            max_bin_len=PACKET_LIMIT_BYTES,
         )
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise ControlError(f"not msgpack: {type(error).__name__}") from error
@@ -103,10 +113,14 @@ def clean(value: Any) -> Any:
 
 
 def send(connection: socket.socket, packet: bytes, descriptors: tuple[int, ...] = ()) -> bool:
-    """Send without waiting; False when it does not fit now. Raises OSError when the peer is gone."""
+    """Send without waiting; False when it does not fit now. Raises OSError when the peer is
+    gone.
+    """
     try:
         if descriptors:
-            socket.send_fds(connection, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            socket.send_fds(
+                connection, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            )
         else:
             connection.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
     except BlockingIOError:
@@ -115,7 +129,9 @@ def send(connection: socket.socket, packet: bytes, descriptors: tuple[int, ...] 
 
 
 def refusal(message: Mapping[str, Any], peer_uid: int, worker_phase: str | None) -> str | None:
-    """Why the sender may not say this, or None. ``worker_phase`` is None for anyone who is no worker of ours."""
+    """Why the sender may not say this, or None. ``worker_phase`` is None for anyone who is no
+    worker of ours.
+    """
     permission = MESSAGES.get(str(message.get("type")))
     if permission is None:
         return f"unknown message {str(message.get('type'))[:40]!r}"

@@ -1,8 +1,9 @@
-"""`ovf-env.xml` of the boot DVD: what the customer asked for at the VM's creation, as one typed value.
+"""`ovf-env.xml` of the boot DVD: what the customer asked for at the VM's creation, as one typed
+value.
 
-Names are matched by namespace and local name, never by prefix; sections may nest deeper than documented (as the
-predecessor allows), a value that stands twice is refused. Source: spec/provisioning.md §2.4, §2.5, §3.
-Loads lxml: import it only where a document is read.
+Names are matched by namespace and local name, never by prefix; sections may nest deeper than
+documented (as the predecessor allows), a value that stands twice is refused. Source:
+spec/provisioning.md §2.4, §2.5, §3. Loads lxml: import it only where a document is read.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.secret import Secret
-from waagent.protocol.xml import Element, local_name, read_xml
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.secret import Secret
+from waagent.protocol.base.xml import Element, local_name, read_xml
 
 FILE_NAME = "ovf-env.xml"
-LIMIT_BYTES = 1024 * 1024  # custom data is at most 64 KiB encoded; the rest of a document has a few KiB
+# custom data is at most 64 KiB encoded; the rest of a document has a few KiB
+LIMIT_BYTES = 1024 * 1024
 OVF = "http://schemas.dmtf.org/ovf/environment/1"
 WA = "http://schemas.microsoft.com/windowsazure"
 REDACTED = ("UserPassword", "AdminPassword")
@@ -77,7 +79,9 @@ class ProvisioningRequest:
 
 
 def read_ovf(data: bytes, where: str = FILE_NAME) -> ProvisioningRequest:
-    """The request in ``data``. Raises OvfError, whatever ``data`` is; its text never contains a secret."""
+    """The request in ``data``. Raises OvfError, whatever ``data`` is; its text never contains a
+    secret.
+    """
     root = _root(data, where)
     section, version = _provisioning_section(root, where)
     platform = _one(root, "PlatformSettingsSection", where)
@@ -96,7 +100,9 @@ def read_ovf(data: bytes, where: str = FILE_NAME) -> ProvisioningRequest:
 
 
 def redact_ovf(data: bytes, where: str = FILE_NAME) -> bytes:
-    """The document with `*` for every password, whatever its prefix, attributes or CDATA. Raises OvfError."""
+    """The document with `*` for every password, whatever its prefix, attributes or CDATA. Raises
+    OvfError.
+    """
     root = _root(data, where)
     for element in root.iter():
         if local_name(element) in REDACTED:
@@ -126,7 +132,9 @@ def _root(data: bytes, where: str) -> Element:
     except DocumentError as error:
         raise OvfError(error.what, error.where, "recreate the VM, or its ISO image") from error
     if root.tag != f"{{{OVF}}}Environment":
-        raise OvfError(f"root element is {str(root.tag)[:80]!r}", where, f"it must be Environment in {OVF}")
+        raise OvfError(
+            f"root element is {str(root.tag)[:80]!r}", where, f"it must be Environment in {OVF}"
+        )
     return root
 
 
@@ -140,14 +148,22 @@ def _provisioning_section(root: Element, where: str) -> tuple[Element, str]:
     """The section of major version 1 and its version."""
     sections = list(root.iter(f"{{{WA}}}ProvisioningSection"))
     if not sections:
-        raise NoProvisioningSection("no ProvisioningSection", where, "this disc is not for the agent, another one is awaited")
+        raise NoProvisioningSection(
+            "no ProvisioningSection",
+            where,
+            "this disc is not for the agent, another one is awaited",
+        )
     seen = []
     for section in sections:
         version = _text(_one(section, "Version", where)) or "1.0"
         if version.partition(".")[0].strip() == "1":
             return section, version
         seen.append(version[:20])
-    raise OvfError(f"ProvisioningSection has version {', '.join(seen)}, this agent knows 1", where, "install a newer agent")
+    raise OvfError(
+        f"ProvisioningSection has version {', '.join(seen)}, this agent knows 1",
+        where,
+        "install a newer agent",
+    )
 
 
 def _one(parent: Element | None, name: str, where: str) -> Element | None:
@@ -155,7 +171,9 @@ def _one(parent: Element | None, name: str, where: str) -> Element | None:
         return None
     found = list(parent.iter(f"{{{WA}}}{name}"))
     if len(found) > 1:
-        raise OvfError(f"{name} stands {len(found)} times", f"{where}:{found[1].sourceline}", "send it once")
+        raise OvfError(
+            f"{name} stands {len(found)} times", f"{where}:{found[1].sourceline}", "send it once"
+        )
     return found[0] if found else None
 
 
@@ -190,7 +208,11 @@ def _flag(section: Element | None, name: str, where: str) -> bool | None:
         return value == _TRUE
     if name == "ProvisionGuestAgent":
         return True  # any text but `false` changes nothing (§9.4)
-    raise OvfError(f"{name} is {value[:20]!r}", f"{where}:{element.sourceline if element is not None else 0}", "write true or false")
+    raise OvfError(
+        f"{name} is {value[:20]!r}",
+        f"{where}:{element.sourceline if element is not None else 0}",
+        "write true or false",
+    )
 
 
 def _custom_data(section: Element, where: str) -> Secret | None:
@@ -207,7 +229,9 @@ def _public_keys(section: Element, where: str) -> tuple[PublicKey, ...]:
         if not fingerprint and not value:
             raise OvfError("PublicKey has neither Value nor Fingerprint", place, "send one of them")
         if "\n" in value or "\r" in value:
-            raise OvfError("PublicKey has a Value of several lines", place, "send one PublicKey for each key")
+            raise OvfError(
+                "PublicKey has a Value of several lines", place, "send one PublicKey for each key"
+            )
         keys.append(PublicKey(path, fingerprint, value))
     return tuple(keys)
 
@@ -225,7 +249,11 @@ def _key_pairs(section: Element, where: str) -> tuple[KeyPair, ...]:
 def _group(section: Element, name: str, where: str) -> list[Element]:
     found = list(section.iter(f"{{{WA}}}{name}"))
     if len(found) > _KEYS_LIMIT:
-        raise OvfError(f"{len(found)} {name} elements, at most {_KEYS_LIMIT} are taken", where, "send fewer keys")
+        raise OvfError(
+            f"{len(found)} {name} elements, at most {_KEYS_LIMIT} are taken",
+            where,
+            "send fewer keys",
+        )
     return found
 
 
@@ -234,5 +262,9 @@ def _fingerprint(element: Element, where: str) -> str:
     value = _text(child).upper()
     if value and _FINGERPRINT.match(value) is None:
         line = child.sourceline if child is not None else 0
-        raise OvfError(f"Fingerprint is {value[:50]!r}", f"{where}:{line}", "40 hexadecimal digits are expected (SHA-1)")
+        raise OvfError(
+            f"Fingerprint is {value[:50]!r}",
+            f"{where}:{line}",
+            "40 hexadecimal digits are expected (SHA-1)",
+        )
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 RESIDENT, ONESHOT, ONDEMAND = "resident", "oneshot", "ondemand"
 UNPRIVILEGED, ROOT = "unprivileged", "root"
@@ -56,35 +56,125 @@ class Row(Record):
     """Options, or prefixes ending in a dot, that go with `configure`."""
 
 
-_SYSTEM = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL", "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
+_SYSTEM = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "SETUID",
+    "SETGID",
+    "KILL",
+    "SYS_ADMIN",
+    "SYS_RESOURCE",
+    "SYS_CHROOT",
+)
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
 _COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
 
 ROSTER: tuple[Row, ...] = (
     Row(
-        "environment_monitor", RESIDENT, ROOT, ROOT_ACCOUNT, _NETWORK, memory_mib=96, pids=64, nofile=256, serves=True,
-        keys=("Provisioning.MonitorHostName", "Provisioning.MonitorHostNamePeriod", "Protocol.EndpointDiscovery", "OS.", *_COMMON_KEYS),
+        "environment_monitor",
+        RESIDENT,
+        ROOT,
+        ROOT_ACCOUNT,
+        _NETWORK,
+        memory_mib=96,
+        pids=64,
+        nofile=256,
+        serves=True,
+        keys=(
+            "Provisioning.MonitorHostName",
+            "Provisioning.MonitorHostNamePeriod",
+            "Protocol.EndpointDiscovery",
+            "OS.",
+            *_COMMON_KEYS,
+        ),
     ),
     Row(
-        "fabric_client", RESIDENT, UNPRIVILEGED, WAAGENT, (), memory_mib=64, pids=64, nofile=256, serves=True,
-        wants=("probe_responder", "extension_runner", "certificate_keeper"), writes=("/var/cache/waagent",), tools_mib=256,
-        keys=("HttpProxy.", "OS.AllowHTTP", "Extensions.", "Protocol.", "AutoUpdate.", *_COMMON_KEYS),
+        "fabric_client",
+        RESIDENT,
+        UNPRIVILEGED,
+        WAAGENT,
+        (),
+        memory_mib=64,
+        pids=64,
+        nofile=256,
+        serves=True,
+        wants=("probe_responder", "extension_runner", "certificate_keeper"),
+        writes=("/var/cache/waagent",),
+        tools_mib=256,
+        keys=(
+            "HttpProxy.",
+            "OS.AllowHTTP",
+            "Extensions.",
+            "Protocol.",
+            "AutoUpdate.",
+            *_COMMON_KEYS,
+        ),
     ),
     Row(
-        "certificate_keeper", ONDEMAND, ROOT, ROOT_ACCOUNT, ("DAC_OVERRIDE", "CHOWN", "FOWNER"), memory_mib=96, pids=32, nofile=128,
-        serves=True, changes_system=True, is_brief=True, keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
+        "certificate_keeper",
+        ONDEMAND,
+        ROOT,
+        ROOT_ACCOUNT,
+        ("DAC_OVERRIDE", "CHOWN", "FOWNER"),
+        memory_mib=96,
+        pids=32,
+        nofile=128,
+        serves=True,
+        changes_system=True,
+        is_brief=True,
+        keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
     ),
     Row(
-        "provisioner", ONESHOT, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=256, serves=False,
-        changes_system=True, is_brief=True, keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
+        "provisioner",
+        ONESHOT,
+        ROOT,
+        ROOT_ACCOUNT,
+        _SYSTEM,
+        memory_mib=96,
+        pids=64,
+        nofile=256,
+        serves=False,
+        changes_system=True,
+        is_brief=True,
+        keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
     ),
     Row(
-        "extension_runner", ONDEMAND, ROOT, ROOT_ACCOUNT, _SYSTEM, memory_mib=96, pids=64, nofile=512, serves=False,
-        after=("provisioner",), changes_system=True,
-        keys=("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning", "HttpProxy.", "Debug.", *_COMMON_KEYS),
+        "extension_runner",
+        ONDEMAND,
+        ROOT,
+        ROOT_ACCOUNT,
+        _SYSTEM,
+        memory_mib=96,
+        pids=64,
+        nofile=512,
+        serves=False,
+        after=("provisioner",),
+        changes_system=True,
+        keys=(
+            "Extensions.",
+            "Extension.LogDir",
+            "Policy.",
+            "EnableOverProvisioning",
+            "HttpProxy.",
+            "Debug.",
+            *_COMMON_KEYS,
+        ),
     ),
     Row(
-        "probe_responder", ONDEMAND, UNPRIVILEGED, PROBE, (), memory_mib=32, pids=16, nofile=1024, serves=False,
-        beat_s=5.0, beat_limit_s=12.0, switch="LBProbeResponder", keys=("LBProbeResponder", *_COMMON_KEYS),
+        "probe_responder",
+        ONDEMAND,
+        UNPRIVILEGED,
+        PROBE,
+        (),
+        memory_mib=32,
+        pids=16,
+        nofile=1024,
+        serves=False,
+        beat_s=5.0,
+        beat_limit_s=12.0,
+        switch="LBProbeResponder",
+        keys=("LBProbeResponder", *_COMMON_KEYS),
     ),
 )

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from waagent.supervisor.about import unreadable_for_workers
+from waagent.supervisor.commands.about import unreadable_for_workers
 
-_ANY_PACE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # other programs slow us down, too
+# other programs slow us down, too
+_ANY_PACE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("waagent", derandomize=True, **_ANY_PACE)
 settings.register_profile("far", max_examples=2000, **_ANY_PACE)
 settings.load_profile("waagent")
@@ -18,7 +19,9 @@ settings.load_profile("waagent")
 
 @pytest.fixture
 def readable_python() -> None:
-    """Skips where this interpreter lies in a folder that other users cannot enter: nothing can run it under another uid."""
+    """Skips where this interpreter lies in a folder that other users cannot enter: nothing can run
+    it under another uid.
+    """
     obstacle = unreadable_for_workers()
     if obstacle is not None:
         pytest.skip(f"another uid cannot run this Python: {obstacle.folder}: {obstacle.problem}")
@@ -26,13 +29,23 @@ def readable_python() -> None:
 
 @pytest.fixture
 def shown(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
-    """``shown(text)``: a measured figure that belongs into the output of every run, also of one with many runners."""
+    """``shown(text)``: a measured figure that belongs into the output of every run, also of one
+    with many runners.
+    """
     return lambda text: record_property("shown", text)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
-    lines = [text for report in reports if report.when == "call" for name, text in report.user_properties if name == "shown"]
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())
+    ]
+    lines = [
+        text
+        for report in reports
+        if report.when == "call"
+        for name, text in report.user_properties
+        if name == "shown"
+    ]
     if lines:
         terminalreporter.section("measured")
         for line in sorted(lines):

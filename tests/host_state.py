@@ -1,8 +1,10 @@
-"""Is the host as it was? `host_state.py save FILE` notes it, `host_state.py compare FILE` prints what differs (exit 1).
+"""Is the host as it was? `host_state.py save FILE` notes it, `host_state.py compare FILE` prints
+what differs (exit 1).
 
-Looked at: accounts, packages, mounts, links, addresses, routes, rules, packet filters, kernel settings, namespaces, cgroups, loop
-devices, every process but our own callers, and size, time, mode and owner of each file below FOLDERS. Not looked at: a clone's
-.venv and .cache, and paths named after `except` (for a machine on which others write meanwhile).
+Looked at: accounts, packages, mounts, links, addresses, routes, rules, packet filters, kernel
+settings, namespaces, cgroups, loop devices, every process but our own callers, and size, time, mode
+and owner of each file below FOLDERS. Not looked at: a clone's .venv and .cache, and paths named
+after `except` (for a machine on which others write meanwhile).
 """
 
 from __future__ import annotations
@@ -17,17 +19,59 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = (str(ROOT), "/boot", "/dev/shm", "/etc", "/home", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var")
+FOLDERS = (
+    str(ROOT),
+    "/boot",
+    "/dev/shm",
+    "/etc",
+    "/home",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/var",
+)
 IGNORED = [
-    "/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/var/log/journal", "/var/log/wtmp", "/var/log/lastlog", "/run/log",
-    "/run/user", "/run/systemd", "/run/udev", "/run/utmp", "/etc/mtab", "/root/.cache", "/root/.pyenv", "/root/.bash_history",
-    "/var/lib/dhcp", "/var/lib/ntp", "/var/lib/chrony", f"{ROOT}/.venv", f"{ROOT}/.cache", f"{ROOT}/.git",
+    "/var/lib/systemd/timers",
+    "/var/lib/systemd/random-seed",
+    "/var/log/journal",
+    "/var/log/wtmp",
+    "/var/log/lastlog",
+    "/run/log",
+    "/run/user",
+    "/run/systemd",
+    "/run/udev",
+    "/run/utmp",
+    "/etc/mtab",
+    "/root/.cache",
+    "/root/.pyenv",
+    "/root/.bash_history",
+    "/var/lib/dhcp",
+    "/var/lib/ntp",
+    "/var/lib/chrony",
+    f"{ROOT}/.venv",
+    f"{ROOT}/.cache",
+    f"{ROOT}/.git",
 ]
 SETTINGS = ("kernel", "net/core", "net/ipv4", "net/ipv6/conf/all", "vm", "fs/protected_*")
 COUNTERS = (
-    "random/", "ns_last_pid", "pty/nr", "tainted", "drop_caches", "nr_hugepages", "compact_memory", "/neigh/", "/route/", "stat_refresh",
-    "perf_event_max_sample_rate", "hung_task_detect_count", "oops_count", "warn_count",
-)  # fmt: skip
+    "random/",
+    "ns_last_pid",
+    "pty/nr",
+    "tainted",
+    "drop_caches",
+    "nr_hugepages",
+    "compact_memory",
+    "/neigh/",
+    "/route/",
+    "stat_refresh",
+    "perf_event_max_sample_rate",
+    "hung_task_detect_count",
+    "oops_count",
+    "warn_count",
+)
 """Files of /proc/sys that change by themselves, or must not be read."""
 KERNEL_THREADS = 2  # their parent
 SETTLE_S = 5.0
@@ -36,7 +80,9 @@ SETTLE_S = 5.0
 def text_of(*argv: str) -> str:
     """stdout of a tool; empty when it is missing."""
     try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}).stdout
+        return subprocess.run(
+            argv, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        ).stdout
     except FileNotFoundError:
         return ""
 
@@ -71,12 +117,17 @@ def cgroups() -> list[str]:
 
 
 def loops() -> list[str]:
-    return sorted(f"{path}: {' '.join(lines_of(str(path)))}" for path in Path("/sys/block").glob("loop*/loop/backing_file"))
+    return sorted(
+        f"{path}: {' '.join(lines_of(str(path)))}"
+        for path in Path("/sys/block").glob("loop*/loop/backing_file")
+    )
 
 
 def routes() -> list[str]:
     """Of all tables, without the lifetimes of those that were announced."""
-    said = text_of("ip", "route", "show", "table", "all") + text_of("ip", "-6", "route", "show", "table", "all")
+    said = text_of("ip", "route", "show", "table", "all") + text_of(
+        "ip", "-6", "route", "show", "table", "all"
+    )
     return [re.sub(r" expires \S+", "", line) for line in said.splitlines()]
 
 
@@ -85,29 +136,56 @@ def settings() -> list[str]:
     found = []
     for name in SETTINGS:
         for top in sorted(Path("/proc/sys").glob(name)):
-            for file in [top] if top.is_file() else sorted(path for path in top.rglob("*") if path.is_file()):
+            for file in (
+                [top]
+                if top.is_file()
+                else sorted(path for path in top.rglob("*") if path.is_file())
+            ):
                 if not any(word in str(file) for word in COUNTERS):
-                    found.append(f"{file.relative_to('/proc/sys')} = {' '.join(lines_of(str(file)))[:200]}")
+                    found.append(
+                        f"{file.relative_to('/proc/sys')} = {' '.join(lines_of(str(file)))[:200]}"
+                    )
     return found
 
 
 def filters() -> list[str]:
     """Rules of packet filters, counters left out."""
-    return [line for line in text_of("iptables-save").splitlines() + text_of("nft", "list", "ruleset").splitlines() if line[:1] not in "#:"]
+    return [
+        line
+        for line in (
+            text_of("iptables-save").splitlines() + text_of("nft", "list", "ruleset").splitlines()
+        )
+        if line[:1] not in "#:"
+    ]
 
 
 def processes() -> list[str]:
-    """Every process, with its start; not the kernel's own, not this one, and not those that called it."""
+    """Every process, with its start; not the kernel's own, not this one, and not those that called
+    it.
+    """
     seen: dict[int, tuple[int, str]] = {}
     for entry in os.listdir("/proc"):
-        fields = " ".join(lines_of(f"/proc/{entry}/stat")).rpartition(")")[2].split() if entry.isdigit() else []
+        fields = (
+            " ".join(lines_of(f"/proc/{entry}/stat")).rpartition(")")[2].split()
+            if entry.isdigit()
+            else []
+        )
         if fields:
-            words = " ".join(lines_of(f"/proc/{entry}/cmdline")).replace("\0", " ").strip() or " ".join(lines_of(f"/proc/{entry}/comm"))
-            seen[int(entry)] = int(fields[1]), f"pid {entry} started at tick {fields[19]}: {words[:160]}"
+            words = " ".join(lines_of(f"/proc/{entry}/cmdline")).replace(
+                "\0", " "
+            ).strip() or " ".join(lines_of(f"/proc/{entry}/comm"))
+            seen[int(entry)] = (
+                int(fields[1]),
+                f"pid {entry} started at tick {fields[19]}: {words[:160]}",
+            )
     pid = os.getpid()
     while pid in seen:
         pid = seen.pop(pid)[0]
-    return sorted(text for parent, text in seen.values() if parent not in (KERNEL_THREADS, os.getpid()) and "kthreadd" not in text)
+    return sorted(
+        text
+        for parent, text in seen.values()
+        if parent not in (KERNEL_THREADS, os.getpid()) and "kthreadd" not in text
+    )
 
 
 def files() -> list[str]:
@@ -115,7 +193,11 @@ def files() -> list[str]:
     found = []
     for top in FOLDERS:
         for folder, below, names in os.walk(top):
-            below[:] = [name for name in below if f"{folder}/{name}" not in IGNORED and name != "__pycache__"]
+            below[:] = [
+                name
+                for name in below
+                if f"{folder}/{name}" not in IGNORED and name != "__pycache__"
+            ]
             for name in [*names, *below]:
                 path = f"{folder}/{name}"
                 try:
@@ -129,22 +211,24 @@ def files() -> list[str]:
 
 
 LOOKS: dict[str, Callable[[], list[str]]] = {
-    "users":      lambda: lines_of("/etc/passwd") + lines_of("/etc/group"),
-    "packages":   lambda: text_of("dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n").splitlines(),
-    "mounts":     mounts,
-    "links":      lambda: sorted(os.listdir("/sys/class/net")),
-    "addresses":  lambda: text_of("ip", "-brief", "address").splitlines(),
-    "routes":     routes,
-    "rules":      lambda: text_of("ip", "rule").splitlines(),
-    "filters":    filters,
-    "settings":   settings,
-    "netns":      lambda: text_of("ip", "netns").splitlines(),
+    "users": lambda: lines_of("/etc/passwd") + lines_of("/etc/group"),
+    "packages": (
+        lambda: text_of("dpkg-query", "-W", "-f", "${Package} ${Version} ${Status}\n").splitlines()
+    ),
+    "mounts": mounts,
+    "links": lambda: sorted(os.listdir("/sys/class/net")),
+    "addresses": lambda: text_of("ip", "-brief", "address").splitlines(),
+    "routes": routes,
+    "rules": lambda: text_of("ip", "rule").splitlines(),
+    "filters": filters,
+    "settings": settings,
+    "netns": lambda: text_of("ip", "netns").splitlines(),
     "namespaces": namespaces,
-    "cgroups":    cgroups,
-    "loops":      loops,
-    "host name":  lambda: [os.uname().nodename],
-    "processes":  processes,
-    "files":      files,
+    "cgroups": cgroups,
+    "loops": loops,
+    "host name": lambda: [os.uname().nodename],
+    "processes": processes,
+    "files": files,
 }
 
 

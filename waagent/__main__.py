@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from waagent.supervisor.main import main
+from waagent.supervisor.commands.main import main
 
 sys.exit(main())

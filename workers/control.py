@@ -1,7 +1,8 @@
 """A worker's end of the control socket: hello, configure, and what it says of itself.
 
-Nothing here ever waits for the supervisor but the answer to `hello`: a heartbeat that does not fit is dropped, anything else
-is kept until it fits. A stopped supervisor's queue holds few packets; a blocking send would stop every worker with it.
+Nothing here ever waits for the supervisor but the answer to `hello`: a heartbeat that does not fit
+is dropped, anything else is kept until it fits. A stopped supervisor's queue holds few packets; a
+blocking send would stop every worker with it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from waagent.protocol import control
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
-ANSWER_LIMIT_S = 60.0  # the supervisor judges much earlier; this only ends a worker that nobody judges
+# the supervisor judges much earlier; this only ends a worker that nobody judges
+ANSWER_LIMIT_S = 60.0
 _WAITING_LIMIT = 256
 _RECEIVED_PER_TURN = 32
 _FACT_TEXT_LIMIT = 400
@@ -46,7 +48,10 @@ class Control:
         try:
             self._socket.connect(str(path))
         except OSError as error:
-            raise SupervisorGone(f"cannot reach the supervisor ({error}): {path}: none needed, it starts a new worker") from error
+            raise SupervisorGone(
+                f"cannot reach the supervisor ({error}): {path}: none needed, it starts a new"
+                " worker"
+            ) from error
         self._socket.setblocking(False)
 
     def fileno(self) -> int:
@@ -66,7 +71,10 @@ class Control:
         poll.register(self._socket, select.POLLIN)
         while not answers:
             if not poll.poll(ANSWER_LIMIT_S * 1000):
-                raise SupervisorGone(f"no answer to hello within {ANSWER_LIMIT_S:g} s: control: none needed, a new worker is started")
+                raise SupervisorGone(
+                    f"no answer to hello within {ANSWER_LIMIT_S:g} s: control: none needed, a new"
+                    " worker is started"
+                )
             for message, descriptors in self.receive():
                 _close_all(descriptors)
                 if message["type"] == "configure":
@@ -93,7 +101,9 @@ class Control:
             self._waiting.popleft()
 
     def flush_all(self) -> None:
-        """Wait until everything is sent: for the result of a one-shot, before it ends. Raises SupervisorGone."""
+        """Wait until everything is sent: for the result of a one-shot, before it ends. Raises
+        SupervisorGone.
+        """
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
         while self._waiting:
@@ -101,20 +111,29 @@ class Control:
             self.flush()
 
     def receive(self) -> list[tuple[dict[str, Any], list[int]]]:
-        """What has come, with the descriptors that rode along. Raises SupervisorGone at the end of the connection."""
+        """What has come, with the descriptors that rode along. Raises SupervisorGone at the end of
+        the connection.
+        """
         messages = []
         for _ in range(_RECEIVED_PER_TURN):
             try:
                 packet, descriptors, flags, _ = socket.recv_fds(
-                    self._socket, control.PACKET_LIMIT_BYTES, 1, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+                    self._socket,
+                    control.PACKET_LIMIT_BYTES,
+                    1,
+                    socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
                 )
             except BlockingIOError:
                 break
             except OSError as error:
-                raise SupervisorGone(f"control connection lost ({error}): control: none needed") from error
+                raise SupervisorGone(
+                    f"control connection lost ({error}): control: none needed"
+                ) from error
             if not packet:
                 _close_all(descriptors)
-                raise SupervisorGone("the supervisor closed the control connection: control: none needed")
+                raise SupervisorGone(
+                    "the supervisor closed the control connection: control: none needed"
+                )
             try:
                 messages.append((control.unpack(packet), descriptors))
             except control.ControlError:  # a newer supervisor may say more than we know
@@ -129,18 +148,25 @@ class Control:
         try:
             return control.send(self._socket, packet)
         except OSError as error:
-            raise SupervisorGone(f"control connection lost ({error}): control: none needed") from error
+            raise SupervisorGone(
+                f"control connection lost ({error}): control: none needed"
+            ) from error
 
 
 def configured(message: Mapping[str, Any]) -> Configured:
     """The content of a `configure` message."""
     numbers = tuple(int(number) for number in message.get("numbers") or ())
-    return Configured(dict(message.get("configuration") or {}), numbers, bool(message.get("verbose")))
+    return Configured(
+        dict(message.get("configuration") or {}), numbers, bool(message.get("verbose"))
+    )
 
 
 def bounded(facts: Mapping[str, Any]) -> dict[str, Any]:
     """``facts`` with their texts cut, so that a heartbeat stays small."""
-    return {key: value[:_FACT_TEXT_LIMIT] if isinstance(value, str) else value for key, value in facts.items()}
+    return {
+        key: value[:_FACT_TEXT_LIMIT] if isinstance(value, str) else value
+        for key, value in facts.items()
+    }
 
 
 def adopt_log(descriptors: list[int]) -> None:
@@ -152,7 +178,9 @@ def adopt_log(descriptors: list[int]) -> None:
 
 
 def next_beat_at(now: float, beat_s: float) -> float:
-    """The next multiple of the period on the clock: all workers beat together, and the VM wakes once."""
+    """The next multiple of the period on the clock: all workers beat together, and the VM wakes
+    once.
+    """
     at = (now // beat_s + 1) * beat_s
     return at if at > now else at + beat_s
 

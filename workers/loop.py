@@ -1,4 +1,6 @@
-"""One thread that waits: for descriptors, ZeroMQ sockets, times, signals and the end of children. Nothing wakes it needlessly."""
+"""One thread that waits: for descriptors, ZeroMQ sockets, times, signals and the end of children.
+Nothing wakes it needlessly.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ class Timer:
 class Loop:
     """The main loop of a worker.
 
-    Invariant: everything that is called is called from here, one after the other; a source that always has something
-    to read cannot keep timers from their turn.
+    Invariant: everything that is called is called from here, one after the other; a source that
+    always has something to read cannot keep timers from their turn.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,8 @@ class Loop:
         self._order = itertools.count()
         self._signals: dict[int, Call] = {}
         self._wakeup, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.on_readable(self._wakeup, self._read_signals)  # so that there is always a source: without one zmq does not wait
+        # so that there is always a source: without one zmq does not wait
+        self.on_readable(self._wakeup, self._read_signals)
         self.turns = 0
         """Calls made so far: what `progress` of a heartbeat grows with."""
 
@@ -55,7 +58,9 @@ class Loop:
     # sources
 
     def on_readable(self, source: Source, call: Call) -> None:
-        """``call`` whenever ``source`` (a descriptor or a ZeroMQ socket) has something to read or is at its end."""
+        """``call`` whenever ``source`` (a descriptor or a ZeroMQ socket) has something to read or
+        is at its end.
+        """
         self._readers[source] = call
         self._register(source)
 
@@ -77,7 +82,9 @@ class Loop:
         self._register(source)
 
     def _register(self, source: Source) -> None:
-        wanted = (zmq.POLLIN if source in self._readers else 0) | (zmq.POLLOUT if source in self._writers else 0)
+        wanted = (zmq.POLLIN if source in self._readers else 0) | (
+            zmq.POLLOUT if source in self._writers else 0
+        )
         if wanted:
             self._poller.register(source, wanted)
         elif source in self._poller:
@@ -90,24 +97,30 @@ class Loop:
         return self._at(self.now() + seconds, Timer(call, None))
 
     def every(self, seconds: float, call: Call) -> Timer:
-        """``call`` every ``seconds``, the first time in ``seconds``; turns that were missed are not made up for."""
+        """``call`` every ``seconds``, the first time in ``seconds``; turns that were missed are not
+        made up for.
+        """
         return self._at(self.now() + seconds, Timer(call, seconds))
 
     def _at(self, when: float, timer: Timer) -> Timer:
         self._timers.append((when, next(self._order), timer))
-        self._timers.sort()  # a few, nearly sorted; the order number decides before a timer is compared
+        # a few, nearly sorted; the order number decides before a timer is compared
+        self._timers.sort()
         return timer
 
     def _wait_ms(self, limit_s: float | None) -> int | None:
         while self._timers and self._timers[0][2].is_cancelled:
             self._timers.pop(0)
-        waits = [when - self.now() for when, _, _ in self._timers[:1]] + ([limit_s] if limit_s is not None else [])
+        waits = [when - self.now() for when, _, _ in self._timers[:1]] + (
+            [limit_s] if limit_s is not None else []
+        )
         return max(0, math.ceil(min(waits) * 1000)) if waits else None
 
     def _run_timers(self) -> None:
         now, first_new = self.now(), next(self._order)
         while self._timers and self._timers[0][0] <= now and self._timers[0][1] < first_new:
-            timer = self._timers.pop(0)[2]  # one by one: what is called may wait, and run the others meanwhile
+            # one by one: what is called may wait, and run the others meanwhile
+            timer = self._timers.pop(0)[2]
             if not timer.is_cancelled:
                 if timer.every_s is not None:
                     self._at(now + timer.every_s, timer)

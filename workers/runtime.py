@@ -1,8 +1,9 @@
 """The common floor of all workers: `run` brings one to life, `Worker` is what its `main` is given.
 
-One thread, one loop. Between the supervisor and the loop stands the control socket, between the workers the bus. Exit
-status: 0 told to stop or done, 70 an unforeseen error (its traceback is in the log), what SystemExit says otherwise. When
-the supervisor dies the worker ends at once: a new supervisor starts a new one, and no state is lost, since it has none.
+One thread, one loop. Between the supervisor and the loop stands the control socket, between the
+workers the bus. Exit status: 0 told to stop or done, 70 an unforeseen error (its traceback is in
+the log), what SystemExit says otherwise. When the supervisor dies the worker ends at once: a new
+supervisor starts a new one, and no state is lost, since it has none.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ import zmq
 
 from waagent.distro import memory
 from waagent.distro.paths import Paths
-from waagent.protocol import logs
-from waagent.protocol.birth import Birth
+from waagent.protocol.base.log import PROCESS, Log
+from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.client import Client
 from waagent.protocol.bus.server import Server
-from waagent.protocol.faults import Faults
-from waagent.protocol.logs import Log
-from waagent.workers.control import Configured, Control, SupervisorGone, adopt_log, configured, next_beat_at
+from waagent.protocol.worker_start import Birth
+from waagent.workers.control import (
+    Configured,
+    Control,
+    SupervisorGone,
+    adopt_log,
+    configured,
+    next_beat_at,
+)
 from waagent.workers.loop import Loop, Timer
 
 EXIT_UNFORESEEN = 70
@@ -40,13 +47,17 @@ SETTLED_S = 5.0  # after READY, what the start needed is over
 
 
 class Worker:
-    """A worker's view of the world. Invariant: nothing in it waits for the supervisor or for another worker.
+    """A worker's view of the world. Invariant: nothing in it waits for the supervisor or for
+    another worker.
 
-    ``configuration`` and ``numbers`` are what the supervisor said last; ``client`` and ``serve`` open the bus, ``log`` and
-    ``faults`` write the log (``faults`` what repeats), ``on_…`` and ``after`` say what is called when.
+    ``configuration`` and ``numbers`` are what the supervisor said last; ``client`` and ``serve``
+    open the bus, ``log`` and ``faults`` write the log (``faults`` what repeats), ``on_…`` and
+    ``after`` say what is called when.
     """
 
-    def __init__(self, birth: Birth, control: Control, told: Configured, log: Log, loop: Loop) -> None:
+    def __init__(
+        self, birth: Birth, control: Control, told: Configured, log: Log, loop: Loop
+    ) -> None:
         self.name = birth.name
         self.build = birth.build
         self.place = birth.place
@@ -82,7 +93,9 @@ class Worker:
 
     @property
     def state(self) -> int:
-        """The supervisor's state file, opened for reading before the fence (`statefile.read_state`)."""
+        """The supervisor's state file, opened for reading before the fence
+        (`statefile.read_state`).
+        """
         return self._birth.state
 
     # what the supervisor is told
@@ -105,9 +118,13 @@ class Worker:
     def tell(self, **facts: Any) -> None:
         """Facts (texts and numbers) that go with each heartbeat; None: not known any more.
 
-        Times (names that end in ``_at``) wait for the next heartbeat, any other change is told like `doing`.
+        Times (names that end in ``_at``) wait for the next heartbeat, any other change is told like
+        `doing`.
         """
-        is_news = any(not name.endswith("_at") and self._facts.get(name) != value for name, value in facts.items())
+        is_news = any(
+            not name.endswith("_at") and self._facts.get(name) != value
+            for name, value in facts.items()
+        )
         self._facts.update(facts)
         if is_news:
             self._beat_soon()
@@ -115,7 +132,12 @@ class Worker:
     def busy(self, seconds: float, reason: str) -> None:
         """Take a lease: no verdict on this worker for ``seconds`` (≤ 600); 0 gives it back."""
         self._loop.turns += 1
-        self._say("busy", seconds=min(max(0.0, seconds), LEASE_LIMIT_S), reason=reason[:DOING_LIMIT], progress=self._progress)
+        self._say(
+            "busy",
+            seconds=min(max(0.0, seconds), LEASE_LIMIT_S),
+            reason=reason[:DOING_LIMIT],
+            progress=self._progress,
+        )
 
     def want(self, name: str, numbers: Sequence[int] = ()) -> None:
         """The worker ``name`` shall run, with these numbers (its roster row must allow it)."""
@@ -149,7 +171,9 @@ class Worker:
         self._loop.on_readable(descriptor, call)
 
     def on_writable(self, descriptor: int, call: Callable[[], None]) -> None:
-        """``call`` whenever ``descriptor`` can be written to, until `forget_writable` or `forget`."""
+        """``call`` whenever ``descriptor`` can be written to, until `forget_writable` or
+        `forget`.
+        """
         self._loop.on_writable(descriptor, call)
 
     def forget_writable(self, descriptor: int) -> None:
@@ -161,12 +185,16 @@ class Worker:
         self._loop.forget(descriptor)
 
     def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
-        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`, 255 if somebody else reaped it."""
+        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`,
+        255 if somebody else reaped it.
+        """
         self._children[pid] = call
         self._loop.after(0, self._reap)
 
     def on_configure(self, call: Callable[[], None]) -> None:
-        """``call`` after ``configuration`` or ``numbers`` changed. Without one, a change ends the worker: a new one is started."""
+        """``call`` after ``configuration`` or ``numbers`` changed. Without one, a change ends the
+        worker: a new one is started.
+        """
         self._on_configure.append(call)
 
     def on_stop(self, call: Callable[[], None]) -> None:
@@ -203,13 +231,25 @@ class Worker:
         """The serving socket of this worker; the same one each time. Raises SocketPathError."""
         if self._server is None:
             if self._birth.listener is None:
-                raise RuntimeError(f"{self.name} was born without a listener: its roster row must say that it serves")
+                raise RuntimeError(
+                    f"{self.name} was born without a listener: its roster row must say that it"
+                    " serves"
+                )
             path = self.paths.bus / self.name
-            self._server = Server(self._loop_for_bus, self.context, path, self._birth.listener, state=self._birth.state, faults=self.faults)
+            self._server = Server(
+                self._loop_for_bus,
+                self.context,
+                path,
+                self._birth.listener,
+                state=self._birth.state,
+                faults=self.faults,
+            )
         return self._server
 
     def client(self, server_name: str) -> Client:
-        """A client of the worker ``server_name``, whether it runs or not. Raises SocketPathError."""
+        """A client of the worker ``server_name``, whether it runs or not. Raises
+        SocketPathError.
+        """
         return Client(self._loop_for_bus, self.context, self.paths.bus / server_name, self.faults)
 
     # working
@@ -221,7 +261,9 @@ class Worker:
             self._loop.turn()
 
     def wait(self, is_true: Callable[[], bool], deadline_s: float, reason: str) -> bool:
-        """Go on with the loop until ``is_true()``; False when the deadline passed first. For one-shots."""
+        """Go on with the loop until ``is_true()``; False when the deadline passed first. For
+        one-shots.
+        """
         ends_at = self.now() + deadline_s
         self.doing(reason)
         if not self._is_ready:
@@ -241,7 +283,8 @@ class Worker:
     def run(self, argv: Sequence[str], *, deadline_s: float, **options: Any) -> Any:
         """`distro.run.run` among our tools: heartbeats go on, and a lease holds while it runs.
 
-        Give ``place=worker.outside`` to whatever may leave a daemon behind: it must not be killed together with us.
+        Give ``place=worker.outside`` to whatever may leave a daemon behind: it must not be killed
+        together with us.
         """
         from waagent.distro import run as tools
 
@@ -260,7 +303,9 @@ class Worker:
             self.busy(0, self._doing)
 
     def place_tool(self, pid: int) -> None:
-        """Move our child ``pid`` into the place of our tools, which has limits of its own; where there is none it stays in ours."""
+        """Move our child ``pid`` into the place of our tools, which has limits of its own; where
+        there is none it stays in ours.
+        """
         for descriptor in self._tools:
             with contextlib.suppress(OSError):  # it ended, or is not ours to move
                 os.write(descriptor, str(pid).encode())
@@ -369,7 +414,7 @@ class _BusLoop:
 
 def run(name: str, birth: Birth) -> NoReturn:
     """Live as the worker ``name`` until the end of the process."""
-    log = logs.PROCESS
+    log = PROCESS
     log.owner = name
     try:
         status = _live(birth, log)
@@ -378,17 +423,23 @@ def run(name: str, birth: Birth) -> NoReturn:
         status = EXIT_ORPHANED
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 0 if ending.code is None else 1
-    except Exception:  # the outermost loop of this process: the supervisor is our error handling for the unforeseen
-        log.exception("unforeseen error: %s: see the traceback; the supervisor starts a new worker", name)
+    # the outermost loop of this process: the supervisor is our error handling for the unforeseen
+    except Exception:
+        log.exception(
+            "unforeseen error: %s: see the traceback; the supervisor starts a new worker", name
+        )
         status = EXIT_UNFORESEEN
-    os._exit(status)  # nothing here needs a farewell, and what was inherited by a fork must not run its own
+    # nothing here needs a farewell, and what was inherited by a fork must not run its own
+    os._exit(status)
 
 
 def _live(birth: Birth, log: Log) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    faulthandler.register(signal.SIGUSR1, file=birth.stack if birth.stack >= 0 else 2, all_threads=False)
+    faulthandler.register(
+        signal.SIGUSR1, file=birth.stack if birth.stack >= 0 else 2, all_threads=False
+    )
     paths = Paths(birth.root)
     control = Control(paths.control_socket)
     told = control.greet(birth.build)

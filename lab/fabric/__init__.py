@@ -1,1 +1,3 @@
-"""The emulated platform: WireServer, HostGAPlugin, storage and metadata service, with a recorder and switches."""
+"""The emulated platform: WireServer, HostGAPlugin, storage and metadata service, with a recorder
+and switches.
+"""

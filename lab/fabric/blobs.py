@@ -54,7 +54,10 @@ class Blobs:
             return refused
         path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
         if headers.get("x-ms-version", "") < "2009":
-            return Answer(400, b"<Error><Code>MissingRequiredHeader</Code><HeaderName>x-ms-version</HeaderName></Error>")
+            return Answer(
+                400,
+                b"<Error><Code>MissingRequiredHeader</Code><HeaderName>x-ms-version</HeaderName></Error>",
+            )
         with self._lock:
             if query.get("comp") == ["page"]:
                 return self._put_pages(path, headers, body)
@@ -71,14 +74,24 @@ class Blobs:
     def _put_pages(self, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         unit, _, span = headers.get("x-ms-range", "").partition("=")
         first, _, last = span.partition("-")
-        if unit != "bytes" or not first.isdigit() or not last.isdigit() or headers.get("x-ms-page-write") != "update":
+        if (
+            unit != "bytes"
+            or not first.isdigit()
+            or not last.isdigit()
+            or headers.get("x-ms-page-write") != "update"
+        ):
             return Answer(400, b"<Error><Code>InvalidHeaderValue</Code></Error>")
         start, end = int(first), int(last) + 1
         content = self._blobs.get(path)
         if self._types.get(path) != "PageBlob" or content is None:
             return Answer(409, b"<Error><Code>InvalidBlobType</Code></Error>")
         aligned = start % PAGE_BYTES == 0 and end % PAGE_BYTES == 0
-        if not aligned or end - start != len(body) or end > len(content) or len(body) > PAGES_LIMIT_BYTES:
+        if (
+            not aligned
+            or end - start != len(body)
+            or end > len(content)
+            or len(body) > PAGES_LIMIT_BYTES
+        ):
             return Answer(416, b"<Error><Code>InvalidPageRange</Code></Error>")
         self._blobs[path] = content[:start] + body + content[end:]
         return Answer(201)

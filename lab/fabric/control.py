@@ -1,7 +1,8 @@
-"""The fabric steered from another process: one JSON line per call over a Unix socket, and the stand-in that makes the calls.
+"""The fabric steered from another process: one JSON line per call over a Unix socket, and the
+stand-in that makes the calls.
 
-A call is ``{"call": NAME, "args": [...], "kwargs": {...}}``, its answer ``{"result": ...}`` or ``{"error": TEXT}``.
-Bodies of recorded requests cross as Latin-1 text.
+A call is ``{"call": NAME, "args": [...], "kwargs": {...}}``, its answer ``{"result": ...}`` or
+``{"error": TEXT}``. Bodies of recorded requests cross as Latin-1 text.
 """
 
 from __future__ import annotations
@@ -20,8 +21,17 @@ from waagent.lab.tools import short_path
 
 VALUES = ("health", "properties", "statuses", "complaints")
 CALLS = (
-    "goal_state", "change", "set_extensions", "move_container", "miss_role_instance", "fault", "clear_faults", "forget",
-    "probe", "start_probing", "probing",
+    "goal_state",
+    "change",
+    "set_extensions",
+    "move_container",
+    "miss_role_instance",
+    "fault",
+    "clear_faults",
+    "forget",
+    "probe",
+    "start_probing",
+    "probing",
 )
 
 
@@ -45,7 +55,12 @@ def _carry_out(fabric: Fabric, line: bytes) -> dict[str, Any]:
     name = order["call"]
     try:
         if name == "recorded":
-            return {"result": [[*item[:4], item.body.decode("latin-1"), *item[5:]] for item in fabric.recorded[order["args"][0]:]]}
+            return {
+                "result": [
+                    [*item[:4], item.body.decode("latin-1"), *item[5:]]
+                    for item in fabric.recorded[order["args"][0] :]
+                ]
+            }
         if name in VALUES:
             return {"result": getattr(fabric, name)}
         if name in CALLS:
@@ -69,7 +84,9 @@ class RemoteFabric(Watching):
             try:
                 with short_path(self._path) as address:
                     connection.connect(address)
-                connection.sendall(json.dumps({"call": name, "args": args, "kwargs": kwargs}).encode() + b"\n")
+                connection.sendall(
+                    json.dumps({"call": name, "args": args, "kwargs": kwargs}).encode() + b"\n"
+                )
                 with connection.makefile("rb") as stream:
                     line = stream.readline()
             except OSError as error:
@@ -83,7 +100,10 @@ class RemoteFabric(Watching):
 
     @property
     def recorded(self) -> list[Recorded]:
-        return [Recorded._make([*item[:4], item[4].encode("latin-1"), *item[5:]]) for item in self.ask("recorded", 0)]
+        return [
+            Recorded._make([*item[:4], item[4].encode("latin-1"), *item[5:]])
+            for item in self.ask("recorded", 0)
+        ]
 
     @property
     def health(self) -> list[dict[str, Any]]:

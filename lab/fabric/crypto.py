@@ -1,7 +1,8 @@
-"""Certificates as the platform makes them: the tenant's own, and the document encrypted to the transport certificate.
+"""Certificates as the platform makes them: the tenant's own, and the document encrypted to the
+transport certificate.
 
-All work is done by openssl(1), because it produces the platform's forms (recipient by subject key identifier,
-RSA-OAEP or PKCS#1, PFX with 3DES and SHA-1).
+All work is done by openssl(1), because it produces the platform's forms (recipient by subject key
+identifier, RSA-OAEP or PKCS#1, PFX with 3DES and SHA-1).
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from waagent.lab.tools import run_tool
 
 _CIPHERS: dict[str, tuple[str, tuple[str, ...]]] = {
     # name in the header  content cipher   key transport
-    "AES128_CBC":   ("-aes-128-cbc", ("-keyopt", "rsa_padding_mode:oaep")),
-    "DES_EDE3_CBC": ("-des3",        ()),
+    "AES128_CBC": ("-aes-128-cbc", ("-keyopt", "rsa_padding_mode:oaep")),
+    "DES_EDE3_CBC": ("-des3", ()),
 }
 
 
 class Tenant:
-    """The tenant certificate of the VM. Invariant: key and certificate belong together and stay in ``folder``."""
+    """The tenant certificate of the VM. Invariant: key and certificate belong together and stay in
+    ``folder``.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,16 +42,43 @@ class Tenant:
         self.thumbprint = thumbprint(self.certificate)
 
     def protect(self, settings: Any) -> str:
-        """``settings`` as protectedSettings: base64 of a CMS envelope to the tenant certificate, in one line."""
+        """``settings`` as protectedSettings: base64 of a CMS envelope to the tenant certificate, in
+        one line.
+        """
         plain = json.dumps(settings).encode()
-        envelope = run_tool(["openssl", "cms", "-encrypt", "-binary", "-outform", "DER", "-aes-256-cbc", self.certificate], stdin=plain)
+        envelope = run_tool(
+            [
+                "openssl",
+                "cms",
+                "-encrypt",
+                "-binary",
+                "-outform",
+                "DER",
+                "-aes-256-cbc",
+                self.certificate,
+            ],
+            stdin=plain,
+        )
         return base64.b64encode(envelope).decode()
 
     def pfx(self, case: str = "good") -> bytes:
         """The PFX with an empty password; ``case`` as in VirtualMachine.certificates_case."""
         argv: list[str | Path] = [
-            "openssl", "pkcs12", "-export", "-keypbe", "PBE-SHA1-3DES", "-certpbe", "PBE-SHA1-3DES", "-macalg", "sha1", "-iter", "2000",
-            "-passout", "pass:", "-inkey", self.key,
+            "openssl",
+            "pkcs12",
+            "-export",
+            "-keypbe",
+            "PBE-SHA1-3DES",
+            "-certpbe",
+            "PBE-SHA1-3DES",
+            "-macalg",
+            "sha1",
+            "-iter",
+            "2000",
+            "-passout",
+            "pass:",
+            "-inkey",
+            self.key,
         ]
         if case == "key_only":
             return run_tool([*argv, "-nocerts"])
@@ -56,14 +86,17 @@ class Tenant:
         if case == "many":
             others = self.folder / "many.crt"
             if not others.exists():
-                others.write_bytes(b"".join(_spare(self.folder, number).read_bytes() for number in range(19)))
+                others.write_bytes(
+                    b"".join(_spare(self.folder, number).read_bytes() for number in range(19))
+                )
         return run_tool([*argv, "-in", self.certificate, "-certfile", others])
 
 
 def certificates_data(tenant: Tenant, transport_base64: str, cipher: str, case: str) -> str:
     """The `Data` of the Certificates document: CMS in base64, lines of 64, trailing newline.
 
-    ``transport_base64`` is the header's text: DER in base64. Raises LabError when it is no certificate that can be used.
+    ``transport_base64`` is the header's text: DER in base64. Raises LabError when it is no
+    certificate that can be used.
     """
     if case == "empty":
         return ""
@@ -74,7 +107,19 @@ def certificates_data(tenant: Tenant, transport_base64: str, cipher: str, case: 
         if case == "wrong_recipient":
             _self_signed(Path(scratch) / "other.key", recipient, "/CN=LinuxTransport")
         envelope = run_tool(
-            ["openssl", "cms", "-encrypt", "-binary", "-outform", "DER", content, "-keyid", "-recip", recipient, *padding],
+            [
+                "openssl",
+                "cms",
+                "-encrypt",
+                "-binary",
+                "-outform",
+                "DER",
+                content,
+                "-keyid",
+                "-recip",
+                recipient,
+                *padding,
+            ],
             stdin=tenant.pfx(case),
         )
     return "\n".join(textwrap.wrap(base64.b64encode(envelope).decode(), 64)) + "\n"
@@ -82,12 +127,16 @@ def certificates_data(tenant: Tenant, transport_base64: str, cipher: str, case: 
 
 def thumbprint(certificate: Path) -> str:
     """SHA-1 of the DER, upper case, no colons: how the platform names a certificate."""
-    text = run_tool(["openssl", "x509", "-in", certificate, "-noout", "-fingerprint", "-sha1"]).decode()
+    text = run_tool(
+        ["openssl", "x509", "-in", certificate, "-noout", "-fingerprint", "-sha1"]
+    ).decode()
     return text.strip().split("=", 1)[1].replace(":", "").upper()
 
 
 def cipher_of(headers: Mapping[str, str], known: tuple[str, ...]) -> str | None:
-    """The cipher that a request asks for, or None when the platform does not have it; absent means AES128_CBC."""
+    """The cipher that a request asks for, or None when the platform does not have it; absent means
+    AES128_CBC.
+    """
     name = headers.get("x-ms-cipher-name", "AES128_CBC")
     return name if name in known and name in _CIPHERS else None
 
@@ -97,7 +146,9 @@ def _armour(der_base64: str) -> str:
         der = base64.b64decode(der_base64, validate=True)
     except ValueError as error:
         where = "x-ms-guest-agent-public-x509-cert"
-        raise LabError("the transport certificate is not base64", where, "send the DER in one line") from error
+        raise LabError(
+            "the transport certificate is not base64", where, "send the DER in one line"
+        ) from error
     lines = textwrap.wrap(base64.b64encode(der).decode(), 64)
     return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""])
 
@@ -110,5 +161,20 @@ def _spare(folder: Path, number: int) -> Path:
 
 def _self_signed(key: Path, certificate: Path, subject: str) -> None:
     run_tool(
-        ["openssl", "req", "-x509", "-nodes", "-subj", subject, "-days", "730", "-newkey", "rsa:2048", "-keyout", key, "-out", certificate]
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-nodes",
+            "-subj",
+            subject,
+            "-days",
+            "730",
+            "-newkey",
+            "rsa:2048",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ]
     )

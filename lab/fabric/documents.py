@@ -1,4 +1,6 @@
-"""The documents of the WireServer, made from what the platform knows of the VM (spec: wire §2, §4). Pure text."""
+"""The documents of the WireServer, made from what the platform knows of the VM (spec: wire §2, §4).
+Pure text.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,14 @@ from collections.abc import Callable
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-from waagent.lab.fabric.values import PROTOCOL_VERSION, SAS, STORAGE_HOST, Extension, Settings, VirtualMachine
+from waagent.lab.fabric.values import (
+    PROTOCOL_VERSION,
+    SAS,
+    STORAGE_HOST,
+    Extension,
+    Settings,
+    VirtualMachine,
+)
 
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n'
 _XSI = 'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
@@ -63,17 +72,25 @@ def goal_state(vm: VirtualMachine, base: str) -> str:
 
 
 def _role_instance(vm: VirtualMachine, base: str) -> str:
-    folder = f"{base}/machine/{vm.container_id}/{vm.instance_id}".replace("_", "%5F").replace("-", "%2D")
+    folder = f"{base}/machine/{vm.container_id}/{vm.instance_id}".replace("_", "%5F").replace(
+        "-", "%2D"
+    )
 
     def config(tag: str, kind: str) -> str:
-        return f"<{tag}>{folder}?comp=config&amp;type={kind}&amp;incarnation={vm.incarnation}</{tag}>"
+        return (
+            f"<{tag}>{folder}?comp=config&amp;type={kind}&amp;incarnation={vm.incarnation}</{tag}>"
+        )
 
     lines = [
         config("HostingEnvironmentConfig", "hostingEnvironmentConfig"),
         config("SharedConfig", "sharedConfig"),
         config("ExtensionsConfig", "extensionsConfig") if vm.with_extensions_config else "",
         config("FullConfig", "fullConfig"),
-        f"<Certificates>{folder}?comp=certificates&amp;incarnation={vm.incarnation}</Certificates>" if vm.with_certificates else "",
+        (
+            f"<Certificates>{folder}?comp=certificates&amp;incarnation={vm.incarnation}</Certificates>"
+            if vm.with_certificates
+            else ""
+        ),
         f"<ConfigName>{escape(vm.config_name)}</ConfigName>" if vm.config_name else "",
     ]
     text = "\n          ".join(line for line in lines if line)
@@ -138,9 +155,14 @@ def certificates(vm: VirtualMachine, data: str) -> str:
 
 def extensions_config(vm: VirtualMachine, protect: Protect, scheme: str = "https") -> str:
     """ExtensionsConfig (spec: wire §4.1)."""
-    features = "".join(f"<RequiredFeature><Name>{escape(name)}</Name></RequiredFeature>" for name in vm.required_features)
+    features = "".join(
+        f"<RequiredFeature><Name>{escape(name)}</Name></RequiredFeature>"
+        for name in vm.required_features
+    )
     plugins = "\n    ".join(_plugin(extension, scheme) for extension in vm.extensions)
-    settings = "\n    ".join(_plugin_settings(extension, protect) for extension in vm.extensions if extension.settings)
+    settings = "\n    ".join(
+        _plugin_settings(extension, protect) for extension in vm.extensions if extension.settings
+    )
     blob = ""
     if vm.with_status_blob:
         kind, url = quoteattr(vm.status_blob_type), escape(blob_url(STATUS_PATH, scheme))
@@ -166,32 +188,45 @@ def extensions_config(vm: VirtualMachine, protect: Protect, scheme: str = "https
 def _plugin(extension: Extension, scheme: str) -> str:
     location = quoteattr(blob_url(manifest_path(extension), scheme))
     return (
-        f'<Plugin name={quoteattr(extension.name)} version={quoteattr(extension.version)} location={location}'
+        f"<Plugin name={quoteattr(extension.name)} version={quoteattr(extension.version)}"
+        f" location={location}"
         f' failoverlocation={location} config="" state={quoteattr(extension.state)}'
         ' autoUpgrade="false" runAsStartupTask="false" isJson="true" useExactVersion="true" />'
     )
 
 
 def _plugin_settings(extension: Extension, protect: Protect) -> str:
-    inner = "".join(_runtime_settings(settings, extension.multi_config, protect) for settings in extension.settings)
-    return f"<Plugin name={quoteattr(extension.name)} version={quoteattr(extension.version)}>{inner}</Plugin>"
+    inner = "".join(
+        _runtime_settings(settings, extension.multi_config, protect)
+        for settings in extension.settings
+    )
+    return (
+        f"<Plugin name={quoteattr(extension.name)}"
+        f" version={quoteattr(extension.version)}>{inner}</Plugin>"
+    )
 
 
 def _runtime_settings(settings: Settings, multi_config: bool, protect: Protect) -> str:
     handler_settings: dict[str, Any] = {"publicSettings": settings.public}
     if settings.protected is not None:
         protected, thumbprint = protect(settings.protected)
-        handler_settings = {"protectedSettingsCertThumbprint": thumbprint, "protectedSettings": protected, **handler_settings}
+        handler_settings = {
+            "protectedSettingsCertThumbprint": thumbprint,
+            "protectedSettings": protected,
+            **handler_settings,
+        }
     text = escape(json.dumps({"runtimeSettings": [{"handlerSettings": handler_settings}]}))
     name = f" name={quoteattr(settings.name)}" if multi_config else ""
     wanted = "".join(_depends_on(item) for item in settings.depends_on)
     depends = ""
     if settings.depends_on or settings.dependency_level:
-        depends = f'<DependsOn dependencyLevel="{settings.dependency_level}"{name}>{wanted}</DependsOn>'
+        depends = (
+            f'<DependsOn dependencyLevel="{settings.dependency_level}"{name}>{wanted}</DependsOn>'
+        )
     if multi_config:
         return (
-            f'{depends}<ExtensionRuntimeSettings seqNo="{settings.sequence}"{name} state={quoteattr(settings.state)}>{text}'
-            "</ExtensionRuntimeSettings>"
+            f'{depends}<ExtensionRuntimeSettings seqNo="{settings.sequence}"{name}'
+            f" state={quoteattr(settings.state)}>{text}</ExtensionRuntimeSettings>"
         )
     return f'{depends}<RuntimeSettings seqNo="{settings.sequence}">{text}</RuntimeSettings>'
 
@@ -202,10 +237,19 @@ def _depends_on(item: str) -> str:
     return f"<DependsOnExtension handler={quoteattr(handler)}{attribute} />"
 
 
-def package_manifest(extension: Extension, versions_known: tuple[str, ...], scheme: str = "https") -> str:
+def package_manifest(
+    extension: Extension, versions_known: tuple[str, ...], scheme: str = "https"
+) -> str:
     """The publisher manifest (spec: wire §2.14)."""
-    uris = {version: escape(blob_url(package_path(extension, version), scheme)) for version in versions_known}
-    plugins = "".join(f"<Plugin><Version>{escape(known)}</Version><Uris><Uri>{uri}</Uri></Uris></Plugin>" for known, uri in uris.items())
+    uris = {
+        version: escape(blob_url(package_path(extension, version), scheme))
+        for version in versions_known
+    }
+    plugins = "".join(
+        f"<Plugin><Version>{escape(known)}</Version><Uris><Uri>{uri}</Uri></Uris></Plugin>"
+        for known, uri in uris.items()
+    )
     return (
-        f'{_HEAD}<PluginVersionManifest xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><Plugins>{plugins}</Plugins></PluginVersionManifest>'
+        f"{_HEAD}<PluginVersionManifest"
+        f' xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><Plugins>{plugins}</Plugins></PluginVersionManifest>'
     )

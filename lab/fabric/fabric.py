@@ -1,4 +1,6 @@
-"""The emulated platform in this process: start it, give it a goal state, switch faults, look at what it received."""
+"""The emulated platform in this process: start it, give it a goal state, switch faults, look at
+what it received.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,14 @@ from waagent.lab.fabric.crypto import Tenant
 from waagent.lab.fabric.faults import KINDS, TARGETS, Fault
 from waagent.lab.fabric.http import Listener
 from waagent.lab.fabric.probing import Prober
-from waagent.lab.fabric.values import PLUGIN_PORT, WIRE_PORT, Extension, LabError, Recorded, VirtualMachine
+from waagent.lab.fabric.values import (
+    PLUGIN_PORT,
+    WIRE_PORT,
+    Extension,
+    LabError,
+    Recorded,
+    VirtualMachine,
+)
 from waagent.lab.fabric.watching import Watching
 
 RECORDED_LIMIT = 20_000
@@ -27,16 +36,26 @@ RECORDED_LIMIT = 20_000
 class Fabric(Watching):
     """WireServer, HostGAPlugin, storage and metadata on one address.
 
-    Invariant: what `recorded`, `health`, `properties` and `statuses` say was received, in this order, and answered.
-    Every public method may be called from any thread.
+    Invariant: what `recorded`, `health`, `properties` and `statuses` say was received, in this
+    order, and answered. Every public method may be called from any thread.
     """
 
     def __init__(
-        self, address: str, wire_port: int = WIRE_PORT, plugin_port: int = PLUGIN_PORT, *,
-        folder: Path | None = None, scheme: str = "https", also: Sequence[str] = (),
+        self,
+        address: str,
+        wire_port: int = WIRE_PORT,
+        plugin_port: int = PLUGIN_PORT,
+        *,
+        folder: Path | None = None,
+        scheme: str = "https",
+        also: Sequence[str] = (),
     ) -> None:
-        """``folder`` keeps the tenant certificate (default: a temporary one); ``also`` names further addresses for port 80."""
-        self._scratch = None if folder is not None else tempfile.TemporaryDirectory(prefix="waagent-fabric-")
+        """``folder`` keeps the tenant certificate (default: a temporary one); ``also`` names
+        further addresses for port 80.
+        """
+        self._scratch = (
+            None if folder is not None else tempfile.TemporaryDirectory(prefix="waagent-fabric-")
+        )
         self._lock = threading.RLock()
         self._faults: list[Fault] = []
         self._missing_instance = 0
@@ -52,14 +71,24 @@ class Fabric(Watching):
         self.tenant = Tenant(folder if folder is not None else Path(self._scratch.name))  # type: ignore[union-attr]  # one of them is there
         self.prober = Prober()
         self.address = address
-        self._listeners = [self._listen("wire", address, wire_port), self._listen("plugin", address, plugin_port)]
+        self._listeners = [
+            self._listen("wire", address, wire_port),
+            self._listen("plugin", address, plugin_port),
+        ]
         self._listeners += [self._listen("wire", other, wire_port) for other in also]
         self.wire_port, self.plugin_port = self._listeners[0].port, self._listeners[1].port
         self.base = f"http://{address}:{self.wire_port}"
 
     def _listen(self, server: str, address: str, port: int) -> Listener:
         answer = platform.plugin if server == "plugin" else platform.wire
-        return Listener(server, address, port, lambda request: answer(self, request), self._fault_for, self._record)
+        return Listener(
+            server,
+            address,
+            port,
+            lambda request: answer(self, request),
+            self._fault_for,
+            self._record,
+        )
 
     def close(self) -> None:
         self.prober.stop()
@@ -78,18 +107,30 @@ class Fabric(Watching):
 
     def goal_state(self, **changes: Any) -> int:
         """Change fields of VirtualMachine and publish a new incarnation; its number."""
-        return self.change(incarnation=changes.pop("incarnation", self.vm.incarnation + 1), **changes)
+        return self.change(
+            incarnation=changes.pop("incarnation", self.vm.incarnation + 1), **changes
+        )
 
     def change(self, **changes: Any) -> int:
         """Change fields of VirtualMachine without a new incarnation (unless it is among them)."""
         with self._lock:
-            made: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in changes.items()}
+            made: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in changes.items()
+            }
             self.vm = dataclasses.replace(self.vm, **made)
             return self.vm.incarnation
 
-    def set_extensions(self, extensions: Sequence[Extension | Mapping[str, Any]], *, bump: bool = True) -> int:
-        """Want exactly these handlers (maps as of Extension.from_plain); packages and manifests become blobs."""
-        made = tuple(item if isinstance(item, Extension) else Extension.from_plain(item) for item in extensions)
+    def set_extensions(
+        self, extensions: Sequence[Extension | Mapping[str, Any]], *, bump: bool = True
+    ) -> int:
+        """Want exactly these handlers (maps as of Extension.from_plain); packages and manifests
+        become blobs.
+        """
+        made = tuple(
+            item if isinstance(item, Extension) else Extension.from_plain(item)
+            for item in extensions
+        )
         with self._lock:
             for extension in made:
                 manifest = documents.package_manifest(extension, (extension.version,), self.scheme)
@@ -99,21 +140,30 @@ class Fabric(Watching):
             return self.goal_state(extensions=made) if bump else self.change(extensions=made)
 
     def move_container(self) -> str:
-        """A migration: another container id and config name, the incarnation stays; the old id is answered 410."""
+        """A migration: another container id and config name, the incarnation stays; the old id is
+        answered 410.
+        """
         number = uuid.uuid4()
-        self.change(container_id=str(number), config_name=self.vm.config_name.replace(".0.", f".{number.int % 90 + 10}.", 1))
+        self.change(
+            container_id=str(number),
+            config_name=self.vm.config_name.replace(".0.", f".{number.int % 90 + 10}.", 1),
+        )
         return str(number)
 
     def miss_role_instance(self, times: int) -> None:
         """The next ``times`` goal states come without RoleInstance."""
         self._missing_instance = times
 
-    def fault(self, target: str, kind: str, times: int | None = None, argument: float = 0.0) -> None:
+    def fault(
+        self, target: str, kind: str, times: int | None = None, argument: float = 0.0
+    ) -> None:
         """Spoil answers; see faults.TARGETS and faults.KINDS. Raises LabError for unknown words."""
         if target != "*" and target not in TARGETS:
             raise LabError(f"no fault target {target!r}", "fabric", "one of " + " ".join(TARGETS))
         if kind not in KINDS and not kind.startswith("status:"):
-            raise LabError(f"no fault kind {kind!r}", "fabric", "one of status:CODE " + " ".join(KINDS))
+            raise LabError(
+                f"no fault kind {kind!r}", "fabric", "one of status:CODE " + " ".join(KINDS)
+            )
         with self._lock:
             self._faults.append(Fault(target, kind, times, argument))
 
@@ -130,7 +180,9 @@ class Fabric(Watching):
 
     @property
     def health(self) -> list[dict[str, Any]]:
-        """Health reports that were accepted: incarnation, container_id, instance_id, state, substatus, description, time."""
+        """Health reports that were accepted: incarnation, container_id, instance_id, state,
+        substatus, description, time.
+        """
         with self._lock:
             return list(self._health)
 
@@ -155,7 +207,13 @@ class Fabric(Watching):
     def forget(self) -> None:
         """Empty the recorder."""
         with self._lock:
-            for kept in (self._recorded, self._health, self._properties, self._statuses, self._complaints):
+            for kept in (
+                self._recorded,
+                self._health,
+                self._properties,
+                self._statuses,
+                self._complaints,
+            ):
                 kept.clear()
 
     # probes, from the platform's address
@@ -203,7 +261,9 @@ class Fabric(Watching):
         document = document_in(self.blobs.content(path))
         if document is not None and path == documents.STATUS_PATH:
             with self._lock:
-                self._statuses.append({**document, "lab": {"channel": channel, "kind": kind, "time": time.time()}})
+                self._statuses.append(
+                    {**document, "lab": {"channel": channel, "kind": kind, "time": time.time()}}
+                )
                 del self._statuses[:-500]
 
     def _record(self, item: Recorded) -> None:
@@ -217,6 +277,8 @@ class Fabric(Watching):
                 if fault.target in ("*", target):
                     if fault.times is not None:
                         left = fault.times - 1
-                        self._faults[position : position + 1] = [dataclasses.replace(fault, times=left)] if left else []
+                        self._faults[position : position + 1] = (
+                            [dataclasses.replace(fault, times=left)] if left else []
+                        )
                     return fault
         return None

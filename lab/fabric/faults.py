@@ -1,4 +1,6 @@
-"""Switches: how an answer of the platform goes wrong (spec: wire §9). A fault names its target and how often it acts."""
+"""Switches: how an answer of the platform goes wrong (spec: wire §9). A fault names its target and
+how often it acts.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,38 @@ from dataclasses import dataclass
 from waagent.lab.fabric.values import Answer
 
 TARGETS = (
-    "versions", "goal_state", "hosting_environment", "shared_config", "extensions_config", "certificates",
-    "health", "role_properties", "telemetry", "health_service",
-    "plugin_versions", "plugin_health", "vm_settings", "artifact", "status", "agent_log",
-    "storage", "metadata",
+    "versions",
+    "goal_state",
+    "hosting_environment",
+    "shared_config",
+    "extensions_config",
+    "certificates",
+    "health",
+    "role_properties",
+    "telemetry",
+    "health_service",
+    "plugin_versions",
+    "plugin_health",
+    "vm_settings",
+    "artifact",
+    "status",
+    "agent_log",
+    "storage",
+    "metadata",
 )
 HUGE_BYTES = 50 * 1024 * 1024
 
-_HTML = b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Welcome to the hotel</h1></body></html>"
+_HTML = (
+    b"<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Welcome to the"
+    b" hotel</h1></body></html>"
+)
 _DTD = (
     b'<?xml version="1.0"?><!DOCTYPE lolz [<!ENTITY a "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa">'
-    + b"".join(b'<!ENTITY %c "%s">' % (98 + level, b"&%c;" % (97 + level) * 10) for level in range(9))
-    + b'<!ENTITY file SYSTEM "file:///etc/hostname">]><GoalState><Version>&j;</Version><Incarnation>&file;</Incarnation></GoalState>'
+    + b"".join(
+        b'<!ENTITY %c "%s">' % (98 + level, b"&%c;" % (97 + level) * 10) for level in range(9)
+    )
+    + b"<!ENTITY file SYSTEM"
+    b' "file:///etc/hostname">]><GoalState><Version>&j;</Version><Incarnation>&file;</Incarnation></GoalState>'
 )
 
 
@@ -42,7 +64,9 @@ class Fault:
 
 
 def spoil(answer: Answer, kind: str) -> Answer:
-    """The answer with its content gone wrong; kinds that concern the transport leave it as it is."""
+    """The answer with its content gone wrong; kinds that concern the transport leave it as it
+    is.
+    """
     if kind.startswith("status:"):
         return Answer(int(kind.partition(":")[2]), b"", "text/plain")
     change = KINDS.get(kind)
@@ -51,26 +75,37 @@ def spoil(answer: Answer, kind: str) -> Answer:
 
 KINDS: dict[str, Callable[[Answer], Answer] | None] = {
     # content
-    "html":      lambda answer: Answer(200, _HTML, "text/html"),
-    "garbage":   lambda answer: Answer(200, os.urandom(4096), "application/octet-stream"),
-    "dtd":       lambda answer: Answer(200, _DTD),
-    "empty":     lambda answer: dataclasses.replace(answer, body=b""),
-    "truncated": lambda answer: dataclasses.replace(answer, body=answer.body[: len(answer.body) // 2]),
-    "bom":       lambda answer: dataclasses.replace(answer, body=b"\xef\xbb\xbf" + answer.body),
-    "redirect":  lambda answer: Answer(302, b"", headers={"Location": "http://198.51.100.7/elsewhere"}),
-    "stale":     lambda answer: Answer(400, b"InvalidContainerConfiguration", "text/plain"),
+    "html": lambda answer: Answer(200, _HTML, "text/html"),
+    "garbage": lambda answer: Answer(200, os.urandom(4096), "application/octet-stream"),
+    "dtd": lambda answer: Answer(200, _DTD),
+    "empty": lambda answer: dataclasses.replace(answer, body=b""),
+    "truncated": lambda answer: dataclasses.replace(
+        answer, body=answer.body[: len(answer.body) // 2]
+    ),
+    "bom": lambda answer: dataclasses.replace(answer, body=b"\xef\xbb\xbf" + answer.body),
+    "redirect": lambda answer: Answer(
+        302, b"", headers={"Location": "http://198.51.100.7/elsewhere"}
+    ),
+    "stale": lambda answer: Answer(400, b"InvalidContainerConfiguration", "text/plain"),
     # transport
-    "short":     None,  # Content-Length promises twice as much as comes
-    "huge":      None,  # 50 MB, with Content-Length
+    "short": None,  # Content-Length promises twice as much as comes
+    "huge": None,  # 50 MB, with Content-Length
     "huge_open": None,  # 50 MB, without
-    "drip":      None,  # one byte every `argument` seconds
-    "hang":      None,  # nothing for `argument` seconds, then the connection ends
-    "reset":     None,  # the connection is reset
+    "drip": None,  # one byte every `argument` seconds
+    "hang": None,  # nothing for `argument` seconds, then the connection ends
+    "reset": None,  # the connection is reset
 }
 
 
-def transmit(connection: socket.socket, head: Callable[[int | None], bytes], answer: Answer, fault: Fault | None) -> None:
-    """Send ``answer`` the way ``fault`` says; ``head`` makes the HTTP head for a content length (None: without one)."""
+def transmit(
+    connection: socket.socket,
+    head: Callable[[int | None], bytes],
+    answer: Answer,
+    fault: Fault | None,
+) -> None:
+    """Send ``answer`` the way ``fault`` says; ``head`` makes the HTTP head for a content length
+    (None: without one).
+    """
     kind = fault.kind if fault is not None else ""
     seconds = fault.argument if fault is not None else 0.0
     if kind == "reset":

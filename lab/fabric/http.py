@@ -1,4 +1,6 @@
-"""The HTTP plumbing under the emulated servers: read a request, ask a router, answer, spoil it when a fault says so."""
+"""The HTTP plumbing under the emulated servers: read a request, ask a router, answer, spoil it when
+a fault says so.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +38,21 @@ class Listener:
     """One listening address. Invariant: between open and close exactly one thread accepts."""
 
     def __init__(
-        self, server: str, address: str, port: int, route: Route,
-        fault_for: Callable[[str], Fault | None], record: Callable[[Recorded], None],
+        self,
+        server: str,
+        address: str,
+        port: int,
+        route: Route,
+        fault_for: Callable[[str], Fault | None],
+        record: Callable[[Recorded], None],
     ) -> None:
         handler = type("Handler", (_Handler,), {"lab": (server, route, fault_for, record)})
         self._server = _Server((address, port), handler)
         self.port = self._server.server_address[1]
         serve = self._server.serve_forever
-        self._thread = threading.Thread(target=serve, kwargs={"poll_interval": 0.05}, daemon=True, name=f"lab-{server}")
+        self._thread = threading.Thread(
+            target=serve, kwargs={"poll_interval": 0.05}, daemon=True, name=f"lab-{server}"
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -80,7 +89,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command == "HEAD":
             answer = Answer(answer.status, b"", answer.content_type, answer.headers)
         transmit(self.connection, lambda size: self._head(answer, size), answer, fault)
-        transport_fault = fault is not None and fault.kind in ("short", "huge", "huge_open", "hang", "reset")
+        transport_fault = fault is not None and fault.kind in (
+            "short",
+            "huge",
+            "huge_open",
+            "hang",
+            "reset",
+        )
         if transport_fault or headers.get("connection", "").lower() == "close":
             self.close_connection = True
 
@@ -88,7 +103,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _head(self, answer: Answer, size: int | None) -> bytes:
         phrase = self.responses.get(answer.status, ("",))[0]
-        lines = [f"HTTP/1.1 {answer.status} {phrase}", f"Content-Type: {answer.content_type}", f"Date: {self.date_time_string()}"]
+        lines = [
+            f"HTTP/1.1 {answer.status} {phrase}",
+            f"Content-Type: {answer.content_type}",
+            f"Date: {self.date_time_string()}",
+        ]
         lines += [f"{name}: {value}" for name, value in answer.headers.items()]
         if size is not None:
             lines.append(f"Content-Length: {size}")

@@ -9,7 +9,9 @@ from typing import Any
 
 
 class Prober:
-    """One probe after another in a thread. Invariant: the counts belong to the probing that was started last."""
+    """One probe after another in a thread. Invariant: the counts belong to the probing that was
+    started last.
+    """
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -37,7 +39,9 @@ class Prober:
         self._answered = self._failed = 0
         self._longest_gap_s, self._last = 0.0, time.monotonic()
         arguments = (self._stop, address, port, source, period_s)
-        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True, name="lab-prober")
+        self._thread = threading.Thread(
+            target=self._run, args=arguments, daemon=True, name="lab-prober"
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -48,14 +52,25 @@ class Prober:
 
     def report(self) -> dict[str, Any]:
         now = time.monotonic()
-        gap_s = max(self._longest_gap_s, now - self._last if self._last is not None and self._thread is not None else 0.0)
-        return {"answered": self._answered, "failed": self._failed, "longest_gap_s": round(gap_s, 2)}
+        gap_s = max(
+            self._longest_gap_s,
+            now - self._last if self._last is not None and self._thread is not None else 0.0,
+        )
+        return {
+            "answered": self._answered,
+            "failed": self._failed,
+            "longest_gap_s": round(gap_s, 2),
+        }
 
-    def _run(self, stop: threading.Event, address: str, port: int, source: str, period_s: float) -> None:
+    def _run(
+        self, stop: threading.Event, address: str, port: int, source: str, period_s: float
+    ) -> None:
         while not stop.wait(period_s):
             if "200 OK" in self.once(address, port, source, 2.0):
                 now = time.monotonic()
-                self._longest_gap_s = max(self._longest_gap_s, now - (self._last if self._last is not None else now))
+                self._longest_gap_s = max(
+                    self._longest_gap_s, now - (self._last if self._last is not None else now)
+                )
                 self._last = now
                 self._answered += 1
             else:

@@ -79,9 +79,11 @@ class Extension:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Extension:
-        """From a map as it crosses the control socket; ``package`` is a path or bytes, ``settings`` one map or a list.
+        """From a map as it crosses the control socket; ``package`` is a path or bytes, ``settings``
+        one map or a list.
 
-        ``public``, ``protected``, ``sequence``, ``depends_on`` directly in the map stand for one set of settings.
+        ``public``, ``protected``, ``sequence``, ``depends_on`` directly in the map stand for one
+        set of settings.
         """
         values = dict(plain)
         package = values.pop("package", b"")
@@ -89,7 +91,11 @@ class Extension:
             with open(package, "rb") as stream:
                 package = stream.read()
         settings = values.pop("settings", None)
-        short = {key: values.pop(key) for key in ("public", "protected", "sequence", "depends_on", "dependency_level") if key in values}
+        short = {
+            key: values.pop(key)
+            for key in ("public", "protected", "sequence", "depends_on", "dependency_level")
+            if key in values
+        }
         if settings is None:
             settings = [short] if short else []
         elif isinstance(settings, Mapping):
@@ -109,7 +115,9 @@ class VirtualMachine:
     incarnation: int = 1
     container_id: str = "c0111111-2222-4333-8444-555555555555"
     instance_id: str = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee._vm1"
-    config_name: str = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee.0.aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee.0._vm1.1.xml"
+    config_name: str = (
+        "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee.0.aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee.0._vm1.1.xml"
+    )
     vm_name: str = "_vm1"
     deployment: str = "lab-deployment"
     probe_ports: tuple[int, ...] = (16001,)

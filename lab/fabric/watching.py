@@ -18,7 +18,9 @@ class NotSeen(AssertionError):
 
 
 class Watching:
-    """Wait helpers over `recorded`, `health`, `properties`, `statuses`; shared by the fabric and its remote stand-in."""
+    """Wait helpers over `recorded`, `health`, `properties`, `statuses`; shared by the fabric and
+    its remote stand-in.
+    """
 
     @property
     def recorded(self) -> list[Recorded]:
@@ -26,7 +28,9 @@ class Watching:
 
     @property
     def health(self) -> list[dict[str, Any]]:
-        """Health reports that were accepted: incarnation, container_id, instance_id, state, substatus, description, time."""
+        """Health reports that were accepted: incarnation, container_id, instance_id, state,
+        substatus, description, time.
+        """
         raise NotImplementedError
 
     @property
@@ -44,7 +48,9 @@ class Watching:
         """What a stricter platform would not have accepted."""
         raise NotImplementedError
 
-    def wait_for(self, is_there: Callable[[Any], T | None], deadline_s: float = 90.0, what: str = "") -> T:
+    def wait_for(
+        self, is_there: Callable[[Any], T | None], deadline_s: float = 90.0, what: str = ""
+    ) -> T:
         """The first true value of ``is_there(self)``. Raises NotSeen."""
         end = time.monotonic() + deadline_s
         while True:
@@ -52,21 +58,43 @@ class Watching:
             if value:
                 return value
             if time.monotonic() > end:
-                raise NotSeen(f"{what or 'what was waited for'} did not come in {deadline_s:.0f} s; {self.summary()}")
+                raise NotSeen(
+                    f"{what or 'what was waited for'} did not come in {deadline_s:.0f} s;"
+                    f" {self.summary()}"
+                )
             time.sleep(0.1)
 
     def wait_ready(self, deadline_s: float = 90.0) -> dict[str, Any]:
         """The first health report that says Ready."""
-        return self.wait_for(lambda fabric: next((item for item in fabric.health if item["state"] == "Ready"), None), deadline_s, "Ready")
+        return self.wait_for(
+            lambda fabric: next((item for item in fabric.health if item["state"] == "Ready"), None),
+            deadline_s,
+            "Ready",
+        )
 
-    def wait_status(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 90.0, what: str = "the status") -> dict[str, Any]:
+    def wait_status(
+        self,
+        is_it: Callable[[dict[str, Any]], Any],
+        deadline_s: float = 90.0,
+        what: str = "the status",
+    ) -> dict[str, Any]:
         """The first status document for which ``is_it`` is true."""
-        return self.wait_for(lambda fabric: next((item for item in fabric.statuses if is_it(item)), None), deadline_s, what)
+        return self.wait_for(
+            lambda fabric: next((item for item in fabric.statuses if is_it(item)), None),
+            deadline_s,
+            what,
+        )
 
     def wait_extension(
-        self, handler: str, status: str = "success", deadline_s: float = 90.0, sequence: int | None = None
+        self,
+        handler: str,
+        status: str = "success",
+        deadline_s: float = 90.0,
+        sequence: int | None = None,
     ) -> dict[str, Any]:
-        """The `status` object of ``handler`` once the blob reports it with ``status`` (and for ``sequence``)."""
+        """The `status` object of ``handler`` once the blob reports it with ``status`` (and for
+        ``sequence``).
+        """
 
         def found(fabric: Any) -> dict[str, Any] | None:
             for document in reversed(fabric.statuses[-3:]):
@@ -83,16 +111,37 @@ class Watching:
     def summary(self) -> str:
         """What came so far, in a few lines."""
         asked = ((item, item.path.split("incarnation")[0][:70]) for item in self.recorded)
-        counted = Counter(f"{item.server} {item.method} {path} -> {item.status}" for item, path in asked)
+        counted = Counter(
+            f"{item.server} {item.method} {path} -> {item.status}" for item, path in asked
+        )
         lines = [f"{number} x {text}" for text, number in counted.most_common(12)]
-        health = [f"{item['state']} {item['substatus']} {item['description']}".strip() for item in self.health[-3:]]
+        health = [
+            f"{item['state']} {item['substatus']} {item['description']}".strip()
+            for item in self.health[-3:]
+        ]
         last = self.statuses[-1] if self.statuses else None
-        handlers = [f"{entry['handlerName']} {entry.get('status')} {entry.get('formattedMessage', {}).get('message', '')}"[:200]
-                    for entry in (handlers_of(last) if last else [])]
-        return "seen:\n  " + "\n  ".join([*lines, f"health: {health}", f"handlers: {handlers}", f"complaints: {self.complaints[-5:]}"])
+        handlers = [
+            f"{entry['handlerName']} {entry.get('status')} {message_of(entry)}"[:200]
+            for entry in (handlers_of(last) if last else [])
+        ]
+        return "seen:\n  " + "\n  ".join(
+            [
+                *lines,
+                f"health: {health}",
+                f"handlers: {handlers}",
+                f"complaints: {self.complaints[-5:]}",
+            ]
+        )
 
 
 def handlers_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """The handler entries of a status document."""
-    entries: list[dict[str, Any]] = document.get("aggregateStatus", {}).get("handlerAggregateStatus", [])
+    entries: list[dict[str, Any]] = document.get("aggregateStatus", {}).get(
+        "handlerAggregateStatus", []
+    )
     return entries
+
+
+def message_of(entry: dict[str, Any]) -> str:
+    """The text beside a handler's status in a status blob; empty when there is none."""
+    return str(entry.get("formattedMessage", {}).get("message", ""))

@@ -1,1 +1,3 @@
-"""Sample handler packages: built as a publisher would, for tests, the demo and authors of handlers."""
+"""Sample handler packages: built as a publisher would, for tests, the demo and authors of
+handlers.
+"""

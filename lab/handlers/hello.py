@@ -1,4 +1,6 @@
-"""The enable operation of the sample handler: read the settings, decrypt the protected part, greet, report."""
+"""The enable operation of the sample handler: read the settings, decrypt the protected part, greet,
+report.
+"""
 
 from __future__ import annotations
 
@@ -24,21 +26,44 @@ def unprotected(settings: dict, library: Path) -> dict:
     if not text:
         return {}
     stem = library / settings["protectedSettingsCertThumbprint"]
-    argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-recip", f"{stem}.crt", "-inkey", f"{stem}.prv"]
+    argv = [
+        "openssl",
+        "cms",
+        "-decrypt",
+        "-inform",
+        "DER",
+        "-recip",
+        f"{stem}.crt",
+        "-inkey",
+        f"{stem}.prv",
+    ]
     done = subprocess.run(argv, input=base64.b64decode(text), stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
 def main() -> int:
     """Greet and write the status file."""
-    environment = json.loads(Path("HandlerEnvironment.json").read_text(encoding="utf-8"))[0]["handlerEnvironment"]
+    environment = json.loads(Path("HandlerEnvironment.json").read_text(encoding="utf-8"))[0][
+        "handlerEnvironment"
+    ]
     sequence, settings = newest_settings(Path(environment["configFolder"]))
     greeting = (settings.get("publicSettings") or {}).get("greeting", "Hello")
     secret = unprotected(settings, Path("..").resolve()).get("to", "world")
     message = f"{greeting}, {secret}!"
     print(message)
-    status = {"operation": "Enable", "status": "success", "code": 0, "formattedMessage": {"lang": "en-US", "message": message}}
-    report = [{"version": 1.0, "timestampUTC": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "status": status}]
+    status = {
+        "operation": "Enable",
+        "status": "success",
+        "code": 0,
+        "formattedMessage": {"lang": "en-US", "message": message},
+    }
+    report = [
+        {
+            "version": 1.0,
+            "timestampUTC": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "status": status,
+        }
+    ]
     target = Path(environment["statusFolder"]) / f"{sequence}.status"
     half = target.with_suffix(".new")
     half.write_text(json.dumps(report), encoding="utf-8")

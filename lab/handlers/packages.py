@@ -1,4 +1,6 @@
-"""Builds handler zips: a manifest and one script for each operation; and zips that no agent may unpack."""
+"""Builds handler zips: a manifest and one script for each operation; and zips that no agent may
+unpack.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +31,35 @@ report() {  # report STATUS CODE MESSAGE
 """Shell: `report STATUS CODE MESSAGE` writes the status file of the current sequence number."""
 
 
-def handler_zip(scripts: Mapping[str, str], *, manifest: Mapping[str, Any] | None = None, top: Mapping[str, Any] | None = None) -> bytes:
-    """A package whose operations run the given shell texts; an operation that is not named does nothing.
+def handler_zip(
+    scripts: Mapping[str, str],
+    *,
+    manifest: Mapping[str, Any] | None = None,
+    top: Mapping[str, Any] | None = None,
+) -> bytes:
+    """A package whose operations run the given shell texts; an operation that is not named does
+    nothing.
 
-    Each script starts in the handler's folder and has `report` (see STATUS). ``manifest`` changes keys of `handlerManifest`,
-    ``top`` those of the top level. Real packages carry no execute bits, so neither do these.
+    Each script starts in the handler's folder and has `report` (see STATUS). ``manifest`` changes
+    keys of `handlerManifest`, ``top`` those of the top level. Real packages carry no execute bits,
+    so neither do these.
     """
-    described: dict[str, Any] = {f"{operation}Command": f"bin/{operation}" for operation in OPERATIONS}
-    described.update({"rebootAfterInstall": False, "reportHeartbeat": False, "updateMode": "UpdateWithInstall", **(manifest or {})})
-    files = {"HandlerManifest.json": json.dumps([{"name": "Sample", "version": 1.0, "handlerManifest": described, **(top or {})}])}
+    described: dict[str, Any] = {
+        f"{operation}Command": f"bin/{operation}" for operation in OPERATIONS
+    }
+    described.update(
+        {
+            "rebootAfterInstall": False,
+            "reportHeartbeat": False,
+            "updateMode": "UpdateWithInstall",
+            **(manifest or {}),
+        }
+    )
+    files = {
+        "HandlerManifest.json": json.dumps(
+            [{"name": "Sample", "version": 1.0, "handlerManifest": described, **(top or {})}]
+        )
+    }
     for operation in OPERATIONS:
         files[f"bin/{operation}"] = f"#!/bin/sh\n{STATUS}\n{scripts.get(operation, 'exit 0')}\n"
     return zipped(files)
@@ -56,22 +78,30 @@ def zipped(files: Mapping[str, str | bytes]) -> bytes:
 
 
 def hello() -> bytes:
-    """Greets: prints the public greeting and the decrypted protected one, and puts both into its status message.
+    """Greets: prints the public greeting and the decrypted protected one, and puts both into its
+    status message.
 
-    It decrypts as real handlers do: with openssl, key and certificate taken by thumbprint from the folder above its own.
+    It decrypts as real handlers do: with openssl, key and certificate taken by thumbprint from the
+    folder above its own.
     """
     greet = Path(__file__).with_name("hello.py").read_text(encoding="utf-8")
     described = {f"{operation}Command": f"bin/{operation}" for operation in OPERATIONS}
     manifest = json.dumps([{"name": "Hello", "version": 1.0, "handlerManifest": described}])
     files: dict[str, str | bytes] = {"HandlerManifest.json": manifest, "bin/hello.py": greet}
     for operation in OPERATIONS:
-        run = "exec python3 bin/hello.py" if operation == "enable" else f"echo hello: {operation} done"
+        run = (
+            "exec python3 bin/hello.py"
+            if operation == "enable"
+            else f"echo hello: {operation} done"
+        )
         files[f"bin/{operation}"] = f"#!/bin/sh\n{run}\n"
     return zipped(files)
 
 
 def slow(seconds: float, exit_code: int = 0) -> bytes:
-    """`enable` takes its time, notes each run in ../ran-<name> and reports success when it ends with 0."""
+    """`enable` takes its time, notes each run in ../ran-<name> and reports success when it ends
+    with 0.
+    """
     script = f"""
 echo "$$ begin" >> "../$(basename "$PWD").runs"
 sleep {seconds}
@@ -100,36 +130,48 @@ while :; do sleep 1000; done"""
 
 
 def leaves_daemon() -> bytes:
-    """`enable` leaves a process in a session of its own that holds stdout open; that is part of the contract and stays."""
-    script = 'setsid sh -c \'echo $$ > daemon.pid; while sleep 2; do echo tick; done\' &\nreport success 0 "daemon left"'
+    """`enable` leaves a process in a session of its own that holds stdout open; that is part of the
+    contract and stays.
+    """
+    script = (
+        "setsid sh -c 'echo $$ > daemon.pid; while sleep 2; do echo tick; done' &\nreport success 0"
+        ' "daemon left"'
+    )
     return handler_zip({"enable": script})
 
 
 def writes_status(content: str) -> bytes:
-    """`enable` puts something odd where its status file should be; ``content`` is shell that gets the path in `$file`."""
+    """`enable` puts something odd where its status file should be; ``content`` is shell that gets
+    the path in `$file`.
+    """
     return handler_zip({"enable": f'mkdir -p status; file="status/$sequence.status"\n{content}'})
 
 
 BAD_STATUS: dict[str, str] = {
     # name       shell that makes "$file"
-    "fifo":      'mkfifo "$file"',
-    "link":      'ln -s /etc/shadow "$file"',
-    "huge":      'head -c 52428800 /dev/zero | tr "\\0" "x" > "$file"',
-    "garbage":   'echo "{not json" > "$file"',
+    "fifo": 'mkfifo "$file"',
+    "link": 'ln -s /etc/shadow "$file"',
+    "huge": 'head -c 52428800 /dev/zero | tr "\\0" "x" > "$file"',
+    "garbage": 'echo "{not json" > "$file"',
 }
 
 
 def bad_zips() -> dict[str, bytes]:
-    """Archives that must be refused whole, by what is wrong with them; nothing of them may appear outside their folder."""
-    good = {"HandlerManifest.json": json.dumps([{"handlerManifest": {"enableCommand": "bin/enable"}}]), "bin/enable": "#!/bin/sh\nexit 0\n"}
+    """Archives that must be refused whole, by what is wrong with them; nothing of them may appear
+    outside their folder.
+    """
+    good = {
+        "HandlerManifest.json": json.dumps([{"handlerManifest": {"enableCommand": "bin/enable"}}]),
+        "bin/enable": "#!/bin/sh\nexit 0\n",
+    }
     return {
-        "parent":    zipped({**good, "../escaped": "x"}),
-        "absolute":  zipped({**good, "/tmp/escaped": "x"}),
-        "link":      _with_link(good, "bin/out", "/etc"),
+        "parent": zipped({**good, "../escaped": "x"}),
+        "absolute": zipped({**good, "/tmp/escaped": "x"}),
+        "link": _with_link(good, "bin/out", "/etc"),
         "truncated": zipped({**good, "filler": bytes(range(256)) * 400})[:-300],
         "not_a_zip": b"<html>Sign in</html>",
         "no_manifest": zipped({"bin/enable": "#!/bin/sh\nexit 0\n"}),
-        "bomb":      _bomb(good),
+        "bomb": _bomb(good),
     }
 
 
@@ -146,7 +188,9 @@ def _with_link(files: Mapping[str, str], name: str, goal: str) -> bytes:
 
 
 def _bomb(files: Mapping[str, str]) -> bytes:
-    """``files`` and one entry of 10 GB of zeros that takes 10 MB; its header lies about the size."""
+    """``files`` and one entry of 10 GB of zeros that takes 10 MB; its header lies about the
+    size.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packer.compress(b"")
     piece = packer.compress(bytes(_CHUNK_BYTES)) + packer.flush(zlib.Z_FULL_FLUSH)
@@ -157,8 +201,24 @@ def _bomb(files: Mapping[str, str]) -> bytes:
     end_at = base.rindex(b"PK\5\6")
     described = (20, 0, 8, 0, 0x5C21, 0, len(body), 4096, len(name))
     local = struct.pack("<4sHHHHHIIIHH", b"PK\3\4", *described, 0) + name + body
-    central = struct.pack("<4sHHHHHHIIIHHHHHII", b"PK\1\2", 0x031E, *described, 0, 0, 0, 0, 0o100644 << 16, directory_at) + name
+    central = (
+        struct.pack(
+            "<4sHHHHHHIIIHHHHHII",
+            b"PK\1\2",
+            0x031E,
+            *described,
+            0,
+            0,
+            0,
+            0,
+            0o100644 << 16,
+            directory_at,
+        )
+        + name
+    )
     directory = base[directory_at:end_at] + central
     count = len(files) + 1
-    end = struct.pack("<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), directory_at + len(local), 0)
+    end = struct.pack(
+        "<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, len(directory), directory_at + len(local), 0
+    )
     return base[:directory_at] + local + directory + end

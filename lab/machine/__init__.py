@@ -1,6 +1,8 @@
-"""The throw-away machine: namespaces over an overlay of `/`, a platform beside it, nothing left when it ends.
+"""The throw-away machine: namespaces over an overlay of `/`, a platform beside it, nothing left
+when it ends.
 
-``from waagent.lab.machine import Machine`` loads waagent.lab.machine.machine at that moment, not before.
+``from waagent.lab.machine import Machine`` loads waagent.lab.machine.machine at that moment, not
+before.
 """
 
 from __future__ import annotations

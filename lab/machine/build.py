@@ -1,7 +1,9 @@
-"""Makes one layer of a machine. Runs as PID 1 of its own mount and PID namespace, with the host's network.
+"""Makes one layer of a machine. Runs as PID 1 of its own mount and PID namespace, with the host's
+network.
 
-Everything happens in a chroot over an overlay of `/` whose upper folder lies on a tmpfs; that upper folder becomes the
-tarball. Packages and wheels that were fetched stay in `.cache/apt` and `.cache/wheels`, bound into the chroot.
+Everything happens in a chroot over an overlay of `/` whose upper folder lies on a tmpfs; that upper
+folder becomes the tarball. Packages and wheels that were fetched stay in `.cache/apt` and
+`.cache/wheels`, bound into the chroot.
 """
 
 from __future__ import annotations
@@ -20,10 +22,31 @@ from waagent.lab.tools import run_tool
 ENVIRONMENT = "/usr/lib/waagent"
 ACCOUNTS = (("waagent", 64510), ("waagent-probe", 64511))
 BUS_GROUP = ("waagent-bus", 64512)
-_KEPT_OUT = ("var/lib/apt/lists", "var/cache/apt", "var/log", "tmp", "run", "root", "lab-wheels", "lab-source", "lab-out")
-_SETTINGS = {"DEBIAN_FRONTEND": "noninteractive", "PIP_NO_CACHE_DIR": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "HOME": "/root",
-             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PIP_ROOT_USER_ACTION": "ignore"}
-_APT_OPTIONS = ("Dpkg::Options::=--force-unsafe-io", "APT::Sandbox::User=root", "Dpkg::Use-Pty=0", "Acquire::Retries=3")
+_KEPT_OUT = (
+    "var/lib/apt/lists",
+    "var/cache/apt",
+    "var/log",
+    "tmp",
+    "run",
+    "root",
+    "lab-wheels",
+    "lab-source",
+    "lab-out",
+)
+_SETTINGS = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "HOME": "/root",
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "PIP_ROOT_USER_ACTION": "ignore",
+}
+_APT_OPTIONS = (
+    "Dpkg::Options::=--force-unsafe-io",
+    "APT::Sandbox::User=root",
+    "Dpkg::Use-Pty=0",
+    "Acquire::Retries=3",
+)
 _LAUNCHER = """#!{environment}/bin/python -I
 import sys
 
@@ -31,13 +54,17 @@ from {module} import main
 
 sys.exit(main())
 """
-_LAUNCHERS = (("usr/sbin/waagent", "waagent.supervisor.main"), ("usr/bin/waagent-ps", "waagent.supervisor.ps"))
+_LAUNCHERS = (
+    ("usr/sbin/waagent", "waagent.supervisor.commands.main"),
+    ("usr/bin/waagent-ps", "waagent.supervisor.ps.main"),
+)
 
 
 def main() -> int:
     """Carry out the order given as JSON in the one argument."""
     order: dict[str, Any] = json.loads(sys.argv[1])
-    os.umask(0o022)  # a machine is the same whoever makes it: every user of it reads what is installed
+    # a machine is the same whoever makes it: every user of it reads what is installed
+    os.umask(0o022)
     kept = Path(order["cache"])
     scratch = kept / "build"
     overlay.tmpfs(scratch)
@@ -47,7 +74,11 @@ def main() -> int:
     overlay.mount("proc", "proc", root / "proc")
     overlay.make_dev(root / "dev")
     overlay.tmpfs(root / "tmp", "mode=1777")
-    for inside, outside in (("var/lib/apt/lists", "apt/lists"), ("var/cache/apt/archives", "apt/archives"), ("lab-wheels", "wheels")):
+    for inside, outside in (
+        ("var/lib/apt/lists", "apt/lists"),
+        ("var/cache/apt/archives", "apt/archives"),
+        ("lab-wheels", "wheels"),
+    ):
         (kept / outside / "partial").mkdir(parents=True, exist_ok=True)
         (root / inside).mkdir(parents=True, exist_ok=True)
         overlay.mount("bind", str(kept / outside), root / inside)
@@ -65,7 +96,15 @@ def _base(root: Path, order: dict[str, Any]) -> None:
     policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     policy.chmod(0o755)
     quick = [word for option in _APT_OPTIONS for word in ("-o", option)]
-    install = ["apt-get", *quick, "install", "--yes", "--quiet", "--no-install-recommends", *order["packages"]]
+    install = [
+        "apt-get",
+        *quick,
+        "install",
+        "--yes",
+        "--quiet",
+        "--no-install-recommends",
+        *order["packages"],
+    ]
     try:
         _inside(root, install)
     except LabError:  # no lists yet, or lists too old to find the packages
@@ -74,13 +113,50 @@ def _base(root: Path, order: dict[str, Any]) -> None:
     policy.unlink()
     _inside(root, ["groupadd", "--gid", str(BUS_GROUP[1]), BUS_GROUP[0]])
     for name, number in ACCOUNTS:
-        _inside(root, ["useradd", "--system", "--uid", str(number), "--user-group", "--no-create-home", "--home-dir", "/nonexistent",
-                       "--shell", "/usr/sbin/nologin", name])
+        _inside(
+            root,
+            [
+                "useradd",
+                "--system",
+                "--uid",
+                str(number),
+                "--user-group",
+                "--no-create-home",
+                "--home-dir",
+                "/nonexistent",
+                "--shell",
+                "/usr/sbin/nologin",
+                name,
+            ],
+        )
     _inside(root, ["/usr/bin/python3", "-m", "venv", ENVIRONMENT])
     pip = f"{ENVIRONMENT}/bin/pip"
     wanted = [*order["requirements"], "setuptools>=61", "wheel"]
-    _inside(root, [pip, "download", "--quiet", "--find-links", "/lab-wheels", "--dest", "/lab-wheels", *wanted])
-    _inside(root, [pip, "install", "--quiet", "--no-index", "--find-links", "/lab-wheels", *order["requirements"]])
+    _inside(
+        root,
+        [
+            pip,
+            "download",
+            "--quiet",
+            "--find-links",
+            "/lab-wheels",
+            "--dest",
+            "/lab-wheels",
+            *wanted,
+        ],
+    )
+    _inside(
+        root,
+        [
+            pip,
+            "install",
+            "--quiet",
+            "--no-index",
+            "--find-links",
+            "/lab-wheels",
+            *order["requirements"],
+        ],
+    )
 
 
 def _agent(root: Path, order: dict[str, Any]) -> None:
@@ -88,7 +164,12 @@ def _agent(root: Path, order: dict[str, Any]) -> None:
     for part in order["parts"]:
         origin = Path(order["source"]) / part
         if origin.is_dir():
-            shutil.copytree(origin, source / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(
+                origin,
+                source / part,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
+            )
         elif origin.exists():
             source.mkdir(exist_ok=True)
             shutil.copy2(origin, source / part)
@@ -100,7 +181,9 @@ def _agent(root: Path, order: dict[str, Any]) -> None:
     for name, module in _LAUNCHERS:
         launcher = root / name
         launcher.unlink(missing_ok=True)
-        launcher.write_text(_LAUNCHER.format(environment=ENVIRONMENT, module=module), encoding="ascii")
+        launcher.write_text(
+            _LAUNCHER.format(environment=ENVIRONMENT, module=module), encoding="ascii"
+        )
         launcher.chmod(0o755)
     configuration = Path(order["source"]) / "etc" / "waagent.conf"
     if configuration.exists():
@@ -109,7 +192,11 @@ def _agent(root: Path, order: dict[str, Any]) -> None:
 
 
 def _inside(root: Path, argv: list[str]) -> None:
-    pip_settings = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "http_proxy", "https_proxy"))}
+    pip_settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("PIP_", "http_proxy", "https_proxy"))
+    }
     settings = [f"{name}={value}" for name, value in {**pip_settings, **_SETTINGS}.items()]
     run_tool(["env", "-i", *settings, "chroot", root, *argv], deadline_s=500.0)
 
@@ -120,8 +207,23 @@ def _pack(upper: Path, target: Path) -> None:
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
     half = target.with_suffix(".part")
-    run_tool(["tar", "--create", "--file", half, "--directory", upper, "--numeric-owner", "--sort=name", "--xattrs",
-              "--xattrs-include=trusted.overlay.opaque", "--xattrs-include=security.capability", "."], deadline_s=300.0)
+    run_tool(
+        [
+            "tar",
+            "--create",
+            "--file",
+            half,
+            "--directory",
+            upper,
+            "--numeric-owner",
+            "--sort=name",
+            "--xattrs",
+            "--xattrs-include=trusted.overlay.opaque",
+            "--xattrs-include=security.capability",
+            ".",
+        ],
+        deadline_s=300.0,
+    )
     half.rename(target)
 
 

@@ -1,4 +1,6 @@
-"""The machine's own cgroup in every hierarchy of the host, made at its start and removed at its end."""
+"""The machine's own cgroup in every hierarchy of the host, made at its start and removed at its
+end.
+"""
 
 from __future__ import annotations
 
@@ -31,22 +33,32 @@ def hierarchies() -> list[Hierarchy]:
             left, _, right = line.partition(" - ")
             point = Path(left.split()[4])
             kind, _, options = right.split(maxsplit=2)
-            if kind in ("cgroup", "cgroup2") and (point == Path("/sys/fs/cgroup") or Path("/sys/fs/cgroup") in point.parents):
-                flavour = ",".join(word for word in options.strip().split(",") if word not in _NOT_OURS)
+            if kind in ("cgroup", "cgroup2") and (
+                point == Path("/sys/fs/cgroup") or Path("/sys/fs/cgroup") in point.parents
+            ):
+                flavour = ",".join(
+                    word for word in options.strip().split(",") if word not in _NOT_OURS
+                )
                 name = "" if point == Path("/sys/fs/cgroup") else point.name
                 found.append(Hierarchy(kind, name, flavour if kind == "cgroup" else "", point))
     return found
 
 
 def make(name: str) -> list[Path]:
-    """Make the group ``name`` at the top of each hierarchy; the folders, fewer where the kernel refuses."""
+    """Make the group ``name`` at the top of each hierarchy; the folders, fewer where the kernel
+    refuses.
+    """
     made = []
     for hierarchy in hierarchies():
         folder = hierarchy.mount_point / name
         try:
             folder.mkdir()
             for key in ("cpuset.cpus", "cpuset.mems"):  # v1: empty ones admit nobody
-                if (folder / key).exists() and not (folder / key).read_text().strip() and hierarchy.kind == "cgroup":
+                if (
+                    (folder / key).exists()
+                    and not (folder / key).read_text().strip()
+                    and hierarchy.kind == "cgroup"
+                ):
                     (folder / key).write_text((folder.parent / key).read_text())
         except OSError:
             continue
@@ -55,7 +67,9 @@ def make(name: str) -> list[Path]:
 
 
 def sweep(prefix: str) -> None:
-    """Remove groups `<prefix><pid>-…` whose maker is gone: left by a keeper that was killed. Only empty ones can be removed."""
+    """Remove groups `<prefix><pid>-…` whose maker is gone: left by a keeper that was killed. Only
+    empty ones can be removed.
+    """
     for hierarchy in hierarchies():
         for folder in hierarchy.mount_point.glob(f"{prefix}*"):
             maker = folder.name.removeprefix(prefix).partition("-")[0]

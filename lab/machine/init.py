@@ -1,8 +1,10 @@
-"""The machine's PID 1: mounts, network, sshd, then the agent, restarted at once whenever it ends by itself.
+"""The machine's PID 1: mounts, network, sshd, then the agent, restarted at once whenever it ends by
+itself.
 
-Standard library only, run by the machine's own Python with -I -S. Says "hello" when it has its namespaces, waits for "go"
-(its `eth0` is there then), says "ready" when the agent was started. Later it takes orders on a socket, one line each:
-`start-agent`, `stop-agent`, `eject-dvd`, `status`; each is answered by one JSON line.
+Standard library only, run by the machine's own Python with -I -S. Says "hello" when it has its
+namespaces, waits for "go" (its `eth0` is there then), says "ready" when the agent was started.
+Later it takes orders on a socket, one line each: `start-agent`, `stop-agent`, `eject-dvd`,
+`status`; each is answered by one JSON line.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ AGENT = ("/usr/sbin/waagent", "-daemon")
 DHCP_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
 FAST_S = 0.05
-"""An agent that ended sooner than this is restarted after this pause: a broken one must not eat a processor."""
+"""An agent that ended sooner than this is restarted after this pause: a broken one must not eat a
+processor.
+"""
 
 
 def log(text: str) -> None:
@@ -73,10 +77,23 @@ def mount_all(root: str, order: dict) -> None:
 def make_dev(target: str, dvd_device: int) -> None:
     """A /dev with the usual few nodes, and the DVD drive when there is one."""
     mount("tmpfs", target, "mode=755,nosuid")
-    for name, major, minor in (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)):
+    for name, major, minor in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ):
         os.mknod(f"{target}/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
         os.chmod(f"{target}/{name}", 0o666)
-    for name, goal in (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")):
+    for name, goal in (
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+        ("ptmx", "pts/ptmx"),
+    ):
         os.symlink(goal, f"{target}/{name}")
     mount("devpts", f"{target}/pts", "newinstance,ptmxmode=0666,mode=620,gid=5")
     mount("tmpfs", f"{target}/shm", "mode=1777,nosuid,nodev")
@@ -93,7 +110,9 @@ def insert_dvd(node: str, device: int) -> None:
 
 
 def settle_cgroups(order: dict) -> str:
-    """Where the agent is started: with v2 controllers a group of its own, as init would give it; else where we are."""
+    """Where the agent is started: with v2 controllers a group of its own, as init would give it;
+    else where we are.
+    """
     if [(kind, name) for kind, name, _ in order["hierarchies"]] != [("cgroup2", "")]:
         return ""
     top = "/sys/fs/cgroup"
@@ -116,11 +135,27 @@ def make_network(dhcp: bool) -> None:
         return
     with open("/etc/resolv.conf", "w", encoding="ascii"):
         pass
-    call("busybox", "udhcpc", "-i", "eth0", "-C", "-R", "-t", "20", "-T", "1", "-n", "-s", "/etc/udhcpc/default.script")
+    call(
+        "busybox",
+        "udhcpc",
+        "-i",
+        "eth0",
+        "-C",
+        "-R",
+        "-t",
+        "20",
+        "-T",
+        "1",
+        "-n",
+        "-s",
+        "/etc/udhcpc/default.script",
+    )
 
 
 class Agent:
-    """The supervisor and its restarts. Invariant: while it is wanted, one runs or is started at the next turn."""
+    """The supervisor and its restarts. Invariant: while it is wanted, one runs or is started at the
+    next turn.
+    """
 
     def __init__(self, place: str) -> None:
         self.place = place
@@ -134,7 +169,12 @@ class Agent:
         pid = os.fork()
         if pid == 0:
             self._become()
-        self.pid, self.started_at, self.starts, self.wanted = pid, time.monotonic(), self.starts + 1, True
+        self.pid, self.started_at, self.starts, self.wanted = (
+            pid,
+            time.monotonic(),
+            self.starts + 1,
+            True,
+        )
         log(f"agent started pid={pid} start={self.starts}")
 
     def _become(self) -> None:
@@ -147,18 +187,29 @@ class Agent:
             if self.place:
                 with open(self.place, "w", encoding="ascii") as stream:
                     stream.write("0")
-            console = os.open("/var/log/agent-console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            console = os.open(
+                "/var/log/agent-console.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+            )
             null = os.open("/dev/null", os.O_RDONLY)
             for target, source in ((0, null), (1, console), (2, console)):
                 os.dup2(source, target)
             os.closerange(3, 64)
-            os.execve(AGENT[0], AGENT, {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"})
+            os.execve(
+                AGENT[0],
+                AGENT,
+                {
+                    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "LANG": "C.UTF-8",
+                },
+            )
         except OSError as error:
             log(f"agent could not be started: {error}")
         os._exit(127)
 
     def ended(self, status: int) -> None:
-        """Note how it ended; start it again at once when it is still wanted (exit 0 means that it wanted to end)."""
+        """Note how it ended; start it again at once when it is still wanted (exit 0 means that it
+        wanted to end).
+        """
         code = os.waitstatus_to_exitcode(status)
         text = f"signal {-code}" if code < 0 else f"exit {code}"
         log(f"agent ended pid={self.pid} {text}")

@@ -1,7 +1,9 @@
-"""Keeps one machine: makes its cgroups, starts its outermost namespace, and cleans up when it, or whoever ordered it, ends.
+"""Keeps one machine: makes its cgroups, starts its outermost namespace, and cleans up when it, or
+whoever ordered it, ends.
 
-Started by Machine with a pipe as stdin. End of file there means that the one who ordered is gone, killed or not: then the
-namespaces' first process is killed, which takes everything inside along, and the cgroups and the folder are removed.
+Started by Machine with a pipe as stdin. End of file there means that the one who ordered is gone,
+killed or not: then the namespaces' first process is killed, which takes everything inside along,
+and the cgroups and the folder are removed.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def main() -> int:
     argv = ["unshare", *namespaces, "--fork", "--kill-child", "--propagation", "private"]
     argv += [sys.executable, "-m", "waagent.lab.machine.platform"]
     try:
-        stage = subprocess.Popen([*argv, json.dumps(order)], stdin=subprocess.DEVNULL, preexec_fn=lambda: _child())
+        stage = subprocess.Popen(
+            [*argv, json.dumps(order)], stdin=subprocess.DEVNULL, preexec_fn=lambda: _child()
+        )
         _wait_for_an_end(stage)
         stage.kill()
         stage.wait()

@@ -1,4 +1,6 @@
-"""A loop device over a file, released by the kernel when the last descriptor is closed, however we end."""
+"""A loop device over a file, released by the kernel when the last descriptor is closed, however we
+end.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ _PATIENCE_S = 60.0
 
 
 class Loop:
-    """Invariant: bound exactly as long as `descriptor` (or whoever else opened the device) is open."""
+    """Invariant: bound exactly as long as `descriptor` (or whoever else opened the device) is
+    open.
+    """
 
     def __init__(self, descriptor: int, number: int) -> None:
         self.descriptor = descriptor
@@ -29,7 +33,8 @@ class Loop:
 
 
 def bind(image: Path, folder: Path, *, read_only: bool = True) -> Loop:
-    """Bind the first free loop device to ``image``; its node is made in ``folder`` for the moment of opening it.
+    """Bind the first free loop device to ``image``; its node is made in ``folder`` for the moment
+    of opening it.
 
     Raises LabError when there is none. Two that look for a free one at the same time take turns.
     """
@@ -44,7 +49,11 @@ def bind(image: Path, folder: Path, *, read_only: bool = True) -> Loop:
                 raise LabError("no free loop device", "/dev/loop-control", "see losetup --list")
             time.sleep(0.02)
     except OSError as error:
-        raise LabError("a loop device could not be made", str(error), "the lab needs CAP_SYS_ADMIN and the loop driver") from error
+        raise LabError(
+            "a loop device could not be made",
+            str(error),
+            "the lab needs CAP_SYS_ADMIN and the loop driver",
+        ) from error
     finally:
         os.close(backing)
 
@@ -63,7 +72,9 @@ def _try_bind(backing: int, folder: Path, read_only: bool) -> Loop | None:
         node.unlink()
     configuration = bytearray(_CONFIG_BYTES)
     struct.pack_into("=I", configuration, 0, backing)
-    struct.pack_into("=I", configuration, _FLAGS_OFFSET, _AUTOCLEAR | (_READ_ONLY if read_only else 0))
+    struct.pack_into(
+        "=I", configuration, _FLAGS_OFFSET, _AUTOCLEAR | (_READ_ONLY if read_only else 0)
+    )
     try:
         fcntl.ioctl(descriptor, _LOOP_CONFIGURE, bytes(configuration))
     except OSError as error:

@@ -1,4 +1,6 @@
-"""The throw-away machine for tests and for the demo: start it, run commands in it, look at it, and nothing of it stays."""
+"""The throw-away machine for tests and for the demo: start it, run commands in it, look at it, and
+nothing of it stays.
+"""
 
 from __future__ import annotations
 
@@ -35,28 +37,58 @@ class Completed(NamedTuple):
 
 
 class Machine:
-    """One VM and its platform. Invariant: while open, the keeper process lives; when it ends, everything of the machine does."""
+    """One VM and its platform. Invariant: while open, the keeper process lives; when it ends,
+    everything of the machine does.
+    """
 
     def __init__(
-        self, tmp: Path, *, packages: Sequence[str] = (), dvd: Path | None = None, agent: bool = True, with_agent: bool = True,
-        fabric: bool = True, sshd: bool = True, dhcp: bool = True, option_245: bool = True, host_name: str = "localhost",
-        files: Mapping[str, str] | None = None, scheme: str = "https", remove_folder: bool = True,
+        self,
+        tmp: Path,
+        *,
+        packages: Sequence[str] = (),
+        dvd: Path | None = None,
+        agent: bool = True,
+        with_agent: bool = True,
+        fabric: bool = True,
+        sshd: bool = True,
+        dhcp: bool = True,
+        option_245: bool = True,
+        host_name: str = "localhost",
+        files: Mapping[str, str] | None = None,
+        scheme: str = "https",
+        remove_folder: bool = True,
         say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
     ) -> None:
-        """``tmp`` holds its folder. ``agent``: start the supervisor; ``with_agent``: have it installed at all.
+        """``tmp`` holds its folder. ``agent``: start the supervisor; ``with_agent``: have it
+        installed at all.
 
-        ``dvd`` is an image behind /dev/sr0; ``files`` are written before the agent starts (path -> text).
+        ``dvd`` is an image behind /dev/sr0; ``files`` are written before the agent starts (path ->
+        text).
         """
         if os.geteuid() != 0:
-            raise LabError("the machine needs root (namespaces, overlay, loop device)", f"uid {os.geteuid()}", "run it with sudo")
+            raise LabError(
+                "the machine needs root (namespaces, overlay, loop device)",
+                f"uid {os.geteuid()}",
+                "run it with sudo",
+            )
         self.name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(3)}"
         self.folder = tmp / self.name
         self.folder.mkdir(parents=True)
         self._order = {
-            "name": self.name, "prefix": PREFIX, "folder": str(self.folder), "dvd": str(dvd.resolve()) if dvd is not None else "",
+            "name": self.name,
+            "prefix": PREFIX,
+            "folder": str(self.folder),
+            "dvd": str(dvd.resolve()) if dvd is not None else "",
             "layers": [str(path) for path in layers.ensure(say, packages, with_agent)],
-            "agent": agent and with_agent, "fabric": fabric, "sshd": sshd, "dhcp": dhcp, "option_245": option_245,
-            "host_name": host_name, "files": dict(files or {}), "scheme": scheme, "remove_folder": remove_folder,
+            "agent": agent and with_agent,
+            "fabric": fabric,
+            "sshd": sshd,
+            "dhcp": dhcp,
+            "option_245": option_245,
+            "host_name": host_name,
+            "files": dict(files or {}),
+            "scheme": scheme,
+            "remove_folder": remove_folder,
             "hierarchies": [[item.kind, item.name, item.options] for item in cgroups.hierarchies()],
         }
         self._keeper = self._start_keeper()
@@ -76,46 +108,100 @@ class Machine:
         self.stop()
 
     def stop(self) -> None:
-        """End the machine and wait until nothing of it is left. Raises LabError when something stayed."""
+        """End the machine and wait until nothing of it is left. Raises LabError when something
+        stayed.
+        """
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
         self._keeper.wait(30.0)
         if self._keeper.stdout is not None:
             self._keeper.stdout.close()
-        left = cgroups.remove([item.mount_point / self.name for item in cgroups.hierarchies()])  # all gone, unless the keeper was killed
+        # all gone, unless the keeper was killed
+        left = cgroups.remove([item.mount_point / self.name for item in cgroups.hierarchies()])
         if self._order["remove_folder"]:
             shutil.rmtree(self.folder, ignore_errors=True)
         if left:
-            raise LabError("something of the machine stayed", " ".join(map(str, left)), "see what runs in there")
+            raise LabError(
+                "something of the machine stayed",
+                " ".join(map(str, left)),
+                "see what runs in there",
+            )
 
     # commands
 
     def run(
-        self, argv: Sequence[str], *, user: str | None = None, timeout_s: float = 120.0, check: bool = False, stdin: bytes = b"",
-        joined: bool = False, env: Mapping[str, str] | None = None,
+        self,
+        argv: Sequence[str],
+        *,
+        user: str | None = None,
+        timeout_s: float = 120.0,
+        check: bool = False,
+        stdin: bytes = b"",
+        joined: bool = False,
+        env: Mapping[str, str] | None = None,
     ) -> Completed:
-        """Run ``argv`` in the machine; ``joined`` puts it into the machine's cgroups, too. Raises LabError if ``check`` and it fails."""
+        """Run ``argv`` in the machine; ``joined`` puts it into the machine's cgroups, too. Raises
+        LabError if ``check`` and it fails.
+        """
         words = self._entering(argv, user, joined, env)
-        done = subprocess.run(words, input=stdin, capture_output=True, timeout=timeout_s, check=False)
-        result = Completed(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+        done = subprocess.run(
+            words, input=stdin, capture_output=True, timeout=timeout_s, check=False
+        )
+        result = Completed(
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
         if check and result.status != 0:
-            raise LabError(f"ended with {result.status}", " ".join(argv), result.stderr[-800:] or result.stdout[-800:])
+            raise LabError(
+                f"ended with {result.status}",
+                " ".join(argv),
+                result.stderr[-800:] or result.stdout[-800:],
+            )
         return result
 
-    def popen(self, argv: Sequence[str], *, user: str | None = None, joined: bool = False, **options: Any) -> subprocess.Popen[bytes]:
+    def popen(
+        self, argv: Sequence[str], *, user: str | None = None, joined: bool = False, **options: Any
+    ) -> subprocess.Popen[bytes]:
         """Start ``argv`` in the machine; options as of subprocess.Popen."""
         return subprocess.Popen(self._entering(argv, user, joined, None), **options)
 
-    def _entering(self, argv: Sequence[str], user: str | None, joined: bool, env: Mapping[str, str] | None) -> list[str]:
-        enter = ["nsenter", "--target", str(self.init), "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd", "--"]
+    def _entering(
+        self, argv: Sequence[str], user: str | None, joined: bool, env: Mapping[str, str] | None
+    ) -> list[str]:
+        enter = [
+            "nsenter",
+            "--target",
+            str(self.init),
+            "--mount",
+            "--net",
+            "--pid",
+            "--uts",
+            "--ipc",
+            "--cgroup",
+            "--root",
+            "--wd",
+            "--",
+        ]
         settings = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "HOME": "/root", **(env or {})}
         words = [*enter, "env", "-i", *(f"{name}={value}" for name, value in settings.items())]
         words += ["runuser", "-u", user, "--", *argv] if user is not None else list(argv)
         if not joined:
             return words
-        files = [str(folder / self.name / "cgroup.procs") for folder in {item.mount_point for item in cgroups.hierarchies()}]
+        files = [
+            str(folder / self.name / "cgroup.procs")
+            for folder in {item.mount_point for item in cgroups.hierarchies()}
+        ]
         script = 'while [ "$1" != -- ]; do echo 0 > "$1"; shift; done; shift; exec "$@"'
-        return ["sh", "-c", script, "sh", *(path for path in files if os.path.exists(path)), "--", *words]
+        return [
+            "sh",
+            "-c",
+            script,
+            "sh",
+            *(path for path in files if os.path.exists(path)),
+            "--",
+            *words,
+        ]
 
     def read(self, path: str) -> str:
         """The text of a file of the machine. Raises LabError when there is none."""
@@ -133,16 +219,47 @@ class Machine:
         """Log in from the platform's side with the private key in ``key`` and run ``command``."""
         tools = str(self.facts["tools"])
         copy = f"/tmp/{secrets.token_hex(6)}"
-        with open(f"/proc/{self.platform}/root{tools}{copy}", "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        with open(
+            f"/proc/{self.platform}/root{tools}{copy}",
+            "wb",
+            opener=lambda path, flags: os.open(path, flags, 0o600),
+        ) as stream:
             stream.write(key.read_bytes())
-        options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=10", "LogLevel=ERROR"]
+        options = [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "ConnectTimeout=10",
+            "LogLevel=ERROR",
+        ]
         words = [word for option in options for word in ("-o", option)]
         done = subprocess.run(
-            ["nsenter", "--target", str(self.platform), "--mount", "--net", "--", "chroot", tools, "ssh", *words, "-i", copy,
-             f"{user}@{self.address}", command],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s, check=False,
+            [
+                "nsenter",
+                "--target",
+                str(self.platform),
+                "--mount",
+                "--net",
+                "--",
+                "chroot",
+                tools,
+                "ssh",
+                *words,
+                "-i",
+                copy,
+                f"{user}@{self.address}",
+                command,
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
         )
-        return Completed(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
+        return Completed(
+            done.returncode,
+            done.stdout.decode("utf-8", "replace"),
+            done.stderr.decode("utf-8", "replace"),
+        )
 
     # the agent
 
@@ -174,9 +291,16 @@ class Machine:
         table = self.ps()
         if name == "supervisor":
             return int(table.get("supervisor", {}).get("pid") or 0)
-        return next((int(row["pid"] or 0) for row in table.get("workers", []) if row["name"] == name), 0)
+        return next(
+            (int(row["pid"] or 0) for row in table.get("workers", []) if row["name"] == name), 0
+        )
 
-    def wait_ps(self, is_it: Callable[[dict[str, Any]], Any], deadline_s: float = 90.0, what: str = "the table") -> dict[str, Any]:
+    def wait_ps(
+        self,
+        is_it: Callable[[dict[str, Any]], Any],
+        deadline_s: float = 90.0,
+        what: str = "the table",
+    ) -> dict[str, Any]:
         """The first table for which ``is_it`` is true. Raises NotSeen with the last one."""
         end = time.monotonic() + deadline_s
         while True:
@@ -185,10 +309,15 @@ class Machine:
                 return table
             if time.monotonic() > end:
                 seen = self.run(["waagent-ps"]).stdout
-                raise NotSeen(f"{what} was not seen in {deadline_s:.0f} s; waagent-ps:\n{seen}\n{self.trouble()}")
+                raise NotSeen(
+                    f"{what} was not seen in {deadline_s:.0f} s;"
+                    f" waagent-ps:\n{seen}\n{self.trouble()}"
+                )
             time.sleep(0.15)
 
-    def wait_states(self, names: Iterable[str], state: str = "READY", deadline_s: float = 90.0) -> dict[str, Any]:
+    def wait_states(
+        self, names: Iterable[str], state: str = "READY", deadline_s: float = 90.0
+    ) -> dict[str, Any]:
         """Wait until a living supervisor says that each of ``names`` is in ``state``."""
         wanted = set(names)
 
@@ -208,11 +337,20 @@ class Machine:
     # start
 
     def _start_keeper(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": str(layers.checkout()), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(layers.checkout()),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
         with open(self.folder / "keeper.log", "wb") as errors:
             return subprocess.Popen(
                 [sys.executable, "-m", "waagent.lab.machine.keeper", json.dumps(self._order)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd="/", start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
             )
 
     def _await_ready(self) -> dict[str, Any]:
@@ -220,9 +358,16 @@ class Machine:
         ready, _, _ = select.select([self._keeper.stdout], [], [], START_LIMIT_S)
         line = self._keeper.stdout.readline() if ready else b""
         if not line:
-            said = [f"{name}: {(self.folder / name).read_text(errors='replace')[-1500:]}"
-                    for name in ("keeper.log", "console", "dnsmasq.log") if (self.folder / name).exists()]
-            raise LabError("the machine did not come up", self.name, "\n".join(said) or "its logs are gone with its folder")
+            said = [
+                f"{name}: {(self.folder / name).read_text(errors='replace')[-1500:]}"
+                for name in ("keeper.log", "console", "dnsmasq.log")
+                if (self.folder / name).exists()
+            ]
+            raise LabError(
+                "the machine did not come up",
+                self.name,
+                "\n".join(said) or "its logs are gone with its folder",
+            )
         facts: dict[str, Any] = json.loads(line)
         return facts
 
@@ -233,7 +378,10 @@ class Machine:
         for entry in os.listdir("/proc"):
             if entry.isdigit():
                 try:
-                    fields = dict(line.split(":", 1) for line in Path("/proc", entry, "status").read_text().splitlines())
+                    fields = dict(
+                        line.split(":", 1)
+                        for line in Path("/proc", entry, "status").read_text().splitlines()
+                    )
                 except (OSError, ValueError):
                     continue
                 parents[int(entry)] = int(fields["PPid"])
@@ -241,7 +389,11 @@ class Machine:
         ours = len(depth[os.getpid()])
         inits = {}
         for pid, numbers in depth.items():
-            if numbers[-1] == "1" and len(numbers) > ours and self._keeper.pid in _ancestors(pid, parents):
+            if (
+                numbers[-1] == "1"
+                and len(numbers) > ours
+                and self._keeper.pid in _ancestors(pid, parents)
+            ):
                 inits[len(numbers) - ours] = pid
         return inits[2], inits[1]
 

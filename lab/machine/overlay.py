@@ -1,4 +1,6 @@
-"""Mounts inside the lab's own mount namespaces: an overlay of `/` below prepared layers, a small /dev, /proc."""
+"""Mounts inside the lab's own mount namespaces: an overlay of `/` below prepared layers, a small
+/dev, /proc.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,20 @@ from pathlib import Path
 
 from waagent.lab.tools import run_tool
 
-NODES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
-LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
+NODES = (
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+)
+LINKS = (
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+)
 _OPTIONS = "redirect_dir=off,metacopy=off,index=off"
 
 
@@ -28,13 +42,26 @@ def tmpfs(target: Path, options: str = "mode=755") -> None:
 
 
 def unpack_layers(folder: Path, layers: Sequence[Path]) -> list[Path]:
-    """Unpack each tarball into its own folder below ``folder``, all at once; the folders, in the same order."""
+    """Unpack each tarball into its own folder below ``folder``, all at once; the folders, in the
+    same order.
+    """
     targets = [folder / f"layer{number}" for number in range(len(layers))]
     running = []
     for layer, target in zip(layers, targets):
         target.mkdir()
-        argv = ["tar", "--extract", "--file", str(layer), "--directory", str(target), "--numeric-owner", "--preserve-permissions",
-                "--xattrs", "--xattrs-include=trusted.overlay.opaque", "--xattrs-include=security.capability"]
+        argv = [
+            "tar",
+            "--extract",
+            "--file",
+            str(layer),
+            "--directory",
+            str(target),
+            "--numeric-owner",
+            "--preserve-permissions",
+            "--xattrs",
+            "--xattrs-include=trusted.overlay.opaque",
+            "--xattrs-include=security.capability",
+        ]
         running.append(subprocess.Popen(argv))
     for layer, process in zip(layers, running):
         if process.wait() != 0:
@@ -43,7 +70,9 @@ def unpack_layers(folder: Path, layers: Sequence[Path]) -> list[Path]:
 
 
 def mount_root(target: Path, lowers: Sequence[Path], writable: Path | None) -> None:
-    """An overlay of ``lowers`` over `/` at ``target``; ``writable`` (on a tmpfs) takes all changes, None: read-only."""
+    """An overlay of ``lowers`` over `/` at ``target``; ``writable`` (on a tmpfs) takes all changes,
+    None: read-only.
+    """
     target.mkdir(parents=True, exist_ok=True)
     options = [f"lowerdir={':'.join([*map(str, lowers), '/'])}", _OPTIONS]
     if writable is not None:

@@ -1,7 +1,9 @@
-"""The platform's side of a machine: PID 1 of the outer namespaces. DHCP server, fabric, storage, and the VM started beside it.
+"""The platform's side of a machine: PID 1 of the outer namespaces. DHCP server, fabric, storage,
+and the VM started beside it.
 
-Order: unpack the layers into a tmpfs, make the network, start dnsmasq and the fabric, start the VM's init in
-namespaces of its own, hand it `eth0`, tell the keeper's caller that it is up. Ends when the VM's init ends.
+Order: unpack the layers into a tmpfs, make the network, start dnsmasq and the fabric, start the
+VM's init in namespaces of its own, hand it `eth0`, tell the keeper's caller that it is up. Ends
+when the VM's init ends.
 """
 
 from __future__ import annotations
@@ -16,7 +18,15 @@ from typing import Any, BinaryIO
 from waagent.lab.fabric import control
 from waagent.lab.fabric.fabric import Fabric
 from waagent.lab.machine import loop, overlay
-from waagent.lab.machine.addresses import ENDPOINT, GATEWAY, MAC, METADATA, STORAGE, STORAGE_NAME, VM
+from waagent.lab.machine.addresses import (
+    ENDPOINT,
+    GATEWAY,
+    MAC,
+    METADATA,
+    STORAGE,
+    STORAGE_NAME,
+    VM,
+)
 from waagent.lab.tools import run_tool
 
 INIT = Path(__file__).with_name("init.py")
@@ -32,7 +42,11 @@ def main() -> int:
     _make_network()
     tools = _tools_root(stage, lowers)
     _start_dnsmasq(tools, order)
-    fabric = Fabric(ENDPOINT, folder=stage / "tenant", scheme=order["scheme"], also=(METADATA, STORAGE)) if order["fabric"] else None
+    fabric = (
+        Fabric(ENDPOINT, folder=stage / "tenant", scheme=order["scheme"], also=(METADATA, STORAGE))
+        if order["fabric"]
+        else None
+    )
     if fabric is not None:
         control.serve(fabric, Path(order["folder"]) / "fabric")
     disc = loop.bind(Path(order["dvd"]), stage) if order["dvd"] else None
@@ -55,7 +69,9 @@ def _make_network() -> None:
     run_tool(["ip", "link", "set", "lo", "up"])
     for address in (ENDPOINT, METADATA, STORAGE):
         run_tool(["ip", "address", "add", f"{address}/32", "dev", "lo"])
-    run_tool(["ip", "link", "add", "fabric0", "type", "veth", "peer", "name", "eth0", "address", MAC])
+    run_tool(
+        ["ip", "link", "add", "fabric0", "type", "veth", "peer", "name", "eth0", "address", MAC]
+    )
     run_tool(["ip", "address", "add", f"{GATEWAY}/24", "dev", "fabric0"])
     run_tool(["ip", "link", "set", "fabric0", "up"])
 
@@ -72,15 +88,34 @@ def _tools_root(stage: Path, lowers: list[Path]) -> Path:
 
 
 def _start_dnsmasq(tools: Path, order: dict[str, Any]) -> None:
-    """DHCP and names for the VM: only a default route, no classless ones; option 245 to everybody, asked for or not."""
+    """DHCP and names for the VM: only a default route, no classless ones; option 245 to everybody,
+    asked for or not.
+    """
     if not order["dhcp"]:
         return
     argv = [
-        "chroot", str(tools), "/usr/sbin/dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--pid-file=",
-        "--interface=fabric0", f"--listen-address={ENDPOINT}", "--bind-interfaces", "--no-ping",
-        "--dhcp-authoritative", "--log-dhcp", "--log-facility=-",
-        "--dhcp-range=10.4.0.4,10.4.0.30,255.255.255.0,24h", f"--dhcp-host={MAC},{VM}", "--dhcp-leasefile=/tmp/leases",
-        f"--dhcp-option=3,{GATEWAY}", f"--dhcp-option=6,{ENDPOINT}", "--no-resolv", "--no-hosts", f"--address=/{STORAGE_NAME}/{STORAGE}",
+        "chroot",
+        str(tools),
+        "/usr/sbin/dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--user=root",
+        "--pid-file=",
+        "--interface=fabric0",
+        f"--listen-address={ENDPOINT}",
+        "--bind-interfaces",
+        "--no-ping",
+        "--dhcp-authoritative",
+        "--log-dhcp",
+        "--log-facility=-",
+        "--dhcp-range=10.4.0.4,10.4.0.30,255.255.255.0,24h",
+        f"--dhcp-host={MAC},{VM}",
+        "--dhcp-leasefile=/tmp/leases",
+        f"--dhcp-option=3,{GATEWAY}",
+        f"--dhcp-option=6,{ENDPOINT}",
+        "--no-resolv",
+        "--no-hosts",
+        f"--address=/{STORAGE_NAME}/{STORAGE}",
     ]
     if order["option_245"]:
         argv.append("--dhcp-option-force=245,a8:3f:81:10")
@@ -90,7 +125,18 @@ def _start_dnsmasq(tools: Path, order: dict[str, Any]) -> None:
 
 def _start_vm(vm: dict[str, Any]) -> subprocess.Popen[bytes]:
     namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup"]
-    argv = ["unshare", *namespaces, "--fork", "--kill-child", "--propagation", "private", "/usr/bin/python3", "-I", "-S", str(INIT)]
+    argv = [
+        "unshare",
+        *namespaces,
+        "--fork",
+        "--kill-child",
+        "--propagation",
+        "private",
+        "/usr/bin/python3",
+        "-I",
+        "-S",
+        str(INIT),
+    ]
     words = str(Path(vm["folder"]) / "order.json")
     Path(words).write_text(json.dumps(vm), encoding="utf-8")
 
@@ -101,7 +147,12 @@ def _start_vm(vm: dict[str, Any]) -> subprocess.Popen[bytes]:
 
     console = open(Path(vm["folder"]) / "console", "wb")
     return subprocess.Popen(
-        [*argv, words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=console, preexec_fn=join, env={"PATH": os.environ["PATH"]}
+        [*argv, words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=console,
+        preexec_fn=join,
+        env={"PATH": os.environ["PATH"]},
     )
 
 

@@ -1,8 +1,10 @@
-"""Who may speak on a bus socket: the processes that the supervisor's state file names, under their worker's name.
+"""Who may speak on a bus socket: the processes that the supervisor's state file names, under their
+worker's name.
 
-libzmq asks over ZAP (ZeroMQ RFC 27) for each connection and waits; the kernel's word on the peer stands at the end of the
-address, ``…:uid:gid:pid``. An unknown pid is answered 300: the connection is closed after a second and may come back,
-whereas a client that got 400 would never ask again. It runs in the worker's own loop, without a thread.
+libzmq asks over ZAP (ZeroMQ RFC 27) for each connection and waits; the kernel's word on the peer
+stands at the end of the address, ``…:uid:gid:pid``. An unknown pid is answered 300: the connection
+is closed after a second and may come back, whereas a client that got 400 would never ask again. It
+runs in the worker's own loop, without a thread.
 """
 
 from __future__ import annotations
@@ -11,11 +13,11 @@ from typing import Any
 
 import zmq
 
+from waagent.protocol.base.records import Record
+from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import sockets
-from waagent.protocol.bus.loop import Loop
-from waagent.protocol.faults import Faults
-from waagent.protocol.records import Record
-from waagent.protocol.statefile import StateError, read_state
+from waagent.protocol.bus.bus_loop import Loop
+from waagent.protocol.state_table import StateError, read_state
 
 ADMITTED, NOT_NOW = b"200", b"300"
 _ASKED_PER_TURN = 64
@@ -48,10 +50,16 @@ def worker_of(table: dict[str, Any], pid: int) -> str | None:
 
 
 class Admission:
-    """Answers libzmq's questions. Invariant: nobody is admitted whose pid the state file does not name at that moment."""
+    """Answers libzmq's questions. Invariant: nobody is admitted whose pid the state file does not
+    name at that moment.
+    """
 
-    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], state: int, faults: Faults) -> None:
-        """``state`` is a descriptor of the state file. To be made before the socket that it guards."""
+    def __init__(
+        self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], state: int, faults: Faults
+    ) -> None:
+        """``state`` is a descriptor of the state file. To be made before the socket that it
+        guards.
+        """
         self._loop = loop
         self._state = state
         self._faults = faults
@@ -82,16 +90,25 @@ class Admission:
             try:
                 name = worker_of(read_state(self._state), peer.pid)
             except StateError as error:
-                self._faults.seen("bus state", f"nobody can be admitted: {error}: none needed, asked again each second")
+                self._faults.seen(
+                    "bus state",
+                    f"nobody can be admitted: {error}: none needed, asked again each second",
+                )
         if name is not None:
             return ADMITTED, name.encode()
         self.refused += 1
         who = "from no Unix socket" if peer is None else f"pid={peer.pid} uid={peer.uid}"
-        self._faults.seen("bus stranger", f"a stranger asked for the bus: {who}: not admitted, nothing of it was read")
+        self._faults.seen(
+            "bus stranger",
+            f"a stranger asked for the bus: {who}: not admitted, nothing of it was read",
+        )
         return NOT_NOW, b""
 
     def _send(self, frames: list[bytes]) -> None:
         try:
             self._socket.send_multipart(frames, zmq.NOBLOCK)
         except zmq.Again:
-            self._faults.seen("bus admission", "an answer to libzmq did not fit: bus: none needed, the peer comes back")
+            self._faults.seen(
+                "bus admission",
+                "an answer to libzmq did not fit: bus: none needed, the peer comes back",
+            )

@@ -1,9 +1,9 @@
 """The asking end of the bus: requests with a deadline, subscriptions, events, to one server.
 
-libzmq sends an empty frame whenever it has connected (PROBE_ROUTER); the server's answer carries its instance id. Only then
-is anything sent: requests in flight once more (they are idempotent, a server that died took them along),
-subscriptions with the revision that is known. After two deadlines without a word from the server the socket is closed
-and a new one opened.
+libzmq sends an empty frame whenever it has connected (PROBE_ROUTER); the server's answer carries
+its instance id. Only then is anything sent: requests in flight once more (they are idempotent, a
+server that died took them along), subscriptions with the revision that is known. After two
+deadlines without a word from the server the socket is closed and a new one opened.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from typing import Any
 
 import zmq
 
+from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import envelope, sockets
-from waagent.protocol.bus.errors import BusError, EnvelopeError, NoAnswer, Refused
-from waagent.protocol.bus.loop import Loop, Timer
-from waagent.protocol.faults import Faults
+from waagent.protocol.bus.bus_errors import BusError, EnvelopeError, NoAnswer, Refused
+from waagent.protocol.bus.bus_loop import Loop, Timer
 
-ASK_AGAIN_S = 60.0  # subscribers ask with their revision: otherwise a stalled one kept an old value for ever
+# subscribers ask with their revision: otherwise a stalled one kept an old value for ever
+ASK_AGAIN_S = 60.0
 SUBSCRIBE_DEADLINE_S = 10.0
 SILENT_DEADLINES = 2
 IN_FLIGHT_LIMIT = 256
-PATIENCE_S = 10.0  # between two new sockets, doubled each time: each leaves a ruin in the backlog of a server that is not there
+# between two new sockets, doubled each time: each leaves a ruin in the backlog of a server that is
+# not there
+PATIENCE_S = 10.0
 PATIENCE_LIMIT_S = 3600.0
 
 Outcome = Callable[["Mapping[str, Any] | BusError"], None]
@@ -33,7 +36,15 @@ Outcome = Callable[["Mapping[str, Any] | BusError"], None]
 class _Ask:
     """A request in flight. Invariant: it is settled exactly once."""
 
-    def __init__(self, kind: str, number: int, topic: str, body: Mapping[str, Any], expires_at: float, settled: Outcome) -> None:
+    def __init__(
+        self,
+        kind: str,
+        number: int,
+        topic: str,
+        body: Mapping[str, Any],
+        expires_at: float,
+        settled: Outcome,
+    ) -> None:
         self.kind, self.number, self.topic = kind, number, topic
         self.body = body
         self.expires_at = expires_at
@@ -52,9 +63,13 @@ class _Subscription:
 
 
 class Client:
-    """One server as this worker sees it. Invariant: every request is settled once, at its deadline at the latest."""
+    """One server as this worker sees it. Invariant: every request is settled once, at its deadline
+    at the latest.
+    """
 
-    def __init__(self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], path: Path, faults: Faults) -> None:
+    def __init__(
+        self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], path: Path, faults: Faults
+    ) -> None:
         self._loop = loop
         self._context = context
         self._path = path
@@ -80,9 +95,16 @@ class Client:
         return self._is_met
 
     def ask(
-        self, topic: str, body: Mapping[str, Any], *, deadline_s: float, done: Callable[[Mapping[str, Any] | None, str], None]
+        self,
+        topic: str,
+        body: Mapping[str, Any],
+        *,
+        deadline_s: float,
+        done: Callable[[Mapping[str, Any] | None, str], None],
     ) -> None:
-        """Ask; ``done(body, "")`` or ``done(None, error text)`` is called once, from the loop. Raises EnvelopeError."""
+        """Ask; ``done(body, "")`` or ``done(None, error text)`` is called once, from the loop.
+        Raises EnvelopeError.
+        """
 
         def settled(outcome: Mapping[str, Any] | BusError) -> None:
             if isinstance(outcome, Refused):
@@ -94,8 +116,12 @@ class Client:
 
         self._ask(envelope.REQUEST, topic, body, deadline_s, settled)
 
-    def request(self, topic: str, body: Mapping[str, Any], *, deadline_s: float, reason: str) -> Mapping[str, Any]:
-        """Ask and wait, the loop goes on meanwhile: for one-shots. Raises NoAnswer, Refused, EnvelopeError."""
+    def request(
+        self, topic: str, body: Mapping[str, Any], *, deadline_s: float, reason: str
+    ) -> Mapping[str, Any]:
+        """Ask and wait, the loop goes on meanwhile: for one-shots. Raises NoAnswer, Refused,
+        EnvelopeError.
+        """
         outcomes: list[Mapping[str, Any] | BusError] = []
         self._ask(envelope.REQUEST, topic, body, deadline_s, outcomes.append)
         self._loop.wait(lambda: bool(outcomes), deadline_s + 1.0, reason)
@@ -105,7 +131,9 @@ class Client:
         return outcome
 
     def subscribe(self, topic: str, changed: Callable[[Mapping[str, Any], int], None]) -> None:
-        """``changed(value, revision)`` with the last value and with each newer one; of several at once only the newest."""
+        """``changed(value, revision)`` with the last value and with each newer one; of several at
+        once only the newest.
+        """
         self._subscriptions[topic] = _Subscription(changed)
         if self._is_met:
             self._ask_for(topic)
@@ -113,13 +141,17 @@ class Client:
             self._again = self._loop.after(_until_next(self._loop.now()), self._ask_for_all)
 
     def tell(self, topic: str, body: Mapping[str, Any]) -> None:
-        """An event, without an answer; while no server is met the last 64 wait. Raises EnvelopeError."""
+        """An event, without an answer; while no server is met the last 64 wait. Raises
+        EnvelopeError.
+        """
         frame = envelope.pack(envelope.EVENT, 0, topic, 0, body)
         if not self._is_met or not self._send(frame):
             self._events.append(frame)
 
     def on_new_server(self, call: Callable[[], None]) -> None:
-        """``call`` when another instance of the server is met (also the first): it knows nothing, say everything again."""
+        """``call`` when another instance of the server is met (also the first): it knows nothing,
+        say everything again.
+        """
         self._new_server.append(call)
 
     def close(self) -> None:
@@ -174,7 +206,14 @@ class Client:
                 newest[message.topic] = message
                 self._settle(message.id, message.body)
             elif message.kind == envelope.ERROR:
-                self._settle(message.id, Refused(str(message.body.get("text"))[:4096], f"{self._server}, {message.topic}", "see its log"))
+                self._settle(
+                    message.id,
+                    Refused(
+                        str(message.body.get("text"))[:4096],
+                        f"{self._server}, {message.topic}",
+                        "see its log",
+                    ),
+                )
             elif message.kind == envelope.ANSWER:
                 self._settle(message.id, message.body)
         for topic, message in newest.items():
@@ -200,7 +239,10 @@ class Client:
                     raise EnvelopeError("more than one frame", self._server, "none needed, dropped")
                 message = envelope.unpack(frame.buffer)
             except EnvelopeError as error:
-                self._faults.seen(f"bus bad {self._server}", f"dropped what {self._server} sent: bus: {error.what}")
+                self._faults.seen(
+                    f"bus bad {self._server}",
+                    f"dropped what {self._server} sent: bus: {error.what}",
+                )
                 continue
             self._silent = 0
             return message
@@ -224,7 +266,12 @@ class Client:
     def _change(self, topic: str, body: dict[str, Any]) -> None:
         subscription = self._subscriptions.get(topic)
         instance, revision, value = body.get("instance"), body.get("revision"), body.get("value")
-        if subscription is None or not isinstance(revision, int) or not isinstance(instance, str) or not isinstance(value, dict):
+        if (
+            subscription is None
+            or not isinstance(revision, int)
+            or not isinstance(instance, str)
+            or not isinstance(value, dict)
+        ):
             return
         if subscription.instance == instance and revision <= subscription.revision:
             return
@@ -233,13 +280,19 @@ class Client:
 
     # asking
 
-    def _ask(self, kind: str, topic: str, body: Mapping[str, Any], deadline_s: float, settled: Outcome) -> None:
+    def _ask(
+        self, kind: str, topic: str, body: Mapping[str, Any], deadline_s: float, settled: Outcome
+    ) -> None:
         self._last_number += 1
         number = self._last_number
         ask = _Ask(kind, number, topic, body, self._loop.now() + deadline_s, settled)
         envelope.pack(kind, number, topic, 0, body)
         if len(self._asks) >= IN_FLIGHT_LIMIT:
-            refusal = NoAnswer(f"{IN_FLIGHT_LIMIT} requests wait already", f"{self._server}, {topic}", "ask again later")
+            refusal = NoAnswer(
+                f"{IN_FLIGHT_LIMIT} requests wait already",
+                f"{self._server}, {topic}",
+                "ask again later",
+            )
             self._loop.after(0, lambda: settled(refusal))
             return
         self._asks[number] = ask
@@ -249,7 +302,11 @@ class Client:
 
     def _send_ask(self, ask: _Ask) -> bool:
         left_ms = int(max(0.0, ask.expires_at - self._loop.now()) * 1000)
-        ask.is_sent = self._send(envelope.pack(ask.kind, ask.number, ask.topic, min(left_ms, envelope.DEADLINE_LIMIT_MS), ask.body))
+        ask.is_sent = self._send(
+            envelope.pack(
+                ask.kind, ask.number, ask.topic, min(left_ms, envelope.DEADLINE_LIMIT_MS), ask.body
+            )
+        )
         return ask.is_sent
 
     def _send_all(self) -> None:
@@ -271,7 +328,11 @@ class Client:
     def _expire(self, ask: _Ask, deadline_s: float) -> None:
         self._silent += 1
         now = self._loop.now()
-        if self._silent >= SILENT_DEADLINES and now >= self._may_open_again_at and self._socket is not None:
+        if (
+            self._silent >= SILENT_DEADLINES
+            and now >= self._may_open_again_at
+            and self._socket is not None
+        ):
             self._may_open_again_at = now + self._patience_s
             self._patience_s = min(2 * self._patience_s, PATIENCE_LIMIT_S)
             self._close_socket()
@@ -279,14 +340,24 @@ class Client:
         self._settle(ask.number, self._no_answer(ask.topic, deadline_s))
 
     def _no_answer(self, topic: str, deadline_s: float) -> NoAnswer:
-        return NoAnswer(f"no answer within {deadline_s:g} s", f"{self._server}, {topic}", "ask again; see waagent-ps")
+        return NoAnswer(
+            f"no answer within {deadline_s:g} s",
+            f"{self._server}, {topic}",
+            "ask again; see waagent-ps",
+        )
 
     # subscriptions
 
     def _ask_for(self, topic: str) -> None:
         subscription = self._subscriptions[topic]
         body = {"instance": subscription.instance, "revision": subscription.revision}
-        self._ask(envelope.SUBSCRIBE, topic, body, SUBSCRIBE_DEADLINE_S, lambda outcome: self._subscribed(topic, outcome))
+        self._ask(
+            envelope.SUBSCRIBE,
+            topic,
+            body,
+            SUBSCRIBE_DEADLINE_S,
+            lambda outcome: self._subscribed(topic, outcome),
+        )
 
     def _subscribed(self, topic: str, outcome: Mapping[str, Any] | BusError) -> None:
         if isinstance(outcome, Refused):

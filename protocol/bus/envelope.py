@@ -1,7 +1,9 @@
-"""One frame of the bus: ``[version, kind, id, topic, deadline_ms, body]`` in msgpack, and the limits that bound it.
+"""One frame of the bus: ``[version, kind, id, topic, deadline_ms, body]`` in msgpack, and the
+limits that bound it.
 
-Unpacking never raises anything but EnvelopeError, whatever the bytes, and never builds much more than the bytes weigh:
-a million empty maps cost 139 ms and 70 MiB without these limits. What `pack` makes, `unpack` takes.
+Unpacking never raises anything but EnvelopeError, whatever the bytes, and never builds much more
+than the bytes weigh: a million empty maps cost 139 ms and 70 MiB without these limits. What `pack`
+makes, `unpack` takes.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from typing import Any
 
 import msgpack
 
-from waagent.protocol import packed
-from waagent.protocol.bus.errors import EnvelopeError
-from waagent.protocol.records import Record
+from waagent.protocol.base import packed
+from waagent.protocol.base.records import Record
+from waagent.protocol.bus.bus_errors import EnvelopeError
 
 VERSION = 1
-ACCEPTED_VERSIONS = (VERSION, VERSION - 1)  # a worker may meet one of the build before while the agent is upgraded
+# a worker may meet one of the build before while the agent is upgraded
+ACCEPTED_VERSIONS = (VERSION, VERSION - 1)
 
 REQUEST, ANSWER, ERROR, EVENT, SUBSCRIBE = "req", "rep", "err", "evt", "sub"
 KINDS = frozenset({REQUEST, ANSWER, ERROR, EVENT, SUBSCRIBE})
@@ -49,7 +52,9 @@ def pack(kind: str, number: int, topic: str, deadline_ms: int, body: Mapping[str
     try:
         frame = packed.pack([VERSION, kind, number, topic, deadline_ms, dict(body)])
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise EnvelopeError(f"{type(error).__name__} while packing", topic, "send only plain values") from error
+        raise EnvelopeError(
+            f"{type(error).__name__} while packing", topic, "send only plain values"
+        ) from error
     try:
         unpack(frame)
     except EnvelopeError as error:
@@ -60,13 +65,17 @@ def pack(kind: str, number: int, topic: str, deadline_ms: int, body: Mapping[str
 def unpack(frame: bytes | memoryview) -> Envelope:
     """The message of one frame. Raises EnvelopeError, and nothing else."""
     if len(frame) > ENVELOPE_LIMIT_BYTES:
-        raise EnvelopeError(f"frame of {len(frame)} bytes, limit {ENVELOPE_LIMIT_BYTES}", "bus", _REMEDY)
+        raise EnvelopeError(
+            f"frame of {len(frame)} bytes, limit {ENVELOPE_LIMIT_BYTES}", "bus", _REMEDY
+        )
     fields = _unpack_bounded(frame)
     if not isinstance(fields, list) or len(fields) != 6:
         raise EnvelopeError("not an array of six", "bus", _REMEDY)
     version, kind, number, topic, deadline_ms, body = fields
     if not _is_number(version, 1 << 16) or version not in ACCEPTED_VERSIONS:
-        raise EnvelopeError(f"version {str(version)[:20]} is not one of {ACCEPTED_VERSIONS}", "bus", _REMEDY)
+        raise EnvelopeError(
+            f"version {str(version)[:20]} is not one of {ACCEPTED_VERSIONS}", "bus", _REMEDY
+        )
     if not isinstance(kind, str) or kind not in KINDS:
         raise EnvelopeError("unknown kind", "bus", _REMEDY)
     if not _is_number(number, _ID_LIMIT) or not _is_number(deadline_ms, DEADLINE_LIMIT_MS + 1):
@@ -82,11 +91,19 @@ def _unpack_bounded(frame: bytes | memoryview) -> object:
     try:
         packed.verify(frame, LIMITS)
         fields: object = msgpack.unpackb(
-            frame, raw=False, strict_map_key=True, max_array_len=LIMITS.array, max_map_len=LIMITS.map,
-            max_str_len=LIMITS.text_bytes, max_bin_len=LIMITS.binary_bytes, max_ext_len=0,
+            frame,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=LIMITS.array,
+            max_map_len=LIMITS.map,
+            max_str_len=LIMITS.text_bytes,
+            max_bin_len=LIMITS.binary_bytes,
+            max_ext_len=0,
         )
     except (ValueError, msgpack.UnpackException) as error:
-        raise EnvelopeError(f"not an envelope ({str(error)[:80] or type(error).__name__})", "bus", _REMEDY) from error
+        raise EnvelopeError(
+            f"not an envelope ({str(error)[:80] or type(error).__name__})", "bus", _REMEDY
+        ) from error
     return fields
 
 

@@ -1,8 +1,10 @@
-"""The serving end of the bus: requests are answered, values are kept with a revision and told to who subscribed.
+"""The serving end of the bus: requests are answered, values are kept with a revision and told to
+who subscribed.
 
-A subscription is answered at once with the last value, then each change follows. A subscriber that takes nothing (EAGAIN)
-is marked stale and sent the newest at its next word. A probe (an empty frame, sent by libzmq when a client connects)
-is answered with the instance id, by which a client knows that it met a new server.
+A subscription is answered at once with the last value, then each change follows. A subscriber that
+takes nothing (EAGAIN) is marked stale and sent the newest at its next word. A probe (an empty
+frame, sent by libzmq when a client connects) is answered with the instance id, by which a client
+knows that it met a new server.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ from typing import Any
 
 import zmq
 
+from waagent.protocol.base.records import Record
+from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import envelope, sockets
 from waagent.protocol.bus.admission import Admission
-from waagent.protocol.bus.errors import EnvelopeError
-from waagent.protocol.bus.loop import Loop
+from waagent.protocol.bus.bus_errors import EnvelopeError
+from waagent.protocol.bus.bus_loop import Loop
 from waagent.protocol.bus.topics import BodyError
-from waagent.protocol.faults import Faults
-from waagent.protocol.records import Record
 
 EVERYONE = frozenset({"*"})
 SUBSCRIBERS_LIMIT = 128
@@ -31,7 +33,14 @@ TOPICS_PER_SUBSCRIBER = 32
 class Request:
     """A request as its handler sees it. Invariant: it is answered at most once."""
 
-    def __init__(self, server: Server, peer: bytes, sender: str, message: envelope.Envelope, arrived_at: float) -> None:
+    def __init__(
+        self,
+        server: Server,
+        peer: bytes,
+        sender: str,
+        message: envelope.Envelope,
+        arrived_at: float,
+    ) -> None:
         self._server = server
         self._peer = peer
         self._number = message.id
@@ -58,7 +67,9 @@ class Request:
 
     def refuse(self, text: str) -> None:
         """Answer that it will not be done, and why."""
-        self._finish(envelope.pack(envelope.ERROR, self._number, self.topic, 0, {"text": text[:4096]}))
+        self._finish(
+            envelope.pack(envelope.ERROR, self._number, self.topic, 0, {"text": text[:4096]})
+        )
 
     def _finish(self, frame: bytes) -> None:
         if self._is_open:
@@ -85,12 +96,23 @@ class _Subscriber:
 
 
 class Server:
-    """A worker's serving socket. Invariant: no frame of a sender that admission has not named reaches a handler."""
+    """A worker's serving socket. Invariant: no frame of a sender that admission has not named
+    reaches a handler.
+    """
 
     def __init__(
-        self, loop: Loop, context: zmq.Context[zmq.Socket[bytes]], path: Path, listener: int, *, state: int, faults: Faults
+        self,
+        loop: Loop,
+        context: zmq.Context[zmq.Socket[bytes]],
+        path: Path,
+        listener: int,
+        *,
+        state: int,
+        faults: Faults,
     ) -> None:
-        """Serve on ``listener`` (a raw descriptor, libzmq's from here on), which listens on ``path``."""
+        """Serve on ``listener`` (a raw descriptor, libzmq's from here on), which listens on
+        ``path``.
+        """
         self._loop = loop
         self._faults = faults
         self.admission = Admission(loop, context, state, faults)
@@ -108,18 +130,26 @@ class Server:
         return self._loop.now()
 
     def on_request(self, topic: str, allowed: Iterable[str], handler: Handler) -> None:
-        """``handler`` gets the requests of ``topic`` from the workers ``allowed`` (EVERYONE: all that are admitted).
+        """``handler`` gets the requests of ``topic`` from the workers ``allowed`` (EVERYONE: all
+        that are admitted).
 
-        What it returns is the answer; None: it answers later by `Request.answer` or `Request.refuse`. A BodyError is a refusal.
+        What it returns is the answer; None: it answers later by `Request.answer` or
+        `Request.refuse`. A BodyError is a refusal.
         """
         self._handlers[(envelope.REQUEST, topic)] = (frozenset(allowed), handler)
 
-    def on_event(self, topic: str, allowed: Iterable[str], handler: Callable[[Request], Any]) -> None:
+    def on_event(
+        self, topic: str, allowed: Iterable[str], handler: Callable[[Request], Any]
+    ) -> None:
         """``handler`` gets the events of ``topic``; nothing is answered."""
         self._handlers[(envelope.EVENT, topic)] = (frozenset(allowed), handler)
 
-    def publish(self, topic: str, body: Mapping[str, Any], allowed: Iterable[str] = EVERYONE) -> None:
-        """Make ``body`` the value of ``topic``; an equal one changes nothing. Raises EnvelopeError over the limits."""
+    def publish(
+        self, topic: str, body: Mapping[str, Any], allowed: Iterable[str] = EVERYONE
+    ) -> None:
+        """Make ``body`` the value of ``topic``; an equal one changes nothing. Raises EnvelopeError
+        over the limits.
+        """
         known = self._values.get(topic)
         if known is not None and known.body == body:
             return
@@ -159,7 +189,8 @@ class Server:
                 peer = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            frame = self._socket.recv(zmq.NOBLOCK, copy=False)  # libzmq has all frames of a message or none
+            # libzmq has all frames of a message or none
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
             sender = _user_id(frame)
             extra = self._drop_rest(frame.more)
             if extra:
@@ -178,7 +209,10 @@ class Server:
     def _take(self, peer: bytes, sender: str, frame: zmq.Frame) -> None:
         arrived_at = self.now()
         if len(frame) == 0:
-            self.send(peer, envelope.pack(envelope.EVENT, 0, sockets.INSTANCE, 0, {"instance": self.instance}))
+            self.send(
+                peer,
+                envelope.pack(envelope.EVENT, 0, sockets.INSTANCE, 0, {"instance": self.instance}),
+            )
             return
         try:
             message = envelope.unpack(frame.buffer)
@@ -198,7 +232,10 @@ class Server:
         if handler is None or not _is_allowed(request.sender, allowed):
             self.counts["forbidden"] += 1
             text = "no such topic here" if handler is None else f"{request.sender} may not ask this"
-            self._faults.seen(f"bus forbidden {request.sender}", f"refused {kind} {request.topic!r}: {request.sender}: {text}")
+            self._faults.seen(
+                f"bus forbidden {request.sender}",
+                f"refused {kind} {request.topic!r}: {request.sender}: {text}",
+            )
             if kind == envelope.REQUEST:
                 request.refuse(text)
             return
@@ -214,7 +251,9 @@ class Server:
 
     def _bad(self, sender: str, text: str) -> None:
         self.counts["bad"] += 1
-        self._faults.seen(f"bus bad {sender}", f"dropped what {sender or 'a stranger'} sent: bus: {text}")
+        self._faults.seen(
+            f"bus bad {sender}", f"dropped what {sender or 'a stranger'} sent: bus: {text}"
+        )
 
     # values
 
@@ -224,17 +263,25 @@ class Server:
         subscriber = self._subscribers.get(peer)
         if subscriber is None:
             subscriber = self._subscribers[peer] = _Subscriber(sender)
-            if len(self._subscribers) > SUBSCRIBERS_LIMIT:  # the oldest is a connection long gone, or asks again
+            # the oldest is a connection long gone, or asks again
+            if len(self._subscribers) > SUBSCRIBERS_LIMIT:
                 del self._subscribers[next(iter(self._subscribers))]
         if value is not None and not _is_allowed(sender, value.allowed):
             self.counts["forbidden"] += 1
-            self.send(peer, envelope.pack(envelope.ERROR, message.id, topic, 0, {"text": f"{sender} may not read this"}))
+            self.send(
+                peer,
+                envelope.pack(
+                    envelope.ERROR, message.id, topic, 0, {"text": f"{sender} may not read this"}
+                ),
+            )
             return
         if topic not in subscriber.topics and len(subscriber.topics) >= TOPICS_PER_SUBSCRIBER:
             self._bad(sender, "more subscriptions than topics")
             return
         subscriber.topics.add(topic)
-        is_current = message.body.get("instance") == self.instance and message.body.get("revision") == (value.revision if value else 0)
+        is_current = message.body.get("instance") == self.instance and message.body.get(
+            "revision"
+        ) == (value.revision if value else 0)
         if value is None or is_current:
             known = {"instance": self.instance, "revision": value.revision if value else 0}
             self.send(peer, envelope.pack(envelope.ANSWER, message.id, topic, 0, known))
@@ -258,7 +305,11 @@ class Server:
 
     def _frame_of(self, topic: str, value: _Value, number: int) -> bytes:
         return envelope.pack(
-            envelope.EVENT, number, topic, 0, {"instance": self.instance, "revision": value.revision, "value": value.body}
+            envelope.EVENT,
+            number,
+            topic,
+            0,
+            {"instance": self.instance, "revision": value.revision, "value": value.body},
         )
 
 

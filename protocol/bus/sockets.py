@@ -1,20 +1,23 @@
 """The options of every bus socket, in one table, and the addresses.
 
-=========  ==========================  ===============================================================================
-where      set to                      why
-=========  ==========================  ===============================================================================
-all        SNDHWM = RCVHWM = 64        nothing is queued for a dead peer
-all        LINGER = 0                  a worker ends at once, whatever is still queued
-all        IMMEDIATE = 1               messages go to connections that stand, none wait for one that may come
-all        RECONNECT_IVL 10 to 1000    back within a moment, and no storm while nobody is there
-all        MAXMSGSIZE = 1 MiB          one frame cannot eat the worker's memory limit
-ROUTER     ROUTER_MANDATORY = 1        a stopped peer gives EAGAIN, a gone one EHOSTUNREACH, none of them silence
-ROUTER     ZAP_DOMAIN, ZAP_ENFORCE     without them everyone is let in
-ROUTER     HANDSHAKE_IVL = 1000        who is not admitted is put out after a second, and may come back
-DEALER     PROBE_ROUTER = 1            the server sees a client at its reconnect, and answers who it is
-DEALER     HANDSHAKE_IVL = 0           while no server runs the connection rests in the listener's backlog; giving up
-                                       and coming back every 30 s would wake the VM and fill the backlog with ruins
-=========  ==========================  ===============================================================================
+=========  ==========================
+=============================================================================== where      set to
+why =========  ==========================
+=============================================================================== all        SNDHWM =
+RCVHWM = 64        nothing is queued for a dead peer all        LINGER = 0                  a worker
+ends at once, whatever is still queued all        IMMEDIATE = 1               messages go to
+connections that stand, none wait for one that may come all        RECONNECT_IVL 10 to 1000    back
+within a moment, and no storm while nobody is there all        MAXMSGSIZE = 1 MiB          one frame
+cannot eat the worker's memory limit ROUTER     ROUTER_MANDATORY = 1        a stopped peer gives
+EAGAIN, a gone one EHOSTUNREACH, none of them silence ROUTER     ZAP_DOMAIN, ZAP_ENFORCE     without
+them everyone is let in ROUTER     HANDSHAKE_IVL = 1000        who is not admitted is put out after
+a second, and may come back DEALER     PROBE_ROUTER = 1            the server sees a client at its
+reconnect, and answers who it is DEALER     HANDSHAKE_IVL = 0           while no server runs the
+connection rests in the listener's backlog; giving up
+                                       and coming back every 30 s would wake the VM and fill the
+                                       backlog with ruins
+=========  ==========================
+===============================================================================
 
 Never ROUTING_ID, never ROUTER_HANDOVER: with handover an impostor received a worker's messages.
 """
@@ -26,8 +29,8 @@ from pathlib import Path
 
 import zmq
 
+from waagent.protocol.bus.bus_errors import SocketPathError
 from waagent.protocol.bus.envelope import ENVELOPE_LIMIT_BYTES
-from waagent.protocol.bus.errors import SocketPathError
 
 QUEUE_LIMIT = 64
 RECONNECT_MS = 10
@@ -41,17 +44,23 @@ ADMISSION_ADDRESS = "inproc://zeromq.zap.01"  # fixed by ZeroMQ RFC 27
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
-    """A context of this process alone: sockets inherited over a fork seem to work and do nothing."""
+    """A context of this process alone: sockets inherited over a fork seem to work and do
+    nothing.
+    """
     return zmq.Context(io_threads=1)
 
 
-def open_router(context: zmq.Context[zmq.Socket[bytes]], path: Path, listener: int) -> zmq.Socket[bytes]:
-    """A ROUTER that serves on ``listener``, the raw descriptor of a socket that listens on ``path``.
+def open_router(
+    context: zmq.Context[zmq.Socket[bytes]], path: Path, listener: int
+) -> zmq.Socket[bytes]:
+    """A ROUTER that serves on ``listener``, the raw descriptor of a socket that listens on
+    ``path``.
 
     libzmq owns and closes the descriptor from here on. The admission handler must be bound before.
     """
     address = address_of(path)
-    os.set_blocking(listener, False)  # a client that is gone before accept() would stop libzmq's thread
+    # a client that is gone before accept() would stop libzmq's thread
+    os.set_blocking(listener, False)
     router = context.socket(zmq.ROUTER)
     _set_common(router)
     router.setsockopt(zmq.ROUTER_MANDATORY, 1)
@@ -75,7 +84,9 @@ def open_dealer(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> zmq.Sock
 
 
 def open_admission(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
-    """The socket that libzmq asks whom to admit (a ROUTER, so that an asker that is gone disturbs nobody)."""
+    """The socket that libzmq asks whom to admit (a ROUTER, so that an asker that is gone disturbs
+    nobody).
+    """
     handler = context.socket(zmq.ROUTER)
     handler.setsockopt(zmq.LINGER, 0)
     handler.bind(ADMISSION_ADDRESS)
@@ -83,11 +94,15 @@ def open_admission(context: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]
 
 
 def address_of(path: Path) -> str:
-    """The address of the Unix socket ``path``. Raises SocketPathError when no Unix socket can have it."""
+    """The address of the Unix socket ``path``. Raises SocketPathError when no Unix socket can have
+    it.
+    """
     size_bytes = len(os.fsencode(path))
     if size_bytes > PATH_LIMIT_BYTES:
         raise SocketPathError(
-            f"path of {size_bytes} bytes is too long for a Unix socket", str(path), f"use a shorter root, the limit is {PATH_LIMIT_BYTES}"
+            f"path of {size_bytes} bytes is too long for a Unix socket",
+            str(path),
+            f"use a shorter root, the limit is {PATH_LIMIT_BYTES}",
         )
     return f"ipc://{path}"
 

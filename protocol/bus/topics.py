@@ -1,7 +1,8 @@
 """What crosses the bus: one constant per topic, beside it the frozen value it carries.
 
-Topics are `<serving worker>.<noun>`. `to_body` and `from_body` carry a value; unknown keys are ignored, a missing or wrong one
-raises ``BodyError``. Requests are desired state: asking again changes nothing more.
+Topics are `<serving worker>.<noun>`. `to_body` and `from_body` carry a value; unknown keys are
+ignored, a missing or wrong one raises ``BodyError``. Requests are desired state: asking again
+changes nothing more.
 """
 
 from __future__ import annotations
@@ -9,21 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from waagent.protocol import records
-from waagent.protocol.records import Record
+from waagent.protocol.base import records
+from waagent.protocol.base.records import Record
 
 V = TypeVar("V")
 
-HANDLER_LIMIT_BYTES = 768 * 1024  # one handler's settings; above it is a configuration error of that handler
+# one handler's settings; above it is a configuration error of that handler
+HANDLER_LIMIT_BYTES = 768 * 1024
 STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 
 # values (subscribe)
 ENDPOINT = "environment_monitor.endpoint"  # Endpoint
 GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
 # requests
-REACHABLE = "environment_monitor.reachable"  # {} -> {reachable}: whether uid 0 can connect to the WireServer
+# {} -> {reachable}: whether uid 0 can connect to the WireServer
+REACHABLE = "environment_monitor.reachable"
 HANDLER = "fabric_client.handler"  # {name} -> HandlerGoal
-PACKAGE = "fabric_client.package"  # {name, version} -> PackageFile, or an error whose text starts with its code
+# {name, version} -> PackageFile, or an error whose text starts with its code
+PACKAGE = "fabric_client.package"
 STATUS = "fabric_client.status"  # ExtensionReport -> {}
 HEALTH = "fabric_client.health"  # HealthReport -> {} once the platform has accepted it
 PROPERTIES = "fabric_client.properties"  # {fingerprint} -> {} once accepted
@@ -41,7 +45,9 @@ def to_body(value: Any) -> dict[str, Any]:
 
 
 def from_body(kind: type[V], body: Mapping[str, Any]) -> V:
-    """The value of ``kind`` that ``body`` is; BodyError when a key is missing or of another type than its annotation."""
+    """The value of ``kind`` that ``body`` is; BodyError when a key is missing or of another type
+    than its annotation.
+    """
     taken: dict[str, Any] = {}
     defaults: Mapping[str, Any] = kind._field_defaults  # type: ignore[attr-defined]  # a Record
     for name, annotation in kind.__annotations__.items():
@@ -53,8 +59,13 @@ def from_body(kind: type[V], body: Mapping[str, Any]) -> V:
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,), "int": (int,), "bool": (bool,), "bytes": (bytes,), "float": (int, float),
-    "str | None": (str, type(None)), "int | None": (int, type(None)),
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "bytes": (bytes,),
+    "float": (int, float),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
 }
 
 
@@ -62,7 +73,7 @@ def _checked(owner: type, name: str, kind: str, value: Any) -> Any:
     if kind.startswith("tuple["):
         if not isinstance(value, (list, tuple)):
             raise BodyError(f"{owner.__name__}: {name} is not an array")
-        inner = kind[len("tuple["):].split(",")[0].rstrip("]")
+        inner = kind[len("tuple[") :].split(",")[0].rstrip("]")
         return tuple(_element(owner, name, inner, item) for item in value)
     return _element(owner, name, kind, value)
 
@@ -102,7 +113,9 @@ class GoalStateSummary(Record):
     certificates: tuple[str, ...] = ()
     """Thumbprints that certificate_keeper has written to <lib>."""
     extensions_complete: bool = False
-    """The extensions part was fetched and parsed whole: only then may handlers that are not named be removed."""
+    """The extensions part was fetched and parsed whole: only then may handlers that are not named
+    be removed.
+    """
     unsupported_features: tuple[str, ...] = ()
     """Required features that this agent does not have: nothing may be executed (code 2001)."""
 
@@ -170,7 +183,9 @@ class ExtensionReport(Record):
     sequence: int | None = None
     """None: the handler has no settings."""
     status: str | None = None
-    """JSON text of the `status` object of settingsStatus, already checked and cut; None: no extension status."""
+    """JSON text of the `status` object of settingsStatus, already checked and cut; None: no
+    extension status.
+    """
 
 
 class HealthReport(Record):

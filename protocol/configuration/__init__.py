@@ -1,1 +1,3 @@
-"""`/etc/waagent.conf` as a typed model: `options` (the table), `lines` (the file's syntax), `values` (types and rules), `loading`."""
+"""`/etc/waagent.conf` as a typed model: `options` (the table), `lines` (the file's syntax),
+`values` (types and rules), `loading`.
+"""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 _COMMENT = re.compile(r"(?:^|\s)#.*", re.DOTALL)
 
 
 class Assignment(Record):
-    """`Key=value` in one line of a file. ``value`` is None where the line says `None`: use the default."""
+    """`Key=value` in one line of a file. ``value`` is None where the line says `None`: use the
+    default.
+    """
 
     line: int
     key: str
@@ -40,13 +42,29 @@ def read_lines(data: bytes) -> tuple[list[Assignment], list[Complaint]]:
         key, equals, rest = text.partition("=")
         key = key.strip()
         if not equals or not key:
-            complaints.append(Complaint(number, "-", f"{shown(text)} is no Name=value", "correct the line, or start it with #"))
+            complaints.append(
+                Complaint(
+                    number,
+                    "-",
+                    f"{shown(text)} is no Name=value",
+                    "correct the line, or start it with #",
+                )
+            )
             continue
         if "\ufffd" in text:
-            complaints.append(Complaint(number, shown_key(key), "the line is not UTF-8", "write it in UTF-8"))
+            complaints.append(
+                Complaint(number, shown_key(key), "the line is not UTF-8", "write it in UTF-8")
+            )
         value, is_whole = _value_of(rest.strip())
         if not is_whole:
-            complaints.append(Complaint(number, shown_key(key), "a quote is not closed, it was left out", "write two quotes or none"))
+            complaints.append(
+                Complaint(
+                    number,
+                    shown_key(key),
+                    "a quote is not closed, it was left out",
+                    "write two quotes or none",
+                )
+            )
         assignments.append(Assignment(number, key, None if value == "None" else value))
     return assignments, complaints
 
@@ -56,7 +74,7 @@ def _value_of(text: str) -> tuple[str, bool]:
     quote = text[:1]
     if quote in ('"', "'"):
         end = text.find(quote, 1)
-        after = text[end + 1:] if end > 0 else ""
+        after = text[end + 1 :] if end > 0 else ""
         if end > 0 and not _COMMENT.sub("", after).strip() and (not after or after[0].isspace()):
             return text[1:end], True
     bare = _COMMENT.sub("", text).strip()

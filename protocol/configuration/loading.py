@@ -1,4 +1,5 @@
-"""Read waagent.conf and conf.d/*.conf into typed values, with every finding named; nothing in them stops the agent.
+"""Read waagent.conf and conf.d/*.conf into typed values, with every finding named; nothing in them
+stops the agent.
 
 Standard library only and quick to import: the supervisor, waagent and waagent-ps load it.
 """
@@ -11,17 +12,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from waagent.protocol.base.records import Record
 from waagent.protocol.configuration import lines, values
 from waagent.protocol.configuration.options import GONE, OPTIONS, Value
-from waagent.protocol.records import Record
 
 FILE_LIMIT_BYTES = 1024 * 1024
 FINDINGS_LIMIT = 200  # a foreign file must not fill the log
 
 WARNING, NOTE = "warning", "note"
 
-ELSEWHERE = ("/usr/share/oem/waagent.conf", "/usr/local/etc/waagent.conf", "/usr/share/defaults/waagent/waagent.conf")
-"""Where distributions put the file (Flatcar, FreeBSD, Clear Linux); read when /etc has none. Source: spec/configuration.md, section 1."""
+ELSEWHERE = (
+    "/usr/share/oem/waagent.conf",
+    "/usr/local/etc/waagent.conf",
+    "/usr/share/defaults/waagent/waagent.conf",
+)
+"""Where distributions put the file (Flatcar, FreeBSD, Clear Linux); read when /etc has none.
+Source: spec/configuration.md, section 1.
+"""
 
 
 class Places(Protocol):
@@ -69,8 +76,12 @@ class _Given(Record):
     text: str | None
 
 
-def load(paths: Places, path: Path | None = None, *, drop_ins: bool = True, judge_owner: bool = True) -> Loaded:
-    """The configuration of ``path`` (None: the place of this system) and of conf.d; never raises for what it finds there."""
+def load(
+    paths: Places, path: Path | None = None, *, drop_ins: bool = True, judge_owner: bool = True
+) -> Loaded:
+    """The configuration of ``path`` (None: the place of this system) and of conf.d; never raises
+    for what it finds there.
+    """
     findings: list[Finding] = []
     files = [path if path is not None else _main_file(paths)]
     if drop_ins:
@@ -93,7 +104,9 @@ def load_bytes(data: bytes, name: str = "waagent.conf") -> Loaded:
     return _settled(given, findings, (name,))
 
 
-def _settled(given: Mapping[str, _Given], findings: list[Finding], files: tuple[str, ...]) -> Loaded:
+def _settled(
+    given: Mapping[str, _Given], findings: list[Finding], files: tuple[str, ...]
+) -> Loaded:
     typed, origins = _typed(given, findings)
     for remark in values.settle(typed, frozenset(origins)):
         item = given.get(remark.key, _Given("waagent.conf", 0, None))
@@ -112,7 +125,11 @@ def for_worker(configuration: Mapping[str, Value], keys: Iterable[str]) -> dict[
     """The options that ``keys`` names; a key that ends in a dot is a prefix."""
     wanted = tuple(keys)
     prefixes = tuple(key for key in wanted if key.endswith("."))
-    return {name: value for name, value in configuration.items() if name in wanted or (prefixes and name.startswith(prefixes))}
+    return {
+        name: value
+        for name, value in configuration.items()
+        if name in wanted or (prefixes and name.startswith(prefixes))
+    }
 
 
 def _main_file(paths: Places) -> Path:
@@ -124,11 +141,23 @@ def _main_file(paths: Places) -> Path:
 
 def _drop_ins(folder: Path, findings: list[Finding]) -> list[Path]:
     try:
-        names = sorted(name for name in os.listdir(folder) if name.endswith(".conf") and not name.startswith("."))
+        names = sorted(
+            name
+            for name in os.listdir(folder)
+            if name.endswith(".conf") and not name.startswith(".")
+        )
     except FileNotFoundError:
         return []
     except OSError as error:
-        findings.append(Finding(str(folder), 0, "(folder)", f"cannot be read, {error.strerror}", "make it a readable folder, or remove it"))
+        findings.append(
+            Finding(
+                str(folder),
+                0,
+                "(folder)",
+                f"cannot be read, {error.strerror}",
+                "make it a readable folder, or remove it",
+            )
+        )
         return []
     return [folder / name for name in names]
 
@@ -140,10 +169,15 @@ def _read(path: Path, findings: list[Finding], judge_owner: bool) -> bytes | Non
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except FileNotFoundError:
-        complain("the file is missing, every option has its default", "install it, or write an empty one")
+        complain(
+            "the file is missing, every option has its default", "install it, or write an empty one"
+        )
         return None
     except (OSError, ValueError) as error:
-        complain(f"cannot be read, {error.strerror if isinstance(error, OSError) else error}", "make it readable")
+        complain(
+            f"cannot be read, {error.strerror if isinstance(error, OSError) else error}",
+            "make it readable",
+        )
         return None
     try:
         status = os.fstat(descriptor)
@@ -152,11 +186,15 @@ def _read(path: Path, findings: list[Finding], judge_owner: bool) -> bytes | Non
             return None
         if judge_owner and (status.st_uid != 0 or status.st_mode & 0o022):
             complain(
-                f"uid {status.st_uid} mode {status.st_mode & 0o7777:04o}, others than root can change what root executes",
+                f"uid {status.st_uid} mode {status.st_mode & 0o7777:04o}, others than root can"
+                " change what root executes",
                 f"chown root {path}; chmod go-w {path}",
             )
         if status.st_size > FILE_LIMIT_BYTES:
-            complain(f"has {status.st_size} bytes, only the first {FILE_LIMIT_BYTES} are read", "make it shorter")
+            complain(
+                f"has {status.st_size} bytes, only the first {FILE_LIMIT_BYTES} are read",
+                "make it shorter",
+            )
         return os.read(descriptor, FILE_LIMIT_BYTES)
     except OSError as error:
         complain(f"cannot be read, {error.strerror}", "make it readable")
@@ -168,10 +206,14 @@ def _read(path: Path, findings: list[Finding], judge_owner: bool) -> bytes | Non
 def _take(file: str, data: bytes, given: dict[str, _Given], findings: list[Finding]) -> None:
     """Put the assignments of one file over those of the files before it."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        findings.append(Finding(file, 1, "(file)", "is UTF-16, nothing in it is used", "save it as UTF-8"))
+        findings.append(
+            Finding(file, 1, "(file)", "is UTF-16, nothing in it is used", "save it as UTF-8")
+        )
         return
     assignments, complaints = lines.read_lines(data)
-    findings.extend(Finding(file, item.line, item.key, item.problem, item.remedy) for item in complaints)
+    findings.extend(
+        Finding(file, item.line, item.key, item.problem, item.remedy) for item in complaints
+    )
     for item in assignments:
         if item.key not in OPTIONS:
             findings.append(_unknown(file, item))
@@ -181,7 +223,16 @@ def _take(file: str, data: bytes, given: dict[str, _Given], findings: list[Findi
             problem = f"is set in line {before.line} already, this line wins"
             findings.append(Finding(file, item.line, item.key, problem, "remove one of the two"))
         if OPTIONS[item.key].use == GONE:
-            findings.append(Finding(file, item.line, item.key, "has no effect any more", OPTIONS[item.key].about.rstrip("."), NOTE))
+            findings.append(
+                Finding(
+                    file,
+                    item.line,
+                    item.key,
+                    "has no effect any more",
+                    OPTIONS[item.key].about.rstrip("."),
+                    NOTE,
+                )
+            )
         given[item.key] = _Given(file, item.line, item.value)
 
 
@@ -201,7 +252,9 @@ def _nearest(key: str) -> str:
     return folded[close[0]] if close else ""
 
 
-def _typed(given: Mapping[str, _Given], findings: list[Finding]) -> tuple[dict[str, Value], dict[str, str]]:
+def _typed(
+    given: Mapping[str, _Given], findings: list[Finding]
+) -> tuple[dict[str, Value], dict[str, str]]:
     typed: dict[str, Value] = {}
     origins: dict[str, str] = {}
     for name, option in sorted(OPTIONS.items(), key=lambda item: (bool(item[1].follows), item[0])):
@@ -224,4 +277,7 @@ def _limited(findings: list[Finding]) -> list[Finding]:
         return findings
     left = len(findings) - FINDINGS_LIMIT
     file = findings[FINDINGS_LIMIT].file
-    return [*findings[:FINDINGS_LIMIT], Finding(file, 0, "(file)", f"{left} more findings", "correct these first")]
+    return [
+        *findings[:FINDINGS_LIMIT],
+        Finding(file, 0, "(file)", f"{left} more findings", "correct these first"),
+    ]

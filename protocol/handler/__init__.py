@@ -1,1 +1,3 @@
-"""The handler contract as data: names, manifest, settings, environment, status (spec: extensions)."""
+"""The handler contract as data: names, manifest, settings, environment, status (spec:
+extensions).
+"""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from waagent.protocol.handler.errors import MANIFEST_INVALID, JsonError, ManifestError
-from waagent.protocol.handler.jsontext import plain_text, read_json
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
+from waagent.protocol.handler.handler_errors import MANIFEST_INVALID, JsonError, ManifestError
+from waagent.protocol.handler.json_text import plain_text, read_json
 
 FILE_NAME = "HandlerManifest.json"
 LIMIT_BYTES = 1024 * 1024
@@ -65,7 +65,9 @@ def parse_manifest(data: bytes, where: str = FILE_NAME) -> Manifest:
 
 
 def command_line(folder: str, command: str) -> str:
-    """The one text for `/bin/sh -c`: only its first word is a path below ``folder`` (spec: extensions §1.4)."""
+    """The one text for `/bin/sh -c`: only its first word is a path below ``folder`` (spec:
+    extensions §1.4).
+    """
     return f"{folder}/{command.lstrip('/')}"
 
 
@@ -84,8 +86,17 @@ def _services(limits: Any) -> tuple[str, ...]:
     rows = limits.get("services") if isinstance(limits, Mapping) else None
     if not isinstance(rows, list):
         return ()
-    return tuple(plain_text(row["name"]) for row in rows[:32] if isinstance(row, Mapping) and isinstance(row.get("name"), str))
+    return tuple(
+        plain_text(row["name"])
+        for row in rows[:32]
+        if isinstance(row, Mapping) and isinstance(row.get("name"), str)
+    )
 
 
 def _invalid(claim: str, where: str) -> ManifestError:
-    return ManifestError(f"the handler's manifest {claim}", where, "the package must be repaired by its publisher", MANIFEST_INVALID)
+    return ManifestError(
+        f"the handler's manifest {claim}",
+        where,
+        "the package must be repaired by its publisher",
+        MANIFEST_INVALID,
+    )

@@ -1,1 +1,3 @@
-"""What crosses between agent and platform: WireServer, health, HostGAPlugin, storage (spec: wire)."""
+"""What crosses between agent and platform: WireServer, health, HostGAPlugin, storage (spec:
+wire).
+"""

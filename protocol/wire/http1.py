@@ -1,7 +1,9 @@
-"""HTTP/1.1 as far as WireServer and HostGAPlugin speak it: one request, one answer, then the connection ends.
+"""HTTP/1.1 as far as WireServer and HostGAPlugin speak it: one request, one answer, then the
+connection ends.
 
-Pure: bytes in, an answer or an error out. The resident client uses this instead of http.client, which loads `email` and
-`ssl` (3 MiB), reads with a time-out per byte only, and cannot wait inside an event loop. Redirects are answers like any other.
+Pure: bytes in, an answer or an error out. The resident client uses this instead of http.client,
+which loads `email` and `ssl` (3 MiB), reads with a time-out per byte only, and cannot wait inside
+an event loop. Redirects are answers like any other.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.records import Record
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.records import Record
 
 HEAD_LIMIT_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 1024
@@ -28,9 +30,24 @@ class Answer(Record):
     body: bytes
 
 
-def build_request(method: str, target: str, host: str, headers: Mapping[str, str], body: bytes | None = None, *, agent: str) -> bytes:
-    """The bytes of a request; ``target`` goes out as it is. Raises ValueError on control characters in any part."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Connection: close", f"User-Agent: {agent}"]
+def build_request(
+    method: str,
+    target: str,
+    host: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    *,
+    agent: str,
+) -> bytes:
+    """The bytes of a request; ``target`` goes out as it is. Raises ValueError on control characters
+    in any part.
+    """
+    lines = [
+        f"{method} {target} HTTP/1.1",
+        f"Host: {host}",
+        "Connection: close",
+        f"User-Agent: {agent}",
+    ]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if body is not None:
         lines.append(f"Content-Length: {len(body)}")
@@ -40,7 +57,9 @@ def build_request(method: str, target: str, host: str, headers: Mapping[str, str
 
 
 class StreamReader:
-    """Takes what arrives and gives the body in pieces. Invariant: keeps no more than a head or a chunk's line."""
+    """Takes what arrives and gives the body in pieces. Invariant: keeps no more than a head or a
+    chunk's line.
+    """
 
     def __init__(self, where: str, *, limit_bytes: int | None = None) -> None:
         """``limit_bytes`` of the whole body; None: whoever takes the pieces counts."""
@@ -68,11 +87,20 @@ class StreamReader:
         return piece
 
     def end(self) -> bytes:
-        """The connection has ended: nothing, if its end marks the end of the body. Raises DocumentError."""
+        """The connection has ended: nothing, if its end marks the end of the body. Raises
+        DocumentError.
+        """
         if self.status and not self._chunked and self._left is None:
             self.is_whole = True
         if not self.is_whole:
-            raise DocumentError("the answer was cut off" if self.status else "the connection ended without an answer", self._where)
+            raise DocumentError(
+                (
+                    "the answer was cut off"
+                    if self.status
+                    else "the connection ended without an answer"
+                ),
+                self._where,
+            )
         return b""
 
     def _take_head(self) -> bool:
@@ -104,7 +132,10 @@ class StreamReader:
             name, colon, value = line.decode("latin-1").rstrip("\r").partition(":")
             if not colon or not _HEADER_NAME.fullmatch(name):
                 raise DocumentError("the answer has a malformed header", self._where)
-            if name.lower() == "content-length" and headers.get("content-length", value.strip()) != value.strip():
+            if (
+                name.lower() == "content-length"
+                and headers.get("content-length", value.strip()) != value.strip()
+            ):
                 raise DocumentError("the answer has two lengths", self._where)
             headers[name.lower()] = value.strip()
         return headers
@@ -126,7 +157,10 @@ class StreamReader:
 
     def _refuse_size(self, size_bytes: int) -> None:
         if self._limit_bytes is not None and size_bytes > self._limit_bytes:
-            raise DocumentError(f"the answer has {size_bytes} bytes or more, the limit is {self._limit_bytes}", self._where)
+            raise DocumentError(
+                f"the answer has {size_bytes} bytes or more, the limit is {self._limit_bytes}",
+                self._where,
+            )
 
     def _take_body(self) -> bytes:
         piece = bytes(self._pending if self._left is None else self._pending[: self._left])
@@ -139,7 +173,9 @@ class StreamReader:
         return piece
 
     def _take_chunks(self) -> bytes:
-        """Each chunk: a line with its size, the data, an empty line; a chunk of size 0 and trailer lines end it."""
+        """Each chunk: a line with its size, the data, an empty line; a chunk of size 0 and trailer
+        lines end it.
+        """
         taken = bytearray()
         while not self.is_whole:
             left = self._left or 0
@@ -169,7 +205,9 @@ class StreamReader:
 
 
 class AnswerReader:
-    """Takes what arrives until the answer is whole. Invariant: never keeps more than the limits of head and body."""
+    """Takes what arrives until the answer is whole. Invariant: never keeps more than the limits of
+    head and body.
+    """
 
     def __init__(self, where: str, *, limit_bytes: int) -> None:
         self._stream = StreamReader(where, limit_bytes=limit_bytes)
@@ -181,7 +219,9 @@ class AnswerReader:
         return self._answer() if self._stream.is_whole else None
 
     def end(self) -> Answer:
-        """The connection has ended: the answer, if its end marks the end of the body. Raises DocumentError."""
+        """The connection has ended: the answer, if its end marks the end of the body. Raises
+        DocumentError.
+        """
         self._stream.end()
         return self._answer()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.records import Record
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.records import Record
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f]")
 URL_LIMIT_CHARACTERS = 4096
@@ -35,20 +35,30 @@ def _take_apart(text: str, where: str) -> Location:
     if parts.username is not None or not parts.hostname:
         raise DocumentError("a URL without host, or with a user in it", where)
     authority = url.index("//") + 2
-    target = url[authority + len(parts.netloc):].partition("#")[0]
+    target = url[authority + len(parts.netloc) :].partition("#")[0]
     if not target.startswith("/"):
         target = "/" + target
-    return Location(parts.scheme.lower(), parts.hostname, port or {"http": 80, "https": 443}.get(parts.scheme.lower(), 0), target)
+    return Location(
+        parts.scheme.lower(),
+        parts.hostname,
+        port or {"http": 80, "https": 443}.get(parts.scheme.lower(), 0),
+        target,
+    )
 
 
 def wire_target(text: str, endpoint: str, where: str, port: int = 80) -> str:
     """Path and query of a URL on the WireServer itself, not normalised (spec: wire §2.3).
 
-    Raises DocumentError for any other scheme, host or port: a document must not send the agent elsewhere.
+    Raises DocumentError for any other scheme, host or port: a document must not send the agent
+    elsewhere.
     """
     location = _take_apart(text, where)
     if location.scheme != "http" or location.host != endpoint or location.port != port:
-        raise DocumentError(f"the URL leads to {location.scheme}://{location.host[:60]}:{location.port}, not to the WireServer", where)
+        raise DocumentError(
+            f"the URL leads to {location.scheme}://{location.host[:60]}:{location.port}, not to the"
+            " WireServer",
+            where,
+        )
     return location.target
 
 
@@ -61,7 +71,9 @@ def storage_url(text: str, where: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """The URL as it may stand in a log: queries hold signatures, and a proxy's has its user and password before the host."""
+    """The URL as it may stand in a log: queries hold signatures, and a proxy's has its user and
+    password before the host.
+    """
     plain = re.split(r"[?#\s]", url.strip(), maxsplit=1)[0]
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", plain)[:200]
 
@@ -69,4 +81,6 @@ def without_query(url: str) -> str:
 def is_numeric_address(text: str) -> bool:
     """True for four decimal numbers up to 255."""
     parts = text.split(".")
-    return len(parts) == 4 and all(re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256 for part in parts)
+    return len(parts) == 4 and all(
+        re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256 for part in parts
+    )

@@ -1,11 +1,13 @@
-"""A stand-in for the supervisor, to run single workers for real: control socket, state file, bus sockets, gate, in a root of its own.
+"""A stand-in for the supervisor, to run single workers for real: control socket, state file, bus
+sockets, gate, in a root of its own.
 
     with StandIn(tmp_path) as supervisor:
         supervisor.start("fabric_client", configuration={"OS.AllowHTTP": False}, serves=True)
         supervisor.wait_for("fabric_client", "ready")
 
-``code`` is a Python file with `main(worker)` that takes the place of `workers/<name>/main.py`. The root must be short
-(/tmp/…): paths of Unix sockets end at 107 bytes. The log of all workers is ``<root>/var/log/waagent.log``.
+``code`` is a Python file with `main(worker)` that takes the place of `workers/<name>/main.py`. The
+root must be short (/tmp/…): paths of Unix sockets end at 107 bytes. The log of all workers is
+``<root>/var/log/waagent.log``.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ from typing import Any
 from waagent.distro import children
 from waagent.distro.paths import Paths
 from waagent.protocol import control
-from waagent.protocol.birth import Birth
-from waagent.protocol.statefile import StateWriter
+from waagent.protocol.state_table import StateWriter
+from waagent.protocol.worker_start import Birth
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _CHILD = """
@@ -49,7 +51,9 @@ runtime.run(birth.name, birth)
 
 
 class StandIn:
-    """A supervisor that judges nobody. Invariant: a pid stands in the state file before its code runs."""
+    """A supervisor that judges nobody. Invariant: a pid stands in the state file before its code
+    runs.
+    """
 
     def __init__(self, root: Path, *, beat_s: float = 10.0, build: str = "test") -> None:
         self.paths, self.beat_s, self.build = Paths(root), beat_s, build
@@ -98,21 +102,52 @@ class StandIn:
         return self._listeners[name]
 
     def start(
-        self, name: str, *, configuration: Mapping[str, Any] | None = None, numbers: Sequence[int] = (), serves: bool = False,
-        code: Path | None = None, place: Sequence[str] = (), environment: Mapping[str, str] | None = None, **options: Any,
+        self,
+        name: str,
+        *,
+        configuration: Mapping[str, Any] | None = None,
+        numbers: Sequence[int] = (),
+        serves: bool = False,
+        code: Path | None = None,
+        place: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> subprocess.Popen[bytes]:
         """A new process of the worker ``name``; ``options`` (user, group, …) go to Popen."""
-        self._told[name] = {"configuration": dict(configuration or {}), "numbers": list(numbers), "verbose": True}
+        self._told[name] = {
+            "configuration": dict(configuration or {}),
+            "numbers": list(numbers),
+            "verbose": True,
+        }
         listener = self.bind(name).fileno() if serves else None
         stack = self.stacks[name] = os.memfd_create(f"{name}.stack")
         state = os.open(self.paths.state, os.O_RDONLY)
-        birth = Birth(name, str(self.paths.root), os.getpid(), self.build, listener, state, tuple(place), self.beat_s, stack)
+        birth = Birth(
+            name,
+            str(self.paths.root),
+            os.getpid(),
+            self.build,
+            listener,
+            state,
+            tuple(place),
+            self.beat_s,
+            stack,
+        )
         gate, opener = os.pipe()
         passed = [number for number in (gate, listener, state, stack) if number is not None]
         process = subprocess.Popen(
-            [sys.executable, "-c", _CHILD, str(gate), str(code or ""), json.dumps(birth._asdict())], pass_fds=passed, cwd="/",
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
-            env={**os.environ, **children.ALLOCATOR, "PYTHONPATH": str(CHECKOUT), **(environment or {})},
+            [sys.executable, "-c", _CHILD, str(gate), str(code or ""), json.dumps(birth._asdict())],
+            pass_fds=passed,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            env={
+                **os.environ,
+                **children.ALLOCATOR,
+                "PYTHONPATH": str(CHECKOUT),
+                **(environment or {}),
+            },
             **options,
         )
         self.processes[name] = process
@@ -146,14 +181,31 @@ class StandIn:
 
     def said(self, name: str, kind: str = "") -> list[dict[str, Any]]:
         """What the worker has said, in order."""
-        return [message for who, message in list(self.messages) if who == name and message["type"] == (kind or message["type"])]
+        return [
+            message
+            for who, message in list(self.messages)
+            if who == name and message["type"] == (kind or message["type"])
+        ]
 
-    def wait_for(self, name: str, kind: str, is_it: Callable[[dict[str, Any]], bool] = bool, deadline_s: float = 60.0) -> dict[str, Any]:
-        """The first message of ``kind`` (for which ``is_it``), now or within the deadline; otherwise AssertionError with the log."""
+    def wait_for(
+        self,
+        name: str,
+        kind: str,
+        is_it: Callable[[dict[str, Any]], bool] = bool,
+        deadline_s: float = 60.0,
+    ) -> dict[str, Any]:
+        """The first message of ``kind`` (for which ``is_it``), now or within the deadline;
+        otherwise AssertionError with the log.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: any(is_it(message) for message in self.said(name, kind)), deadline_s)
+            self._changed.wait_for(
+                lambda: any(is_it(message) for message in self.said(name, kind)), deadline_s
+            )
         found = [message for message in self.said(name, kind) if is_it(message)]
-        assert found, f"no {kind} of {name} in {deadline_s} s; it said {self.said(name)[-5:]}; log:\n{self.log_text()[-4000:]}"
+        assert found, (
+            f"no {kind} of {name} in {deadline_s} s; it said {self.said(name)[-5:]};"
+            f" log:\n{self.log_text()[-4000:]}"
+        )
         return found[0]
 
     def log_text(self) -> str:
@@ -161,8 +213,19 @@ class StandIn:
         return self.paths.log.read_text(errors="replace")
 
     def _record(self) -> None:
-        rows = [{"name": name, "pid": process.pid, "state": "READY"} for name, process in self.processes.items()]
-        self._writer.write({"schema": 1, "build": self.build, "pid": os.getpid(), "started_at": time.monotonic(), "workers": rows})
+        rows = [
+            {"name": name, "pid": process.pid, "state": "READY"}
+            for name, process in self.processes.items()
+        ]
+        self._writer.write(
+            {
+                "schema": 1,
+                "build": self.build,
+                "pid": os.getpid(),
+                "started_at": time.monotonic(),
+                "workers": rows,
+            }
+        )
 
     def _work(self) -> None:
         with selectors.DefaultSelector() as selector:
@@ -181,8 +244,12 @@ class StandIn:
             packet = connection.recv(control.PACKET_LIMIT_BYTES)
         except OSError:
             return False
-        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-        name = next((name for name, process in list(self.processes.items()) if process.pid == pid), "")
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[
+            0
+        ]
+        name = next(
+            (name for name, process in list(self.processes.items()) if process.pid == pid), ""
+        )
         if not packet or not name:
             return False
         message = control.unpack(packet)

@@ -1,8 +1,9 @@
 """Owns the transport key and opens with it what the platform encrypted; nobody else reads the key.
 
-Is asked by fabric_client alone: TRANSPORT for the certificate, CERTIFICATES with a CMS message, whose certificates and keys it writes
-below <lib>. Asks nobody, has no use for a network. Root, since <lib> and its keys are root's; started when it is wanted, ends
-after IDLE_S without a request. Killed here: a file is written whole or not at all, the request is repeated.
+Is asked by fabric_client alone: TRANSPORT for the certificate, CERTIFICATES with a CMS message,
+whose certificates and keys it writes below <lib>. Asks nobody, has no use for a network. Root,
+since <lib> and its keys are root's; started when it is wanted, ends after IDLE_S without a request.
+Killed here: a file is written whole or not at all, the request is repeated.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
+from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.bus import topics
-from waagent.protocol.errors import DocumentError
-from waagent.workers.certificate_keeper.opening import open_certificates
+from waagent.workers.certificate_keeper.decrypt import open_certificates
 from waagent.workers.certificate_keeper.openssl import Openssl
+from waagent.workers.certificate_keeper.store import write_pairs
 from waagent.workers.certificate_keeper.transport import ensure_transport
-from waagent.workers.certificate_keeper.writing import write_pairs
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -41,7 +42,9 @@ class Keeper:
         self._worker = worker
         library = str(worker.configuration.get("Lib.Dir") or "/var/lib/waagent")
         self._paths: Paths = worker.paths.with_library(library, "/var/log/azure")
-        self._openssl = Openssl(worker.run, str(worker.configuration.get("OS.OpensslPath") or "openssl"))
+        self._openssl = Openssl(
+            worker.run, str(worker.configuration.get("OS.OpensslPath") or "openssl")
+        )
         self._idle = worker.after(IDLE_S, worker.stop)
 
     def serve(self) -> None:
@@ -51,7 +54,10 @@ class Keeper:
         server.on_request(topics.CERTIFICATES, CLIENTS, self._certificates)
 
     def _transport(self, request: Request) -> Mapping[str, Any] | None:
-        return self._carry_out(request, lambda: {"certificate": ensure_transport(self._paths, self._openssl, self._worker.log)})
+        return self._carry_out(
+            request,
+            lambda: {"certificate": ensure_transport(self._paths, self._openssl, self._worker.log)},
+        )
 
     def _certificates(self, request: Request) -> Mapping[str, Any] | None:
         cms = request.body.get("cms")

@@ -1,4 +1,6 @@
-"""The transport key and certificate: made once, kept, found at the old places too (spec: wire §2.7.1)."""
+"""The transport key and certificate: made once, kept, found at the old places too (spec: wire
+§2.7.1).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ import stat
 from pathlib import Path
 
 from waagent.distro.paths import Paths
-from waagent.protocol.certificates import split_pem
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.logs import Log
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.log import Log
+from waagent.protocol.wire.certificates import split_pem
 from waagent.workers.certificate_keeper.openssl import Openssl
 
 KEY, CERTIFICATE = "TransportPrivate.pem", "TransportCert.pem"
@@ -18,7 +20,9 @@ _WHERE = "transport certificate"
 
 
 def ensure_transport(paths: Paths, openssl: Openssl, log: Log) -> str:
-    """The certificate as PEM text; both files are made when one is missing or they do not belong together."""
+    """The certificate as PEM text; both files are made when one is missing or they do not belong
+    together.
+    """
     folder = paths.transport
     _make_private_folder(folder)
     certificate = _read(folder / CERTIFICATE)
@@ -29,7 +33,11 @@ def ensure_transport(paths: Paths, openssl: Openssl, log: Log) -> str:
     for name in (KEY, CERTIFICATE):
         _link(paths.library / name, Path(folder.name) / name)
     if certificate is None:
-        raise DocumentError("openssl made no certificate", str(folder / CERTIFICATE), "run waagent with -verbose and look at the log")
+        raise DocumentError(
+            "openssl made no certificate",
+            str(folder / CERTIFICATE),
+            "run waagent with -verbose and look at the log",
+        )
     return certificate
 
 
@@ -40,7 +48,9 @@ def _make_private_folder(folder: Path) -> None:
     except FileExistsError:
         status = os.lstat(folder)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise DocumentError("is not a folder of ours", str(folder), "remove it, it is made again") from None
+            raise DocumentError(
+                "is not a folder of ours", str(folder), "remove it, it is made again"
+            ) from None
         if stat.S_IMODE(status.st_mode) != 0o700:
             folder.chmod(0o700)
 
@@ -56,25 +66,67 @@ def _read(path: Path) -> str | None:
 def _belong_together(folder: Path, openssl: Openssl) -> bool:
     key = openssl.call(["pkey", "-in", str(folder / KEY), "-pubout"])
     certificate = openssl.call(["x509", "-in", str(folder / CERTIFICATE), "-noout", "-pubkey"])
-    return key.status == 0 and certificate.status == 0 and bool(key.stdout) and key.stdout.split() == certificate.stdout.split()
+    return (
+        key.status == 0
+        and certificate.status == 0
+        and bool(key.stdout)
+        and key.stdout.split() == certificate.stdout.split()
+    )
 
 
 def _make(folder: Path, openssl: Openssl) -> None:
-    """Both files beside the final ones, then renamed, the certificate last: a crash leaves a pair that is made anew."""
+    """Both files beside the final ones, then renamed, the certificate last: a crash leaves a pair
+    that is made anew.
+    """
     suffix = f".tmp-{os.urandom(4).hex()}"
     key, certificate = folder / f"{suffix}.key", folder / f"{suffix}.crt"
     try:
-        finished = openssl.call([
-            "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-sha256", "-days", DAYS, "-subj", "/CN=LinuxTransport",
-            "-addext", "subjectKeyIdentifier=hash", "-keyout", str(key), "-out", str(certificate),
-        ])
+        finished = openssl.call(
+            [
+                "req",
+                "-x509",
+                "-nodes",
+                "-newkey",
+                "rsa:2048",
+                "-sha256",
+                "-days",
+                DAYS,
+                "-subj",
+                "/CN=LinuxTransport",
+                "-addext",
+                "subjectKeyIdentifier=hash",
+                "-keyout",
+                str(key),
+                "-out",
+                str(certificate),
+            ]
+        )
         if finished.status:
-            finished = openssl.call([  # before 1.1.1 there is no -addext; its default configuration adds the identifier
-                "req", "-x509", "-nodes", "-newkey", "rsa:2048", "-sha256", "-days", DAYS, "-subj", "/CN=LinuxTransport",
-                "-keyout", str(key), "-out", str(certificate),
-            ])
+            # before 1.1.1 there is no -addext; its default configuration adds the identifier
+            finished = openssl.call(
+                [
+                    "req",
+                    "-x509",
+                    "-nodes",
+                    "-newkey",
+                    "rsa:2048",
+                    "-sha256",
+                    "-days",
+                    DAYS,
+                    "-subj",
+                    "/CN=LinuxTransport",
+                    "-keyout",
+                    str(key),
+                    "-out",
+                    str(certificate),
+                ]
+            )
         if finished.status or not key.exists() or not certificate.exists():
-            raise DocumentError(f"cannot be made ({openssl.reason(finished)})", _WHERE, "look at free space of Lib.Dir and at openssl")
+            raise DocumentError(
+                f"cannot be made ({openssl.reason(finished)})",
+                _WHERE,
+                "look at free space of Lib.Dir and at openssl",
+            )
         for temporary, name in ((key, KEY), (certificate, CERTIFICATE)):
             temporary.chmod(0o600)
             _sync(temporary)
@@ -94,7 +146,9 @@ def _sync(path: Path) -> None:
 
 
 def _link(path: Path, target: Path) -> None:
-    """``path`` leads to ``target``; a file that the predecessor left there is replaced, since its certificate is ours no more."""
+    """``path`` leads to ``target``; a file that the predecessor left there is replaced, since its
+    certificate is ours no more.
+    """
     if path.is_symlink() and os.readlink(path) == str(target):
         return
     temporary = path.with_name(f".tmp-{os.urandom(4).hex()}")

@@ -1,6 +1,8 @@
-"""DHCP packets as the agent needs them: one DISCOVER, and the replies to it. Pure: bytes in, values out.
+"""DHCP packets as the agent needs them: one DISCOVER, and the replies to it. Pure: bytes in, values
+out.
 
-Source: spec/wire.md §1.4, §1.5, §1.7 (Rule); RFC 791, 768, 2131, 2132; option 245 is the WireServer's address.
+Source: spec/wire.md §1.4, §1.5, §1.7 (Rule); RFC 791, 768, 2131, 2132; option 245 is the
+WireServer's address.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 SERVER_PORT, CLIENT_PORT = 67, 68
 PAYLOAD_BYTES = 244
@@ -17,7 +19,14 @@ _ETHERTYPE_IP, _PROTOCOL_UDP = 0x0800, 17
 _BROADCAST_MAC = b"\xff" * 6
 _COOKIE = b"\x63\x82\x53\x63"
 _BROADCAST_FLAG = 0x8000  # we have no address: the answer must come as a broadcast
-_OPTION_PAD, _OPTION_END, _OPTION_ROUTERS, _OPTION_TYPE, _OPTION_ENDPOINT, _OPTION_ROUTES = 0, 255, 3, 53, 245, 249
+_OPTION_PAD, _OPTION_END, _OPTION_ROUTERS, _OPTION_TYPE, _OPTION_ENDPOINT, _OPTION_ROUTES = (
+    0,
+    255,
+    3,
+    53,
+    245,
+    249,
+)
 _OFFER, _ACK = 2, 5
 _HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 
@@ -46,19 +55,25 @@ class DhcpReply(Record):
 
 def discover_payload(transaction_id: int, mac: bytes) -> bytes:
     """The 244 bytes of a DISCOVER that asks for a broadcast answer."""
-    head = _HEAD.pack(1, 1, 6, 0, transaction_id, 0, _BROADCAST_FLAG, b"", b"", b"", b"", mac, b"", b"", _COOKIE)
+    head = _HEAD.pack(
+        1, 1, 6, 0, transaction_id, 0, _BROADCAST_FLAG, b"", b"", b"", b"", mac, b"", b"", _COOKIE
+    )
     return head + bytes((_OPTION_TYPE, 1, 1, _OPTION_END))
 
 
 def discover_frame(transaction_id: int, mac: bytes) -> bytes:
-    """The DISCOVER as an Ethernet frame from 0.0.0.0:68 to 255.255.255.255:67, checksums filled in."""
+    """The DISCOVER as an Ethernet frame from 0.0.0.0:68 to 255.255.255.255:67, checksums filled
+    in.
+    """
     payload = discover_payload(transaction_id, mac)
     source, target = b"\0\0\0\0", b"\xff\xff\xff\xff"
     length = 8 + len(payload)
     pseudo = source + target + struct.pack("!BBH", 0, _PROTOCOL_UDP, length)
     udp = struct.pack("!HHHH", CLIENT_PORT, SERVER_PORT, length, 0)
     udp = udp[:6] + struct.pack("!H", checksum(pseudo + udp + payload) or 0xFFFF)
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0x10, 20 + length, 0, 0, 64, _PROTOCOL_UDP, 0, source, target)
+    ip = struct.pack(
+        "!BBHHHBBH4s4s", 0x45, 0x10, 20 + length, 0, 0, 64, _PROTOCOL_UDP, 0, source, target
+    )
     ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
     return _BROADCAST_MAC + mac + struct.pack("!H", _ETHERTYPE_IP) + ip + udp + payload
 
@@ -76,7 +91,8 @@ def checksum(data: bytes) -> int:
 def payload_of_frame(frame: bytes) -> bytes:
     """The UDP payload of an Ethernet frame to port 68. Raises DhcpError for every other frame.
 
-    A wrong UDP checksum is no reason to refuse: between a host and its own guests it is often left to the (virtual) card.
+    A wrong UDP checksum is no reason to refuse: between a host and its own guests it is often left
+    to the (virtual) card.
     """
     if len(frame) < 14 + 20 + 8 or frame[12:14] != struct.pack("!H", _ETHERTYPE_IP):
         raise DhcpError("not IPv4")
@@ -94,7 +110,9 @@ def payload_of_frame(frame: bytes) -> bytes:
 
 
 def read_reply(payload: bytes, transaction_id: int, mac: bytes) -> DhcpReply:
-    """What ``payload`` says, when it answers our DISCOVER. Raises DhcpError, whatever ``payload`` is."""
+    """What ``payload`` says, when it answers our DISCOVER. Raises DhcpError, whatever ``payload``
+    is.
+    """
     if len(payload) < REPLY_MINIMUM_BYTES:
         raise DhcpError(f"{len(payload)} bytes, too short for a reply")
     if payload[0] != 2 or payload[236:240] != _COOKIE:
@@ -114,12 +132,16 @@ def read_reply(payload: bytes, transaction_id: int, mac: bytes) -> DhcpReply:
 
 
 def usable_endpoint(packed: bytes) -> str | None:
-    """The dotted address of four bytes that a WireServer may have: unicast, not loopback, not 0/8 (spec/wire.md §1.3, Rule)."""
+    """The dotted address of four bytes that a WireServer may have: unicast, not loopback, not 0/8
+    (spec/wire.md §1.3, Rule).
+    """
     return socket.inet_ntoa(packed) if 0 < packed[0] < 224 and packed[0] != 127 else None
 
 
 def _options(data: bytes) -> dict[int, bytes]:
-    """Options by code; parts of one option are joined (RFC 3396); what is cut off at the end is left out."""
+    """Options by code; parts of one option are joined (RFC 3396); what is cut off at the end is
+    left out.
+    """
     found: dict[int, bytes] = {}
     at = 0
     while at < len(data):
@@ -158,6 +180,12 @@ def _routes(value: bytes) -> tuple[ClasslessRoute, ...]:
             break
         network = int.from_bytes(value[at + 1 : at + 1 + octets].ljust(4, b"\0"), "big")
         mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
-        routes.append(ClasslessRoute(socket.inet_ntoa(struct.pack("!I", network & mask)), prefix, socket.inet_ntoa(value[end - 4 : end])))
+        routes.append(
+            ClasslessRoute(
+                socket.inet_ntoa(struct.pack("!I", network & mask)),
+                prefix,
+                socket.inet_ntoa(value[end - 4 : end]),
+            )
+        )
         at = end
     return tuple(routes)

@@ -1,7 +1,9 @@
-"""The search for the WireServer: route, lease, own DISCOVER, and from 1 s on the fixed address beside it.
+"""The search for the WireServer: route, lease, own DISCOVER, and from 1 s on the fixed address
+beside it.
 
-Source: spec/wire.md §1 (Rules). Routes are never touched. While nothing is found the ways are tried again with back-off,
-and at once when the VM gets an address; once the WireServer is known, no timer and no socket is left.
+Source: spec/wire.md §1 (Rules). Routes are never touched. While nothing is found the ways are tried
+again with back-off, and at once when the VM gets an address; once the WireServer is known, no timer
+and no socket is left.
 """
 
 from __future__ import annotations
@@ -14,16 +16,18 @@ from typing import Any, Protocol
 
 from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
+from waagent.protocol.base.log import Log
+from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import Endpoint
-from waagent.protocol.logs import Log
-from waagent.protocol.records import Record
 from waagent.workers.environment_monitor import leases, network
 from waagent.workers.environment_monitor.dhcp import DhcpReply
-from waagent.workers.environment_monitor.probe_sockets import DhcpSocket, FixedAddressProbe
+from waagent.workers.environment_monitor.dhcp_socket import DhcpSocket, FixedAddressProbe
 
-FIXED_AFTER_S = 1.0  # a DHCP server in the same host answers within milliseconds; who has none must not wait long
+# a DHCP server in the same host answers within milliseconds; who has none must not wait long
+FIXED_AFTER_S = 1.0
 FIXED_LIMIT_S = 5.0
-LATE_ANSWER_S = 10.0  # how long option 245 may still replace the fixed address (the predecessor's receive time-out)
+# how long option 245 may still replace the fixed address (the predecessor's receive time-out)
+LATE_ANSWER_S = 10.0
 SETTLE_S = 0.2  # an interface that comes up tells so several times
 BACK_OFF_S = (2.0, 4.0, 8.0, 15.0, 30.0)
 
@@ -48,10 +52,19 @@ class Ways(Record):
 
 
 class Discovery:
-    """One search. Invariant: ``found`` was called with the best answer so far; option 245 replaces only the fixed address."""
+    """One search. Invariant: ``found`` was called with the best answer so far; option 245 replaces
+    only the fixed address.
+    """
 
-    def __init__(self, loop: Loop, paths: Paths, ways: Ways, log: Log,
-                 found: Callable[[Endpoint], None], doing: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        paths: Paths,
+        ways: Ways,
+        log: Log,
+        found: Callable[[Endpoint], None],
+        doing: Callable[[str], None],
+    ) -> None:
         self._loop, self._paths, self._ways, self._log = loop, paths, ways, log
         self._found, self._doing = found, doing
         self._sockets: list[DhcpSocket] = []
@@ -73,9 +86,14 @@ class Discovery:
         self._ask_by_dhcp()
         self._timers = [
             self._loop.after(FIXED_AFTER_S, self._ask_fixed_address),
-            self._loop.after(FIXED_AFTER_S + max(FIXED_LIMIT_S, self._pause_s()), self._end_of_round),
+            self._loop.after(
+                FIXED_AFTER_S + max(FIXED_LIMIT_S, self._pause_s()), self._end_of_round
+            ),
         ]
-        self._doing("searching the WireServer, DHCP on " + (" ".join(one.interface.name for one in self._sockets) or "no interface"))
+        self._doing(
+            "searching the WireServer, DHCP on "
+            + (" ".join(one.interface.name for one in self._sockets) or "no interface")
+        )
         self._round += 1
 
     def _pause_s(self) -> float:
@@ -106,17 +124,24 @@ class Discovery:
             self._timers = [self._loop.after(SETTLE_S, self.begin)]
 
     def _ask_by_dhcp(self) -> None:
-        for interface in network.interfaces_to_ask(self._paths, network.read_routes(self._paths), self._ways.interface):
+        for interface in network.interfaces_to_ask(
+            self._paths, network.read_routes(self._paths), self._ways.interface
+        ):
             try:
                 asked = DhcpSocket(interface)
             except OSError as error:
-                self._say_once(f"no raw socket on {interface.name}: {error.strerror}: the fixed address is tried")
+                self._say_once(
+                    f"no raw socket on {interface.name}: {error.strerror}: the fixed address is"
+                    " tried"
+                )
                 continue
             try:
                 asked.discover()
             except OSError as error:
                 asked.close()
-                self._say_once(f"DISCOVER on {interface.name} not sent: {error.strerror}: tried again")
+                self._say_once(
+                    f"DISCOVER on {interface.name} not sent: {error.strerror}: tried again"
+                )
                 continue
             self._sockets.append(asked)
             self._loop.on_readable(asked.fileno(), partial(self._read_replies, asked))
@@ -129,7 +154,9 @@ class Discovery:
         except OSError as error:  # the interface went away
             self._say_once(f"{asked.interface.name}: {error.strerror}: tried again")
             self._close_sockets()
-            self._timers = [self._loop.after(BACK_OFF_S[0], self.begin)] if self.answer is None else []
+            self._timers = (
+                [self._loop.after(BACK_OFF_S[0], self.begin)] if self.answer is None else []
+            )
             return
         for text in refused:
             self._say_once(f"frame on {asked.interface.name} is no answer to us: {text}")
@@ -158,7 +185,9 @@ class Discovery:
         problem = self._fixed.outcome()
         self._close_fixed()
         if problem:
-            self._say_once(f"{network.WIRESERVER} does not take a connection ({problem}): tried again")
+            self._say_once(
+                f"{network.WIRESERVER} does not take a connection ({problem}): tried again"
+            )
             return
         self._announce(Endpoint(network.WIRESERVER, "fixed"))
         self._cancel_timers()

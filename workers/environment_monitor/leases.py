@@ -1,6 +1,8 @@
-"""The WireServer's address in the lease files of DHCP clients. Pure but for the one function that reads files.
+"""The WireServer's address in the lease files of DHCP clients. Pure but for the one function that
+reads files.
 
-Source: spec/wire.md §1.3 with its Rule: limits, colon hex with or without leading zeros, quoted text, plain hex.
+Source: spec/wire.md §1.3 with its Rule: limits, colon hex with or without leading zeros, quoted
+text, plain hex.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ LIMIT_BYTES = 1024 * 1024
 LIMIT_LINES = 4096
 DHCLIENT_FILES = (
     # Debian and Ubuntu; Red Hat 6, later ones, NetworkManager; BSD
-    "var/lib/dhcp/dhclient.*.leases", "var/lib/dhclient/dhclient-*.leases", "var/lib/dhclient/dhclient-*.lease",
-    "var/lib/NetworkManager/dhclient-*.lease", "var/db/dhclient.leases.*",
+    "var/lib/dhcp/dhclient.*.leases",
+    "var/lib/dhclient/dhclient-*.leases",
+    "var/lib/dhclient/dhclient-*.lease",
+    "var/lib/NetworkManager/dhclient-*.lease",
+    "var/db/dhclient.leases.*",
 )
 NETWORKD_FILES = ("run/systemd/netif/leases/*",)
 _FILES_LIMIT = 64
@@ -29,7 +34,9 @@ _PLAIN_HEX = re.compile(r"[0-9A-Fa-f]{8}\Z")
 
 
 def endpoint_in_dhclient_leases(text: str, now_s: float) -> str | None:
-    """Option 245 of the last block of a dhclient lease file that has not expired at ``now_s`` (seconds since 1970, UTC)."""
+    """Option 245 of the last block of a dhclient lease file that has not expired at ``now_s``
+    (seconds since 1970, UTC).
+    """
     answer: str | None = None
     address: str | None = None
     is_valid = False
@@ -49,7 +56,9 @@ def endpoint_in_dhclient_leases(text: str, now_s: float) -> str | None:
 
 
 def endpoint_in_networkd_lease(text: str) -> str | None:
-    """`OPTION_245=a83f8110` of a lease file of systemd-networkd; it lives in /run, so its age needs no test."""
+    """`OPTION_245=a83f8110` of a lease file of systemd-networkd; it lives in /run, so its age needs
+    no test.
+    """
     answer = None
     for line in text.splitlines()[:LIMIT_LINES]:
         name, separator, value = line.strip().partition("=")
@@ -59,7 +68,9 @@ def endpoint_in_networkd_lease(text: str) -> str | None:
 
 
 def address_of_text(value: str) -> str | None:
-    """The address in one of the forms that clients write, or None when it is none or cannot be a WireServer's."""
+    """The address in one of the forms that clients write, or None when it is none or cannot be a
+    WireServer's.
+    """
     packed = _packed(value.strip())
     return usable_endpoint(packed) if packed is not None else None
 
@@ -71,8 +82,12 @@ def endpoint_below(root: Path, now_s: float) -> tuple[str, Path] | None:
     return endpoint_in_lease_files(dhclient, networkd, now_s)
 
 
-def endpoint_in_lease_files(dhclient: Iterable[Path], networkd: Iterable[Path], now_s: float) -> tuple[str, Path] | None:
-    """The last usable address in those files, and where it stood; unreadable and too large files are passed over."""
+def endpoint_in_lease_files(
+    dhclient: Iterable[Path], networkd: Iterable[Path], now_s: float
+) -> tuple[str, Path] | None:
+    """The last usable address in those files, and where it stood; unreadable and too large files
+    are passed over.
+    """
     found: tuple[str, Path] | None = None
     for path in sorted(dhclient)[:_FILES_LIMIT]:
         address = endpoint_in_dhclient_leases(_text(path), now_s)
@@ -120,6 +135,9 @@ def _is_in_the_future(line: str, now_s: float) -> bool:
         return int(match.group(2)) > now_s
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[2:])
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp() > now_s
+        return (
+            datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp()
+            > now_s
+        )
     except ValueError:
         return False

@@ -1,17 +1,18 @@
 """Where the WireServer is, told to everybody; and the supervisor's hand on the disk.
 
-Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision), by fabric_client whether root can connect there.
-The supervisor sends it log lines and the stacks of hung workers. Privilege: root with NET_RAW for the DISCOVER of a machine
-that has no address yet, and DAC_OVERRIDE for lease files; nothing from outside is parsed but DHCP frames and lease files.
-Killed at any moment it loses nothing: the search begins anew and takes milliseconds.
+Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision), by fabric_client
+whether root can connect there. The supervisor sends it log lines and the stacks of hung workers.
+Privilege: root with NET_RAW for the DISCOVER of a machine that has no address yet, and DAC_OVERRIDE
+for lease files; nothing from outside is parsed but DHCP frames and lease files. Killed at any
+moment it loses nothing: the search begins anew and takes milliseconds.
 """
 
 from __future__ import annotations
 
 from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.discovery import Discovery, Ways
-from waagent.workers.environment_monitor.keeping import keep_stack, write_lines
-from waagent.workers.environment_monitor.reaching import Reaching
+from waagent.workers.environment_monitor.log_writer import keep_stack, write_lines
+from waagent.workers.environment_monitor.reachability import Reaching
 from waagent.workers.runtime import Worker
 
 
@@ -36,7 +37,8 @@ def main(worker: Worker) -> None:
 def ways_of(worker: Worker) -> Ways:
     """The ways of discovery that the configuration leaves."""
     return Ways(
-        is_static=str(worker.configuration.get("Protocol.EndpointDiscovery") or "dhcp").lower() != "dhcp",
+        is_static=str(worker.configuration.get("Protocol.EndpointDiscovery") or "dhcp").lower()
+        != "dhcp",
         interface=str(worker.configuration.get("Network.Interface") or ""),
     )
 

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 from waagent.distro.paths import Paths
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 WIRESERVER = "168.63.129.16"
 _ROUTES_LIMIT_BYTES = 1024 * 1024
@@ -39,25 +39,44 @@ def parse_routes(text: str) -> tuple[Route, ...]:
     for line in text.splitlines()[1:]:
         fields = line.split()
         try:
-            routes.append(Route(
-                fields[0], _little_endian(fields[1]), bin(int(fields[7], 16)).count("1"), _little_endian(fields[2]),
-                int(fields[3], 16), int(fields[6]),
-            ))
+            routes.append(
+                Route(
+                    fields[0],
+                    _little_endian(fields[1]),
+                    bin(int(fields[7], 16)).count("1"),
+                    _little_endian(fields[2]),
+                    int(fields[3], 16),
+                    int(fields[6]),
+                )
+            )
         except (IndexError, ValueError, OSError):
             continue
     return tuple(routes)
 
 
 def has_wireserver_route(routes: tuple[Route, ...]) -> bool:
-    """Whether a route leads to exactly the WireServer's fixed address: the DHCP server of Azure announced it."""
-    return any(route.destination == WIRESERVER and route.prefix_length == 32 and route.flags & _FLAG_UP for route in routes)
+    """Whether a route leads to exactly the WireServer's fixed address: the DHCP server of Azure
+    announced it.
+    """
+    return any(
+        route.destination == WIRESERVER and route.prefix_length == 32 and route.flags & _FLAG_UP
+        for route in routes
+    )
 
 
-def order_interfaces(names: tuple[str, ...], routes: tuple[Route, ...], configured: str) -> tuple[str, ...]:
-    """Which of the interfaces to ask on: the configured one, else that of the best default route, else all of them."""
+def order_interfaces(
+    names: tuple[str, ...], routes: tuple[Route, ...], configured: str
+) -> tuple[str, ...]:
+    """Which of the interfaces to ask on: the configured one, else that of the best default route,
+    else all of them.
+    """
     if configured and configured in names:
         return (configured,)
-    defaults = sorted((route.metric, route.interface) for route in routes if route.destination == "0.0.0.0" and route.prefix_length == 0)
+    defaults = sorted(
+        (route.metric, route.interface)
+        for route in routes
+        if route.destination == "0.0.0.0" and route.prefix_length == 0
+    )
     for _, name in defaults:
         if name in names:
             return (name,)
@@ -73,10 +92,17 @@ def read_routes(paths: Paths) -> tuple[Route, ...]:
         return ()
 
 
-def interfaces_to_ask(paths: Paths, routes: tuple[Route, ...], configured: str) -> tuple[Interface, ...]:
+def interfaces_to_ask(
+    paths: Paths, routes: tuple[Route, ...], configured: str
+) -> tuple[Interface, ...]:
     """The Ethernet interfaces that are up and on which the WireServer's address may be learnt."""
-    present = {interface.name: interface for interface in _ethernet_interfaces(paths.under("/sys/class/net"))}
-    return tuple(present[name] for name in order_interfaces(tuple(sorted(present)), routes, configured))
+    present = {
+        interface.name: interface
+        for interface in _ethernet_interfaces(paths.under("/sys/class/net"))
+    }
+    return tuple(
+        present[name] for name in order_interfaces(tuple(sorted(present)), routes, configured)
+    )
 
 
 def _ethernet_interfaces(folder: Path) -> list[Interface]:
@@ -87,7 +113,10 @@ def _ethernet_interfaces(folder: Path) -> list[Interface]:
     found = []
     for name in names:
         try:
-            kind, flags, mac = ((folder / name / file).read_text("ascii").strip() for file in ("type", "flags", "address"))
+            kind, flags, mac = (
+                (folder / name / file).read_text("ascii").strip()
+                for file in ("type", "flags", "address")
+            )
             is_up = int(flags, 16) & _FLAG_UP and not int(flags, 16) & _FLAG_LOOPBACK
             if kind == _ARPHRD_ETHER and is_up and len(mac) == 17:
                 found.append(Interface(name, bytes.fromhex(mac.replace(":", ""))))

@@ -1,1 +1,3 @@
-"""Carries out what the goal state wants of VM extensions: plans, starts and tracks operations, reports (spec: extensions)."""
+"""Carries out what the goal state wants of VM extensions: plans, starts and tracks operations,
+reports (spec: extensions).
+"""

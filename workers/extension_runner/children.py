@@ -1,4 +1,6 @@
-"""Children of this worker that it does not wait for: started, fed, read and killed from the loop."""
+"""Children of this worker that it does not wait for: started, fed, read and killed from the
+loop.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,22 @@ _START = (
 
 
 class Child:
-    """One exec'd Python module of ours. Invariant: ``done`` is called exactly once, from the loop, unless `kill` was called."""
+    """One exec'd Python module of ours. Invariant: ``done`` is called exactly once, from the loop,
+    unless `kill` was called.
+    """
 
-    def __init__(self, worker: Worker, module: str, data: bytes, *, deadline_s: float, done: Callable[[bytes, str], None]) -> None:
-        """``module`` has a ``main()`` that reads stdin to its end; ``done`` gets stdout and a reason, empty when all went well."""
+    def __init__(
+        self,
+        worker: Worker,
+        module: str,
+        data: bytes,
+        *,
+        deadline_s: float,
+        done: Callable[[bytes, str], None],
+    ) -> None:
+        """``module`` has a ``main()`` that reads stdin to its end; ``done`` gets stdout and a
+        reason, empty when all went well.
+        """
         self._worker, self._done = worker, done
         self._output = bytearray()
         self._reason = ""
@@ -59,7 +73,7 @@ class Child:
     def _write(self) -> None:
         try:
             while self._left:
-                self._left = self._left[os.write(self._stdin, self._left[:_CHUNK_BYTES]):]
+                self._left = self._left[os.write(self._stdin, self._left[:_CHUNK_BYTES]) :]
         except BlockingIOError:
             return
         except BrokenPipeError:

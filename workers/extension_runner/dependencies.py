@@ -1,7 +1,7 @@
 """May an extension start, must it wait, or can it never? Pure (spec: extensions §3.13).
 
-An extension waits for the ones it names; with a level above 0 and no names, for all of lower levels. What fails takes along
-only those that wait for it.
+An extension waits for the ones it names; with a level above 0 and no names, for all of lower
+levels. What fails takes along only those that wait for it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Tuple
 
-from waagent.protocol.records import Record
+from waagent.protocol.base.records import Record
 
 GO, WAIT, FAIL = "go", "wait", "fail"
 LONGEST_S = 90 * 60
@@ -41,7 +41,11 @@ def judge(key: Key, nodes: Mapping[Key, Node], waited_s: float) -> Verdict:
     for name in node.needs:
         meant = _meant(name, nodes)
         if not meant:
-            return Verdict(FAIL, f"Ran into config errors: it depends on {shown(name)}, which is not in the goal state")
+            return Verdict(
+                FAIL,
+                f"Ran into config errors: it depends on {shown(name)}, which is not in the goal"
+                " state",
+            )
         needed += meant
     if key in needed or _reaches(key, needed, nodes):
         return Verdict(FAIL, "Ran into config errors: it depends on itself")
@@ -49,12 +53,20 @@ def judge(key: Key, nodes: Mapping[Key, Node], waited_s: float) -> Verdict:
         needed = [other for other, its in nodes.items() if its.level < node.level]
     for other in needed:
         if nodes[other].state == "error":
-            return Verdict(FAIL, f"Skipping processing of extensions since dependency {shown(other)} failed: its status is error")
+            return Verdict(
+                FAIL,
+                f"Skipping processing of extensions since dependency {shown(other)} failed: its"
+                " status is error",
+            )
     for other in needed:
         if nodes[other].state != "success":
             if waited_s > LONGEST_S:
                 state = nodes[other].state or "unknown"
-                return Verdict(FAIL, f"Dependency {shown(other)} did not succeed within 90 minutes: its status is {state}")
+                return Verdict(
+                    FAIL,
+                    f"Dependency {shown(other)} did not succeed within 90 minutes: its status is"
+                    f" {state}",
+                )
             return Verdict(WAIT, f"waiting for {shown(other)}")
     return Verdict(GO)
 

@@ -1,4 +1,6 @@
-"""The environment of a handler's command: the documented table and nothing that leaks from us. Pure (spec: extensions §3.4)."""
+"""The environment of a handler's command: the documented table and nothing that leaks from us. Pure
+(spec: extensions §3.4).
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,12 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 LOCALES = ("LANG", "LC_ALL")
 
 
-def command_environment(key: OperationKey, folder: str, endpoint: str, ours: Mapping[str, str]) -> dict[str, str]:
-    """Everything the command sees; ``ours`` is the agent's own environment, of which only proxies and the locale are handed on."""
+def command_environment(
+    key: OperationKey, folder: str, endpoint: str, ours: Mapping[str, str]
+) -> dict[str, str]:
+    """Everything the command sees; ``ours`` is the agent's own environment, of which only proxies
+    and the locale are handed on.
+    """
     environment = {
         "PATH": f"{PATH}:{SNAP}" if SNAP in ours.get("PATH", "").split(":") else PATH,
         "HOME": "/root",
@@ -35,10 +41,15 @@ def command_environment(key: OperationKey, folder: str, endpoint: str, ours: Map
     if key.extension:
         environment["ConfigExtensionName"] = key.extension
     if key.operation in (INSTALL, ENABLE):
-        environment["AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE"] = "NOT_RUN"  # no update precedes it in this version
+        # no update precedes it in this version
+        environment["AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE"] = "NOT_RUN"
     return environment
 
 
 def shown_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What may stand in a log."""
-    return {name: value for name, value in sorted(environment.items()) if name.startswith(("AZURE_", "Config"))}
+    return {
+        name: value
+        for name, value in sorted(environment.items())
+        if name.startswith(("AZURE_", "Config"))
+    }

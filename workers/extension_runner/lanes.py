@@ -1,7 +1,8 @@
 """One lane per handler: its operations one after another, its neighbours' never waited for.
 
-Each turn: take up the newest goal state, plan, carry out the first step, record it, turn again. A lane that is killed anywhere
-in between does the same when it comes back, because the plan depends on nothing but what is recorded.
+Each turn: take up the newest goal state, plan, carry out the first step, record it, turn again. A
+lane that is killed anywhere in between does the same when it comes back, because the plan depends
+on nothing but what is recorded.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro import files
-from waagent.distro.operations import OperationError
+from waagent.distro.operations.launch import OperationError
 from waagent.distro.paths import Paths
+from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
-from waagent.protocol.handler import errors
-from waagent.protocol.handler.errors import HandlerError
+from waagent.protocol.handler import handler_errors
+from waagent.protocol.handler.handler_errors import HandlerError
 from waagent.protocol.handler.manifest import command_line
-from waagent.protocol.handler.settings import file_prefix
-from waagent.protocol.handler.status import TERMINAL
-from waagent.protocol.records import Record
-from waagent.workers.extension_runner import needs, plan, report, settings, view
+from waagent.protocol.handler.settings_files import file_prefix
+from waagent.protocol.handler.status_file import TERMINAL
+from waagent.workers.extension_runner import (
+    handler_files,
+    handler_report,
+    operations_file,
+    plan,
+    prerequisites,
+)
+from waagent.workers.extension_runner.command_log import append_log
 from waagent.workers.extension_runner.dependencies import FAIL, GO, WAIT, Verdict
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
-from waagent.workers.extension_runner.journal import Journal, Outcome
+from waagent.workers.extension_runner.handler_journal import Journal, Outcome
 from waagent.workers.extension_runner.limits import HandlerLimits
-from waagent.workers.extension_runner.log import append_log
+from waagent.workers.extension_runner.messages import CommandEnd, failure, output_part, redact
 from waagent.workers.extension_runner.package import Fetch
-from waagent.workers.extension_runner.status import Collector, Watch
-from waagent.workers.extension_runner.texts import CommandEnd, failure, output_part, redact
+from waagent.workers.extension_runner.status_collector import Collector, Watch
 from waagent.workers.extension_runner.tracking import Tracking, UnderWay
 
 if TYPE_CHECKING:
@@ -71,8 +78,9 @@ class House(Record):
 
 
 class Lane:
-    """One handler, whose names were looked at. Invariant: at most one operation or fetch of it is under way, and nothing is planned
-    meanwhile."""
+    """One handler, whose names were looked at. Invariant: at most one operation or fetch of it is
+    under way, and nothing is planned meanwhile.
+    """
 
     def __init__(self, house: House, name: str) -> None:
         self._house = house
@@ -95,7 +103,9 @@ class Lane:
     # what comes in
 
     def accept(self, goal: HandlerGoal) -> None:
-        """Desired state; while an operation runs only the newest is remembered (spec: extensions §3.8)."""
+        """Desired state; while an operation runs only the newest is remembered (spec: extensions
+        §3.8).
+        """
         self._next = None if goal == self.goal else goal
         if self._next is not None and self._fetch is not None and self._fetch.cancel():
             self._fetch = None
@@ -105,17 +115,26 @@ class Lane:
         """An operation that an earlier runner began."""
         self.under_way = under_way
         self._house.worker.log.info(
-            "operation adopted handler=%s operation=%s id=%s", self.journal.name, under_way.key.operation, under_way.key.id)
+            "operation adopted handler=%s operation=%s id=%s",
+            self.journal.name,
+            under_way.key.operation,
+            under_way.key.id,
+        )
 
     def observe(self) -> None:
-        """Look whether the operation under way has ended; start its shim again when that never came to life."""
+        """Look whether the operation under way has ended; start its shim again when that never came
+        to life.
+        """
         under_way = self.under_way
         if under_way is None:
             return
         end = self._house.operations.end_of(under_way)
         if end is not None:
             self._ended(under_way, end)
-        elif self._house.operations.is_unborn(under_way) and self._house.now() - under_way.launched_at > LAUNCH_PATIENCE_S:
+        elif (
+            self._house.operations.is_unborn(under_way)
+            and self._house.now() - under_way.launched_at > LAUNCH_PATIENCE_S
+        ):
             self._launch_again(under_way)
 
     # what goes out
@@ -128,7 +147,11 @@ class Lane:
     @property
     def version(self) -> str:
         """The version that is wanted, as its folder spells it."""
-        return plan.installed_as(self.goal.version, self.journal.recorded().states) if self.goal is not None else ""
+        return (
+            plan.installed_as(self.goal.version, self.journal.recorded().states)
+            if self.goal is not None
+            else ""
+        )
 
     @property
     def newest(self) -> HandlerGoal | None:
@@ -136,10 +159,15 @@ class Lane:
         return self._next or self.goal
 
     def outcome(self, extension: str) -> Outcome | None:
-        """Of the last operation for ``extension`` in this goal state and boot; an INSTALL is everybody's."""
+        """Of the last operation for ``extension`` in this goal state and boot; an INSTALL is
+        everybody's.
+        """
         mine = [
-            outcome for outcome in self.journal.outcomes.values()
-            if self.goal is not None and outcome.goal_state_id == self.goal.goal_state_id and outcome.boot_id == self._house.boot_id
+            outcome
+            for outcome in self.journal.outcomes.values()
+            if self.goal is not None
+            and outcome.goal_state_id == self.goal.goal_state_id
+            and outcome.boot_id == self._house.boot_id
             and (outcome.extension == extension or outcome.operation == plan.INSTALL)
         ]
         return mine[-1] if mine else None
@@ -148,15 +176,20 @@ class Lane:
         """The status files of the extensions that are wanted."""
         if self.goal is None:
             return []
-        folder = settings.Folders(self._paths, self.journal.name, self.version).status
+        folder = handler_files.Folders(self._paths, self.journal.name, self.version).status
         multi, name = self.goal.multi_config, self.journal.name
         return [
-            Watch(f"{name}.{one.name if multi else ''}", str(folder), f"{file_prefix(one.name if multi else '', one.sequence)}.status",
-                  f"{name}.{one.name}" if multi else name)
-            for one in self.goal.extensions if not (multi and one.state == "disabled")
+            Watch(
+                f"{name}.{one.name if multi else ''}",
+                str(folder),
+                f"{file_prefix(one.name if multi else '', one.sequence)}.status",
+                f"{name}.{one.name}" if multi else name,
+            )
+            for one in self.goal.extensions
+            if not (multi and one.state == "disabled")
         ]
 
-    def situation(self, collector: Collector) -> report.Situation | None:
+    def situation(self, collector: Collector) -> handler_report.Situation | None:
         """Everything for the reports; None before there is a goal."""
         goal = self.goal
         if goal is None:
@@ -167,41 +200,64 @@ class Lane:
             watch = files_of.get(f"{self.journal.name}.{one.name if goal.multi_config else ''}")
             outcome = self.outcome(one.name if goal.multi_config else "")
             seen = collector.seen(watch) if watch is not None else None
-            is_open = seen is None or seen.state not in TERMINAL  # else nobody asks who lives, and no record is read
+            # else nobody asks who lives, and no record is read
+            is_open = seen is None or seen.state not in TERMINAL
             is_alive = is_open and self._house.operations.is_anything_alive(self.journal.outcomes)
-            extensions.append(report.Extension(one, outcome, seen, is_alive))
-        return report.Situation(
-            goal, self.journal.name, self.version or goal.version, self.journal.handler, self._refused or self._fetch_failed,
-            self.activity(), self.under_way is not None and self.under_way.key.operation == plan.INSTALL, tuple(extensions),
-            self._house.now(), self._house.wall_ns(),
+            extensions.append(handler_report.Extension(one, outcome, seen, is_alive))
+        return handler_report.Situation(
+            goal,
+            self.journal.name,
+            self.version or goal.version,
+            self.journal.handler,
+            self._refused or self._fetch_failed,
+            self.activity(),
+            self.under_way is not None and self.under_way.key.operation == plan.INSTALL,
+            tuple(extensions),
+            self._house.now(),
+            self._house.wall_ns(),
         )
 
     def rows(self, reported: Mapping[str, str]) -> list[dict[str, Any]]:
-        """What `waagent-ps extensions` shows of it: what is under way first, then the last outcome of each extension."""
+        """What `waagent-ps extensions` shows of it: what is under way first, then the last outcome
+        of each extension.
+        """
         if self.goal is None:
             return []
         name, rows = self.journal.name, []
         if self.under_way is not None:
-            seen, said = self._house.operations.look_at(self.under_way), reported.get(self.under_way.key.extension, "")
-            rows.append(view.row_running(self.under_way, self._house.now(), seen.pid, seen.cgroup, said))
+            seen, said = (
+                self._house.operations.look_at(self.under_way),
+                reported.get(self.under_way.key.extension, ""),
+            )
+            rows.append(
+                operations_file.row_running(
+                    self.under_way, self._house.now(), seen.pid, seen.cgroup, said
+                )
+            )
         refused = self._refused or self._fetch_failed
         said = reported.get("", next(iter(reported.values()), ""))
         if refused is not None:
-            rows.append(view.row_waiting(name, self.version, refused.message, said, is_failed=True))
+            rows.append(
+                operations_file.row_waiting(
+                    name, self.version, refused.message, said, is_failed=True
+                )
+            )
         elif self.activity() and self.under_way is None:
-            rows.append(view.row_waiting(name, self.version, self.activity(), said))
+            rows.append(operations_file.row_waiting(name, self.version, self.activity(), said))
         shown = {self.under_way.key.extension} if self.under_way is not None else set()
         for outcome in reversed(list(self.journal.outcomes.values())):
             if outcome.extension not in shown:
                 shown.add(outcome.extension)
-                rows.append(view.row_ended(name, outcome, reported.get(outcome.extension, said)))
+                rows.append(
+                    operations_file.row_ended(name, outcome, reported.get(outcome.extension, said))
+                )
         return rows
 
     def activity(self) -> str:
         """What is done or waited for, in words; empty: nothing."""
         if self.under_way is not None:
             elapsed = self._house.now() - self.under_way.started_at
-            return f"{self.under_way.key.operation} running, {report.duration(elapsed)}"
+            return f"{self.under_way.key.operation} running, {handler_report.duration(elapsed)}"
         if self._fetch is not None:
             return self._fetch.note
         return self.note
@@ -225,7 +281,9 @@ class Lane:
                 self._step(self.goal)
         except (OSError, files.FileError) as error:
             self.note = f"cannot go on: {error}"
-            self._house.worker.log.warning("handler waits handler=%s reason=%r", self.journal.name, str(error)[:200])
+            self._house.worker.log.warning(
+                "handler waits handler=%s reason=%r", self.journal.name, str(error)[:200]
+            )
             self._house.worker.after(TROUBLE_PAUSE_S, self.turn_soon)
         self._house.changed(self)
 
@@ -248,11 +306,23 @@ class Lane:
         if self._fetch_failed is not None:
             return
         if not self._house.goal.is_enabled:
-            text = ("Extension will not be processed since extension processing is disabled. To enable extension processing, "
-                    f"set Extensions.Enabled=y in '{self._house.configuration_file}'")
-            self._refuse(plan.Refuse(errors.ENABLE_FAILED if goal.state == "enabled" else errors.DISABLE_FAILED, text))
+            text = (
+                "Extension will not be processed since extension processing is disabled. To enable"
+                " extension processing, set Extensions.Enabled=y in"
+                f" '{self._house.configuration_file}'"
+            )
+            self._refuse(
+                plan.Refuse(
+                    handler_errors.ENABLE_FAILED
+                    if goal.state == "enabled"
+                    else handler_errors.DISABLE_FAILED,
+                    text,
+                )
+            )
             return
-        steps = plan.plan(goal, self.journal.recorded(), self._house.boot_id, spelling=self.journal.name)
+        steps = plan.plan(
+            goal, self.journal.recorded(), self._house.boot_id, spelling=self.journal.name
+        )
         if not steps:
             return
         step = steps[0]
@@ -261,17 +331,23 @@ class Lane:
         elif isinstance(step, plan.Fetch):
             self._start_fetch(step)
         elif isinstance(step, plan.Forget):
-            settings.forget_extension(settings.Folders(self._paths, self.journal.name, step.version), step.extension)
+            handler_files.forget_extension(
+                handler_files.Folders(self._paths, self.journal.name, step.version), step.extension
+            )
             self.journal.forget(step.extension)
-            settings.write_state(self._paths, self.journal, self._house.worker.log)
+            handler_files.write_state(self._paths, self.journal, self._house.worker.log)
             self.turn_soon()
         else:
             self._start(goal, step)
 
     def _refuse(self, refusal: plan.Refuse) -> None:
         if refusal != self._refused:
-            self._house.worker.log.warning("handler not processed handler=%s code=%d reason=%r", self.journal.name, refusal.code,
-                                           refusal.message)
+            self._house.worker.log.warning(
+                "handler not processed handler=%s code=%d reason=%r",
+                self.journal.name,
+                refusal.code,
+                refusal.message,
+            )
         self._refused = refusal
 
     # packages
@@ -283,35 +359,63 @@ class Lane:
         def done(code: int, text: str, warnings: tuple[str, ...]) -> None:
             self._fetched(goal, step, code, text, warnings)
 
-        self._fetch = Fetch(self._house.worker, self._house.client, self._paths, self.journal.name, step.version, done)
+        self._fetch = Fetch(
+            self._house.worker,
+            self._house.client,
+            self._paths,
+            self.journal.name,
+            step.version,
+            done,
+        )
         self._fetch.start(self._house.now)
 
-    def _fetched(self, goal: HandlerGoal, step: plan.Fetch, code: int, text: str, warnings: tuple[str, ...]) -> None:
+    def _fetched(
+        self, goal: HandlerGoal, step: plan.Fetch, code: int, text: str, warnings: tuple[str, ...]
+    ) -> None:
         self._fetch = None
         for warning in warnings:
-            self._house.worker.log.warning("package of %s %s: %s", self.journal.name, step.version, warning)
+            self._house.worker.log.warning(
+                "package of %s %s: %s", self.journal.name, step.version, warning
+            )
         try:
-            if code == errors.OK:
-                settings.initialise(settings.Folders(self._paths, self.journal.name, step.version), self.journal.name)
+            if code == handler_errors.OK:
+                handler_files.initialise(
+                    handler_files.Folders(self._paths, self.journal.name, step.version),
+                    self.journal.name,
+                )
                 self.journal.unpacked(step.version, goal.goal_state_id)
-                self._house.worker.log.info("package unpacked handler=%s version=%s", self.journal.name, step.version)
+                self._house.worker.log.info(
+                    "package unpacked handler=%s version=%s", self.journal.name, step.version
+                )
         except (OSError, files.FileError) as error:
-            code, text = errors.PACKAGE_INVALID, f"Failed to initialise the handler's folder: {error}"
-        if code != errors.OK:
+            code, text = (
+                handler_errors.PACKAGE_INVALID,
+                f"Failed to initialise the handler's folder: {error}",
+            )
+        if code != handler_errors.OK:
             self._fetch_failed = plan.Refuse(code, text)
-            self._house.worker.log.error("package refused handler=%s version=%s code=%d reason=%r", self.journal.name, step.version, code,
-                                         text[:300])
+            self._house.worker.log.error(
+                "package refused handler=%s version=%s code=%d reason=%r",
+                self.journal.name,
+                step.version,
+                code,
+                text[:300],
+            )
         self.turn_soon()
         self._house.changed(self)
 
     # commands
 
     def _start(self, goal: HandlerGoal, step: plan.Run) -> None:
-        folders = settings.Folders(self._paths, self.journal.name, step.key.version)
-        verdict = self._house.may_start(goal, step.key.extension) if step.key.operation != plan.DISABLE else Verdict(GO)
+        folders = handler_files.Folders(self._paths, self.journal.name, step.key.version)
+        verdict = (
+            self._house.may_start(goal, step.key.extension)
+            if step.key.operation != plan.DISABLE
+            else Verdict(GO)
+        )
         self.is_waiting_for_others = verdict.word == WAIT
         if verdict.word == FAIL:
-            self._finish_without(step, errors.UNKNOWN, verdict.text)
+            self._finish_without(step, handler_errors.UNKNOWN, verdict.text)
             return
         if verdict.word == WAIT:
             self.note = verdict.text
@@ -319,102 +423,197 @@ class Lane:
         if not self._certificate_is_there(step):
             return
         try:
-            manifest = needs.read_manifest(folders.base)
+            manifest = prerequisites.read_manifest(folders.base)
             if goal.multi_config and not manifest.supports_multiple:
-                raise HandlerError("Ran into config errors: the goal state has several extensions", self.journal.name,
-                                   "the handler's manifest lacks supportsMultipleExtensions")
-            limits = needs.read_limits(self._paths.sandbox_folder, self.journal.name, self._house.worker.log)
-            settings.initialise(folders, self.journal.name)
+                raise HandlerError(
+                    "Ran into config errors: the goal state has several extensions",
+                    self.journal.name,
+                    "the handler's manifest lacks supportsMultipleExtensions",
+                )
+            limits = prerequisites.read_limits(
+                self._paths.sandbox_folder, self.journal.name, self._house.worker.log
+            )
+            handler_files.initialise(folders, self.journal.name)
             if step.writes_settings:
-                settings.write_settings(folders, step.settings, is_multi=goal.multi_config)
+                handler_files.write_settings(folders, step.settings, is_multi=goal.multi_config)
         except HandlerError as error:
             self._finish_without(step, error.code, str(error))
             return
         command = manifest.command(step.key.operation)
         if not command:
-            code = errors.ENABLE_FAILED if step.key.operation == plan.ENABLE else errors.OK
-            self._finish_without(step, code, f"the handler's manifest has no {step.key.operation}Command")
+            code = (
+                handler_errors.ENABLE_FAILED
+                if step.key.operation == plan.ENABLE
+                else handler_errors.OK
+            )
+            self._finish_without(
+                step, code, f"the handler's manifest has no {step.key.operation}Command"
+            )
             return
         try:
             self._launch(step, folders, command_line(str(folders.base), command), limits)
         except OperationError as error:
-            self._finish_without(step, errors.UNKNOWN, f"Failed to start the operation: {error}")
+            self._finish_without(
+                step, handler_errors.UNKNOWN, f"Failed to start the operation: {error}"
+            )
 
-    def _launch(self, step: plan.Run, folders: settings.Folders, command: str, limits: HandlerLimits) -> None:
+    def _launch(
+        self, step: plan.Run, folders: handler_files.Folders, command: str, limits: HandlerLimits
+    ) -> None:
         endpoint = self._house.goal.summary.endpoint if self._house.goal.summary is not None else ""
         environment = command_environment(step.key, str(folders.base), endpoint, os.environ)
         limit_s = limits.timeouts_s[step.key.operation]
-        self.under_way = self._house.operations.begin(step.key, command, folders.base, environment, limits)
+        self.under_way = self._house.operations.begin(
+            step.key, command, folders.base, environment, limits
+        )
         shown = json.dumps(shown_environment(environment))
         self._log(step.key, f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n")
-        self._house.worker.log.info("operation started handler=%s version=%s operation=%s extension=%s seq=%d id=%s", self.journal.name,
-                                    step.key.version, step.key.operation, step.key.extension or "-", step.key.sequence, step.key.id)
+        self._house.worker.log.info(
+            "operation started handler=%s version=%s operation=%s extension=%s seq=%d id=%s",
+            self.journal.name,
+            step.key.version,
+            step.key.operation,
+            step.key.extension or "-",
+            step.key.sequence,
+            step.key.id,
+        )
 
     def _launch_again(self, under_way: UnderWay) -> None:
         if under_way.launches < LAUNCH_TRIES:
-            self._house.worker.log.warning("shim did not come to life, started again id=%s", under_way.key.id)
-            self.under_way = self._house.operations.launch(under_way)
+            self._house.worker.log.warning(
+                "shim did not come to life, started again id=%s", under_way.key.id
+            )
+            self.under_way = self._house.operations.start(under_way)
             return
         text = f"[ExtensionError] Failed to launch '{under_way.command}': the shim did not start"
-        self._finish(under_way, None, errors.COMMAND_CODES[under_way.key.operation], text)
+        self._finish(under_way, None, handler_errors.COMMAND_CODES[under_way.key.operation], text)
 
     def _ended(self, under_way: UnderWay, end: CommandEnd) -> None:
         if end.succeeded:
-            self._finish(under_way, end, errors.OK, "")
+            self._finish(under_way, end, handler_errors.OK, "")
             return
-        is_noexec = needs.is_noexec(self._paths.library)
-        code, text = failure(under_way.key.operation, redact(under_way.command), end, under_way.limit_s, is_noexec=is_noexec)
+        is_noexec = prerequisites.is_noexec(self._paths.library)
+        code, text = failure(
+            under_way.key.operation,
+            redact(under_way.command),
+            end,
+            under_way.limit_s,
+            is_noexec=is_noexec,
+        )
         self._finish(under_way, end, code, text)
 
     def _finish(self, under_way: UnderWay, end: CommandEnd | None, code: int, message: str) -> None:
         key = under_way.key
-        elapsed_s = end.elapsed_s if end is not None and end.elapsed_s else self._house.now() - under_way.started_at
+        elapsed_s = (
+            end.elapsed_s
+            if end is not None and end.elapsed_s
+            else self._house.now() - under_way.started_at
+        )
         outcome = Outcome(
-            key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
-            under_way.started_at, under_way.started_wall_ns, elapsed_s, under_way.limit_s,
-            end.exit_code if end else None, end.signal if end else None, end.timed_out if end else False,
+            key.id,
+            key.version,
+            key.operation,
+            key.extension,
+            key.sequence,
+            key.goal_state_id,
+            key.boot_id,
+            code,
+            message,
+            under_way.started_at,
+            under_way.started_wall_ns,
+            elapsed_s,
+            under_way.limit_s,
+            end.exit_code if end else None,
+            end.signal if end else None,
+            end.timed_out if end else False,
         )
         output = output_part(end.stdout, end.stderr, limit=LOGGED_OUTPUT) if end is not None else ""
-        self._log(key, f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f} s\n{output}\n")
+        self._log(
+            key,
+            f"{'succeeded' if code == 0 else message.splitlines()[0]} after {elapsed_s:.1f}"
+            f" s\n{output}\n",
+        )
         self._record(outcome)
 
     def _finish_without(self, step: plan.Run, code: int, message: str) -> None:
-        """An operation that needs no process: an absent command, or something that keeps it from running."""
+        """An operation that needs no process: an absent command, or something that keeps it from
+        running.
+        """
         key = step.key
-        outcome = Outcome(key.id, key.version, key.operation, key.extension, key.sequence, key.goal_state_id, key.boot_id, code, message,
-                          self._house.now(), self._house.wall_ns(), 0.0, 0.0, warning=message if code == errors.OK else "")
+        outcome = Outcome(
+            key.id,
+            key.version,
+            key.operation,
+            key.extension,
+            key.sequence,
+            key.goal_state_id,
+            key.boot_id,
+            code,
+            message,
+            self._house.now(),
+            self._house.wall_ns(),
+            0.0,
+            0.0,
+            warning=message if code == handler_errors.OK else "",
+        )
         self._record(outcome)
 
     def _record(self, outcome: Outcome) -> None:
         log = self._house.worker.log
         if outcome.succeeded:
             warning = f" warning={outcome.warning!r}" if outcome.warning else ""
-            log.info("operation done %s time_s=%.1f%s", self._named(outcome), outcome.elapsed_s, warning)
+            log.info(
+                "operation done %s time_s=%.1f%s", self._named(outcome), outcome.elapsed_s, warning
+            )
         else:
-            log.error("operation failed %s code=%d reason=%r", self._named(outcome), outcome.code, outcome.message.splitlines()[0][:200])
+            log.error(
+                "operation failed %s code=%d reason=%r",
+                self._named(outcome),
+                outcome.code,
+                outcome.message.splitlines()[0][:200],
+            )
         self.under_way = None
         try:
             self.journal.finish(outcome)
             self._house.operations.settle(outcome.id)
-            settings.write_state(self._paths, self.journal, log)
+            handler_files.write_state(self._paths, self.journal, log)
         except OSError as error:
-            log.error("outcome is not on the disk yet handler=%s: %s: free space below <lib>", self.journal.name, error)
+            log.error(
+                "outcome is not on the disk yet handler=%s: %s: free space below <lib>",
+                self.journal.name,
+                error,
+            )
         self.turn_soon()
         self._house.changed(self)
 
     def _named(self, outcome: Outcome) -> str:
-        return f"handler={self.journal.name} operation={outcome.operation} extension={outcome.extension or '-'} seq={outcome.sequence}"
+        return (
+            f"handler={self.journal.name} operation={outcome.operation}"
+            f" extension={outcome.extension or '-'} seq={outcome.sequence}"
+        )
 
     # what a command needs
 
     def _certificate_is_there(self, step: plan.Run) -> bool:
-        wanted = step.settings.certificate_thumbprint if step.settings is not None and step.writes_settings else None
-        if not wanted or not wanted.isalnum() or (self._paths.library / f"{wanted.upper()}.prv").is_file():
+        wanted = (
+            step.settings.certificate_thumbprint
+            if step.settings is not None and step.writes_settings
+            else None
+        )
+        if (
+            not wanted
+            or not wanted.isalnum()
+            or (self._paths.library / f"{wanted.upper()}.prv").is_file()
+        ):
             self._waits_since = 0.0
             return True
         self._waits_since = self._waits_since or self._house.now()
         if self._house.now() - self._waits_since > CERTIFICATE_PATIENCE_S:
-            self._house.worker.log.warning("certificate %s of the protected settings is missing handler=%s", wanted, self.journal.name)
+            self._house.worker.log.warning(
+                "certificate %s of the protected settings is missing handler=%s",
+                wanted,
+                self.journal.name,
+            )
             return True
         self.note = f"waiting for certificate {wanted}"
         self._house.worker.after(CERTIFICATE_PAUSE_S, self.turn_soon)
@@ -422,5 +621,9 @@ class Lane:
 
     def _log(self, key: plan.OperationKey, text: str) -> None:
         stamp = self._house.operations.timestamp()
-        append_log(self._paths.handler_logs / self.journal.name, key.extension, f"{stamp} {key.operation} {key.id}: {text}",
-                   self._house.worker.log)
+        append_log(
+            self._paths.handler_logs / self.journal.name,
+            key.extension,
+            f"{stamp} {key.operation} {key.id}: {text}",
+            self._house.worker.log,
+        )

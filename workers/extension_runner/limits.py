@@ -1,4 +1,6 @@
-"""How long and how much a handler's commands may take: the table, and `/etc/waagent/sandbox.d/<Name>.conf` over it."""
+"""How long and how much a handler's commands may take: the table, and
+`/etc/waagent/sandbox.d/<Name>.conf` over it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,12 @@ import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from waagent.protocol.base.records import Record
 from waagent.protocol.configuration.lines import read_lines
-from waagent.protocol.records import Record
 
-TIMEOUTS_S: Mapping[str, float] = MappingProxyType({"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300})
+TIMEOUTS_S: Mapping[str, float] = MappingProxyType(
+    {"install": 900, "update": 900, "disable": 900, "enable": 300, "uninstall": 300}
+)
 PIDS = 4096
 LONGEST_S = 24 * 3600
 FILE_LIMIT_BYTES = 64 * 1024
@@ -33,17 +37,26 @@ class HandlerLimits(Record):
 
 
 def parse_limits(data: bytes, where: str) -> HandlerLimits:
-    """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the default holds."""
+    """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the
+    default holds.
+    """
     timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
     assignments, complaints = read_lines(data)
-    warnings = [f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}" for complaint in complaints]
+    warnings = [
+        f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}"
+        for complaint in complaints
+    ]
     for line, key, value in assignments:
         folded, place = key.lower(), f"{where}:{line}: {key[:60]}"
         if value is None:
             continue
         if folded in _SECURITY_KEYS:
             if not (folded == "profile" and value.lower() == "default"):
-                refusal = refusal or f"{place}={value[:60]} is not in this version of the agent: remove the line to run without it"
+                refusal = (
+                    refusal
+                    or f"{place}={value[:60]} is not in this version of the agent:"
+                    " remove the line to run without it"
+                )
         elif folded in _TIMEOUT_KEYS and (seconds := _seconds(value)):
             timeouts[_TIMEOUT_KEYS[folded]] = seconds
         elif folded == "memorymaxmb" and value.isdecimal() and 0 < int(value) < 2**31:
@@ -51,7 +64,9 @@ def parse_limits(data: bytes, where: str) -> HandlerLimits:
         elif folded == "pidsmax" and value.isdecimal() and 0 < int(value) < 2**22:
             pids = int(value)
         else:
-            warnings.append(f"{place}: {_complaint(folded)}: the default holds: correct or remove the line")
+            warnings.append(
+                f"{place}: {_complaint(folded)}: the default holds: correct or remove the line"
+            )
     return HandlerLimits(timeouts, memory_mib, pids, refusal, tuple(warnings))
 
 

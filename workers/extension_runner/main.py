@@ -1,12 +1,14 @@
 """Carries out what the goal state wants of VM extensions.
 
-Messages in: fabric_client's goal state (a value) and, for each handler in it, its desired state. Decisions: `plan.py`, one handler
-at a time. Effects: packages unpacked, settings written, commands run under shims that outlive this worker. Messages out: one
-report for each extension when it changes; `/run/waagent/operations` for waagent-ps.
+Messages in: fabric_client's goal state (a value) and, for each handler in it, its desired state.
+Decisions: `plan.py`, one handler at a time. Effects: packages unpacked, settings written, commands
+run under shims that outlive this worker. Messages out: one report for each extension when it
+changes; `/run/waagent/operations` for waagent-ps.
 
-Serves nobody; nobody may ask it anything. Root, since handlers are root programs by contract; it takes desired state only, no path
-and no command from the bus, and looks at every name and version itself. Killed here: operations go on, the next runner finds them by
-their records and locks, and runs nothing twice.
+Serves nobody; nobody may ask it anything. Root, since handlers are root programs by contract; it
+takes desired state only, no path and no command from the bus, and looks at every name and version
+itself. Killed here: operations go on, the next runner finds them by their records and locks, and
+runs nothing twice.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from waagent.distro.paths import Paths
-from waagent.workers.extension_runner.goals import Goals
 from waagent.workers.extension_runner.runner import Runner
+from waagent.workers.extension_runner.wanted_handlers import Goals
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -41,7 +43,10 @@ def main(worker: Worker) -> None:
         goals.follow()
         worker.on_configure(runner.configure)
         if worker.configuration.get("Extensions.WaitForCloudInit"):
-            worker.log.warning("Extensions.WaitForCloudInit: not in this version of the agent: extensions do not wait for cloud-init")
+            worker.log.warning(
+                "Extensions.WaitForCloudInit: not in this version of the agent: extensions do not"
+                " wait for cloud-init"
+            )
 
     worker.ready()
     begin()

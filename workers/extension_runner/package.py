@@ -1,4 +1,6 @@
-"""From `name, version` to a handler's folder: asks fabric_client for the package, has it unpacked, tries again for ten minutes."""
+"""From `name, version` to a handler's folder: asks fabric_client for the package, has it unpacked,
+tries again for ten minutes.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
-from waagent.protocol import records
+from waagent.protocol.base import records
 from waagent.protocol.bus import topics
-from waagent.protocol.handler import errors, names
+from waagent.protocol.handler import handler_errors, handler_names
 from waagent.workers.extension_runner.children import Child
-from waagent.workers.extension_runner.job import Bounds, Job
+from waagent.workers.extension_runner.unpack_job import Bounds, Job
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -23,7 +25,13 @@ UNPACK_S = 600.0
 PATIENCE_S = 600.0  # within one goal state, then the failure is final (spec: extensions §3.6)
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 60.0
-FINAL_CODES = (errors.MANIFEST_MISSING, errors.MANIFEST_INVALID, errors.PACKAGE_INVALID, errors.INSTALL_FAILED, errors.UNKNOWN)
+FINAL_CODES = (
+    handler_errors.MANIFEST_MISSING,
+    handler_errors.MANIFEST_INVALID,
+    handler_errors.PACKAGE_INVALID,
+    handler_errors.INSTALL_FAILED,
+    handler_errors.UNKNOWN,
+)
 _CODE = re.compile(r"\s*(-1|1[0-9]{3})\b[:\s]*")
 
 Done = Callable[[int, str, tuple[str, ...]], None]
@@ -31,9 +39,13 @@ Done = Callable[[int, str, tuple[str, ...]], None]
 
 
 class Fetch:
-    """One package on its way. Invariant: ``done`` is called once, unless `cancel` was called before."""
+    """One package on its way. Invariant: ``done`` is called once, unless `cancel` was called
+    before.
+    """
 
-    def __init__(self, worker: Worker, client: Any, paths: Paths, name: str, version: str, done: Done) -> None:
+    def __init__(
+        self, worker: Worker, client: Any, paths: Paths, name: str, version: str, done: Done
+    ) -> None:
         self._worker, self._client, self._done = worker, client, done
         self._paths, self._name, self._version = paths, name, version
         self._until: float | None = None
@@ -49,13 +61,20 @@ class Fetch:
         self._ask()
 
     def cancel(self) -> bool:
-        """Nobody wants it any more. False while it unpacks: that ends soon, and its folder must not have two writers."""
+        """Nobody wants it any more. False while it unpacks: that ends soon, and its folder must not
+        have two writers.
+        """
         self._is_cancelled = not self._is_unpacking
         return self._is_cancelled
 
     def _ask(self) -> None:
         if not self._is_cancelled:
-            self._client.ask(topics.PACKAGE, {"name": self._name, "version": self._version}, deadline_s=ASK_S, done=self._answered)
+            self._client.ask(
+                topics.PACKAGE,
+                {"name": self._name, "version": self._version},
+                deadline_s=ASK_S,
+                done=self._answered,
+            )
 
     def _answered(self, body: Mapping[str, Any] | None, problem: str) -> None:
         if self._is_cancelled:
@@ -66,38 +85,65 @@ class Fetch:
         try:
             package = topics.from_body(topics.PackageFile, body)
         except topics.BodyError as error:
-            self._failed(errors.PACKAGE_DOWNLOAD, f"fabric_client's answer is not understood: {error}")
+            self._failed(
+                handler_errors.PACKAGE_DOWNLOAD,
+                f"fabric_client's answer is not understood: {error}",
+            )
             return
         if "/" in package.file or package.file in ("", ".", ".."):
-            self._failed(errors.PACKAGE_DOWNLOAD, "fabric_client named a path, not a file")
+            self._failed(handler_errors.PACKAGE_DOWNLOAD, "fabric_client named a path, not a file")
             return
         self.note = "unpacking"
         self._is_unpacking = True
-        paths, folder = self._paths, names.folder_name(self._name, self._version)
-        job = Job(str(paths.cache), package.file, package.size_bytes, package.sha256, str(paths.operations / f"staging-{folder}"),
-                  str(paths.library / folder), Bounds())
-        Child(self._worker, UNPACKER, json.dumps(records.to_map(job)).encode(), deadline_s=UNPACK_S, done=self._unpacked)
+        paths, folder = self._paths, handler_names.folder_name(self._name, self._version)
+        job = Job(
+            str(paths.cache),
+            package.file,
+            package.size_bytes,
+            package.sha256,
+            str(paths.operations / f"staging-{folder}"),
+            str(paths.library / folder),
+            Bounds(),
+        )
+        Child(
+            self._worker,
+            UNPACKER,
+            json.dumps(records.to_map(job)).encode(),
+            deadline_s=UNPACK_S,
+            done=self._unpacked,
+        )
 
     def _unpacked(self, output: bytes, reason: str) -> None:
         self._is_unpacking = False
         try:
-            refusal = {"error": f"the unpacker {reason}", "code": errors.PACKAGE_INVALID}
+            refusal = {"error": f"the unpacker {reason}", "code": handler_errors.PACKAGE_INVALID}
             answer: dict[str, Any] = refusal if reason else json.loads(output)
         except ValueError:
-            answer = {"error": "the unpacker said nothing", "code": errors.PACKAGE_INVALID}
+            answer = {"error": "the unpacker said nothing", "code": handler_errors.PACKAGE_INVALID}
         if "error" in answer:
             self._failed(answer["code"], answer["error"], is_final=not answer.get("again", False))
             return
-        self._done(errors.OK, "", tuple(answer["warnings"]))
+        self._done(handler_errors.OK, "", tuple(answer["warnings"]))
 
     def _failed(self, code: int, text: str, *, is_final: bool = True) -> None:
         assert self._until is not None
         if (is_final and code in FINAL_CODES) or self._now() + self._pause_s > self._until:
-            self._done(code, f"Failed to download artifacts: {text}" if code != errors.PACKAGE_INVALID else text, ())
+            self._done(
+                code,
+                f"Failed to download artifacts: {text}"
+                if code != handler_errors.PACKAGE_INVALID
+                else text,
+                (),
+            )
             return
         self.note = f"downloading, next try in {self._pause_s:g} s: {text[:200]}"
-        self._worker.log.warning("package not there yet handler=%s version=%s code=%d reason=%r", self._name, self._version, code,
-                                 text[:200])
+        self._worker.log.warning(
+            "package not there yet handler=%s version=%s code=%d reason=%r",
+            self._name,
+            self._version,
+            code,
+            text[:200],
+        )
         self._worker.after(self._pause_s, self._ask)
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 
@@ -106,5 +152,5 @@ def _code_of(problem: str) -> tuple[int, str]:
     """`1001: text` -> (1001, text); a text without a code is a failed download."""
     match = _CODE.match(problem)
     if match is None:
-        return errors.PACKAGE_DOWNLOAD, problem
-    return int(match.group(1)), problem[match.end():]
+        return handler_errors.PACKAGE_DOWNLOAD, problem
+    return int(match.group(1)), problem[match.end() :]

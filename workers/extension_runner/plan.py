@@ -1,7 +1,9 @@
-"""Desired and recorded state of one handler -> its next operations, in order. Pure (spec: extensions §3.2, rows 1-4, 10, 11, 16-18).
+"""Desired and recorded state of one handler -> its next operations, in order. Pure (spec:
+extensions §3.2, rows 1-4, 10, 11, 16-18).
 
-The lane carries out the first step, records it, and plans again: so the plan made after a crash is the plan that was cut off.
-An operation is named by its key; one whose outcome is recorded is never planned again.
+The lane carries out the first step, records it, and plans again: so the plan made after a crash is
+the plan that was cut off. An operation is named by its key; one whose outcome is recorded is never
+planned again.
 """
 
 from __future__ import annotations
@@ -10,17 +12,24 @@ from _blake2 import blake2b  # hashlib would load OpenSSL, 1 MiB in every reside
 from collections.abc import Mapping
 from typing import Union
 
+from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import ExtensionGoal, HandlerGoal
-from waagent.protocol.handler import errors, names
-from waagent.protocol.records import Record
+from waagent.protocol.handler import handler_errors, handler_names
 
-NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE = "NotInstalled", "Installed", "Enabled", "FailedUpgrade"
+NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE = (
+    "NotInstalled",
+    "Installed",
+    "Enabled",
+    "FailedUpgrade",
+)
 STATES = (NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE)
 INSTALL, ENABLE, DISABLE = "install", "enable", "disable"
 
 
 class OperationKey(Record):
-    """What makes an operation the same one (spec: extensions §3.8): within it a command runs at most once."""
+    """What makes an operation the same one (spec: extensions §3.8): within it a command runs at
+    most once.
+    """
 
     handler: str
     version: str
@@ -32,9 +41,21 @@ class OperationKey(Record):
 
     @property
     def id(self) -> str:
-        """Name of its folder below <lib>/operations; says nothing that a handler's `pkill -f` could match."""
-        fields = (self.handler.lower(), self.version, self.operation, self.extension, str(self.sequence), self.goal_state_id, self.boot_id)
-        return str(blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=16).hexdigest())
+        """Name of its folder below <lib>/operations; says nothing that a handler's `pkill -f` could
+        match.
+        """
+        fields = (
+            self.handler.lower(),
+            self.version,
+            self.operation,
+            self.extension,
+            str(self.sequence),
+            self.goal_state_id,
+            self.boot_id,
+        )
+        return str(
+            blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=16).hexdigest()
+        )
 
 
 class Recorded(Record):
@@ -82,18 +103,23 @@ class Refuse(Record):
 Step = Union[Fetch, Run, Forget, Refuse]
 
 
-def plan(goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: str = "") -> tuple[Step, ...]:
-    """The steps that lead from ``recorded`` to ``goal``, the next one first; empty when nothing is left to do.
+def plan(
+    goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: str = ""
+) -> tuple[Step, ...]:
+    """The steps that lead from ``recorded`` to ``goal``, the next one first; empty when nothing is
+    left to do.
 
-    ``spelling`` is the handler's name as the first goal state wrote it. After a failed operation its dependents in the
-    same goal state are not planned; the next goal state starts over.
+    ``spelling`` is the handler's name as the first goal state wrote it. After a failed operation
+    its dependents in the same goal state are not planned; the next goal state starts over.
     """
     refusal = _refusal(goal, recorded)
     if refusal is not None:
         return (refusal,)
     name = spelling or goal.name
     if goal.state == "disabled":
-        return _plan_disabled(_Context(goal, recorded, boot_id, name, _version_to_disable(goal, recorded)))
+        return _plan_disabled(
+            _Context(goal, recorded, boot_id, name, _version_to_disable(goal, recorded))
+        )
     context = _Context(goal, recorded, boot_id, name, installed_as(goal.version, recorded.states))
     if goal.state == "uninstall":
         return ()  # nothing on disk: nothing to remove
@@ -101,17 +127,21 @@ def plan(goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: str =
 
 
 def installed_as(version: str, states: Mapping[str, str]) -> str:
-    """How the folder of ``version`` is spelled: `1.0` is there already when `1.0.0.0` is wanted (row 9)."""
-    wanted = names.version_key(version)
+    """How the folder of ``version`` is spelled: `1.0` is there already when `1.0.0.0` is wanted
+    (row 9).
+    """
+    wanted = handler_names.version_key(version)
     for present in sorted(states, key=lambda spelled: spelled != version):
-        if names.version_key(present) == wanted:
+        if handler_names.version_key(present) == wanted:
             return present
     return version
 
 
 def is_over(goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: str = "") -> bool:
     """Nothing of this goal state is left to run."""
-    return all(isinstance(step, Refuse) for step in plan(goal, recorded, boot_id, spelling=spelling))
+    return all(
+        isinstance(step, Refuse) for step in plan(goal, recorded, boot_id, spelling=spelling)
+    )
 
 
 class _Context(Record):
@@ -128,7 +158,15 @@ class _Context(Record):
     def run(self, operation: str, settings: ExtensionGoal | None, *, writes_settings: bool) -> Run:
         extension = settings.name if settings is not None and self.goal.multi_config else ""
         sequence = settings.sequence if settings is not None else 0
-        key = OperationKey(self.name, self.version, operation, extension, sequence, self.goal.goal_state_id, self.boot_id)
+        key = OperationKey(
+            self.name,
+            self.version,
+            operation,
+            extension,
+            sequence,
+            self.goal.goal_state_id,
+            self.boot_id,
+        )
         return Run(key, settings, writes_settings)
 
     def outcome(self, step: Run) -> bool | None:
@@ -138,27 +176,47 @@ class _Context(Record):
 def _refusal(goal: HandlerGoal, recorded: Recorded) -> Refuse | None:
     problem = goal.error or bad_names(goal)
     if problem:
-        return Refuse(errors.UNKNOWN, f"Ran into config errors: {problem}")
+        return Refuse(handler_errors.UNKNOWN, f"Ran into config errors: {problem}")
     if goal.state not in ("enabled", "disabled", "uninstall"):
-        return Refuse(errors.UNKNOWN, f"Ran into config errors: unknown requested state {goal.state[:40]!r} of {goal.name}")
-    present = {version for version, state in recorded.states.items() if state in (INSTALLED, ENABLED)}
-    if goal.state == "uninstall" and any(state != NOT_INSTALLED for state in recorded.states.values()):
-        return Refuse(errors.UNINSTALL_FAILED, f"uninstall of {goal.name} is not in this version of the agent; nothing was run or removed")
-    others = sorted(version for version in present if names.version_key(version) != names.version_key(goal.version))
+        return Refuse(
+            handler_errors.UNKNOWN,
+            f"Ran into config errors: unknown requested state {goal.state[:40]!r} of {goal.name}",
+        )
+    present = {
+        version for version, state in recorded.states.items() if state in (INSTALLED, ENABLED)
+    }
+    if goal.state == "uninstall" and any(
+        state != NOT_INSTALLED for state in recorded.states.values()
+    ):
+        return Refuse(
+            handler_errors.UNINSTALL_FAILED,
+            f"uninstall of {goal.name} is not in this version of the agent; nothing was run or"
+            " removed",
+        )
+    others = sorted(
+        version
+        for version in present
+        if handler_names.version_key(version) != handler_names.version_key(goal.version)
+    )
     if goal.state == "enabled" and others:
-        text = f"update of {goal.name} from {others[-1]} to {goal.version} is not in this version of the agent; {others[-1]} stays as it is"
-        return Refuse(errors.UPDATE_FAILED, text)
+        text = (
+            f"update of {goal.name} from {others[-1]} to {goal.version} is not in this version of"
+            f" the agent; {others[-1]} stays as it is"
+        )
+        return Refuse(handler_errors.UPDATE_FAILED, text)
     return None
 
 
 def bad_names(goal: HandlerGoal) -> str:
-    """Why names and numbers of ``goal`` must not become files; empty: they may. Ask before anything is made of it."""
+    """Why names and numbers of ``goal`` must not become files; empty: they may. Ask before anything
+    is made of it.
+    """
     try:
-        names.refuse_bad_name(goal.name)
-        names.refuse_bad_version(goal.version)
+        handler_names.refuse_bad_name(goal.name)
+        handler_names.refuse_bad_version(goal.version)
         for extension in goal.extensions if goal.multi_config else ():
-            names.refuse_bad_extension(extension.name)
-    except errors.NameRefused as error:
+            handler_names.refuse_bad_extension(extension.name)
+    except handler_errors.NameRefused as error:
         return str(error)
     if not goal.multi_config and len(goal.extensions) > 1:
         return f"{len(goal.extensions)} settings for {goal.name}, which takes one"
@@ -171,7 +229,9 @@ def _plan_enabled(context: _Context) -> tuple[Step, ...]:
     goal = context.goal
     steps: list[Step] = []
     ordered = sorted(goal.extensions, key=lambda extension: extension.dependency_level)
-    wanted: list[ExtensionGoal | None] = [extension for extension in ordered if not _is_deleted(goal, extension)]
+    wanted: list[ExtensionGoal | None] = [
+        extension for extension in ordered if not _is_deleted(goal, extension)
+    ]
     if context.state not in (INSTALLED, ENABLED):
         if goal.extensions and not wanted:
             return ()  # every extension of a handler that is not there is to be deleted
@@ -209,7 +269,7 @@ def _plan_deleted(context: _Context, extension: ExtensionGoal) -> list[Step]:
 def _version_to_disable(goal: HandlerGoal, recorded: Recorded) -> str:
     enabled = [version for version, state in recorded.states.items() if state == ENABLED]
     asked = installed_as(goal.version, recorded.states)
-    return asked if asked in enabled or not enabled else max(enabled, key=names.version_key)
+    return asked if asked in enabled or not enabled else max(enabled, key=handler_names.version_key)
 
 
 def _plan_disabled(context: _Context) -> tuple[Step, ...]:

@@ -1,4 +1,6 @@
-"""Tells fabric_client what is to be reported: each extension on change, all again to a new server."""
+"""Tells fabric_client what is to be reported: each extension on change, all again to a new
+server.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Key = tuple[str, str]
 
 
 class Reporter:
-    """Invariant: of each extension at most one report is on its way, and the last one said is the newest wanted."""
+    """Invariant: of each extension at most one report is on its way, and the last one said is the
+    newest wanted.
+    """
 
     def __init__(self, worker: Worker, client: Any) -> None:
         self._worker, self._client = worker, client

@@ -7,21 +7,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waagent.distro import cgroups, files, processes
+from waagent.distro import files, processes
+from waagent.distro.cgroups import trees
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
-from waagent.protocol.handler import errors
-from waagent.protocol.handler.status import TERMINAL
-from waagent.workers.extension_runner import launcher, plan, view
+from waagent.protocol.handler import handler_errors
+from waagent.protocol.handler.status_file import TERMINAL
+from waagent.workers.extension_runner import launcher, operations_file, plan
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
+from waagent.workers.extension_runner.handler_report import Extension, Situation, reports
 from waagent.workers.extension_runner.lanes import Goal, House, Lane
-from waagent.workers.extension_runner.report import Extension, Situation, reports
 from waagent.workers.extension_runner.reporter import Reporter
-from waagent.workers.extension_runner.status import Collector
+from waagent.workers.extension_runner.status_collector import Collector
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
-    from waagent.protocol.bus.loop import Timer
+    from waagent.protocol.bus.bus_loop import Timer
     from waagent.workers.runtime import Worker
 
 TICK_S = 0.25
@@ -32,18 +33,40 @@ QUIET_S = 30.0  # between two looks at status files that are all terminal
 
 
 class Runner:
-    """The lanes and what feeds them. Invariant: nothing here waits, so no handler can delay another."""
+    """The lanes and what feeds them. Invariant: nothing here waits, so no handler can delay
+    another.
+    """
 
     def __init__(self, worker: Worker, client: Any, paths: Paths, period_s: float) -> None:
         """``period_s`` is Extensions.GoalStatePeriod: how often a status may be reported."""
         self._worker, self._paths = worker, paths
         without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
         systemd = "systemd" not in without and Path("/run/systemd/system").is_dir()
-        tree = cgroups.operation_tree(enabled="cgroups" not in without, name=f"{cgroups.tree_name(str(paths.root))}-operations")
-        tracking = Tracking(paths, tree, worker.log, launcher.choose(worker, systemd=systemd), systemd=systemd,
-                            subreaper="subreaper" not in without)
-        self._house = House(worker, client, tracking, paths, processes.boot_id(), time.monotonic, time.time_ns, self._changed,
-                            self._may_start, str(paths.configuration), Goal())
+        tree = trees.operation_tree(
+            enabled="cgroups" not in without,
+            name=f"{trees.tree_name(str(paths.root))}-operations",
+        )
+        tracking = Tracking(
+            paths,
+            tree,
+            worker.log,
+            launcher.choose(worker, systemd=systemd),
+            systemd=systemd,
+            subreaper="subreaper" not in without,
+        )
+        self._house = House(
+            worker,
+            client,
+            tracking,
+            paths,
+            processes.boot_id(),
+            time.monotonic,
+            time.time_ns,
+            self._changed,
+            self._may_start,
+            str(paths.configuration),
+            Goal(),
+        )
         self._lanes: dict[str, Lane] = {}
         self._collector = Collector(worker, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
@@ -58,7 +81,9 @@ class Runner:
 
     def configure(self) -> None:
         """The options as they are now."""
-        self._house.goal.is_enabled = bool(self._worker.configuration.get("Extensions.Enabled", True))
+        self._house.goal.is_enabled = bool(
+            self._worker.configuration.get("Extensions.Enabled", True)
+        )
         for lane in self._lanes.values():
             lane.turn_soon()
 
@@ -75,7 +100,9 @@ class Runner:
         self._house.goal.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
-            self._impossible = {key: said for key, said in self._impossible.items() if key in present}
+            self._impossible = {
+                key: said for key, said in self._impossible.items() if key in present
+            }
             for key in [key for key in self._lanes if key not in present]:
                 self._leave(key)
         self._house.operations.prune(self._ids_in_use())
@@ -87,10 +114,16 @@ class Runner:
         key, problem = goal.name.lower(), plan.bad_names(goal)
         self._impossible.pop(key, None)
         if problem:
-            self._worker.log.warning("handler not processed handler=%r reason=%r", goal.name[:128], problem)
-            refusal = plan.Refuse(errors.UNKNOWN, f"Ran into config errors: {problem}")
+            self._worker.log.warning(
+                "handler not processed handler=%r reason=%r", goal.name[:128], problem
+            )
+            refusal = plan.Refuse(handler_errors.UNKNOWN, f"Ran into config errors: {problem}")
             extensions = tuple(Extension(one) for one in goal.extensions)
-            self._impossible[key] = reports(Situation(goal, goal.name, goal.version, None, refusal, "", False, extensions, 0.0, 0))
+            self._impossible[key] = reports(
+                Situation(
+                    goal, goal.name, goal.version, None, refusal, "", False, extensions, 0.0, 0
+                )
+            )
             if key in self._lanes:
                 self._lanes[key].leave()
         else:
@@ -98,7 +131,9 @@ class Runner:
         self._refresh_soon()
 
     def look_at_status(self) -> None:
-        """The periodic look at status files: each period while something may change, rarely when all is terminal."""
+        """The periodic look at status files: each period while something may change, rarely when
+        all is terminal.
+        """
         self._look_timer = None
         self._turn_waiting()
         self._collect()
@@ -117,8 +152,11 @@ class Runner:
     def _is_quiet(self) -> bool:
         if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):
             return False
-        return all(one.status is None or state in TERMINAL for said in self._said.values()
-                   for one, state in zip(said, view.reported_states(said).values()))
+        return all(
+            one.status is None or state in TERMINAL
+            for said in self._said.values()
+            for one, state in zip(said, operations_file.reported_states(said).values())
+        )
 
     # lanes
 
@@ -129,12 +167,18 @@ class Runner:
         return self._lanes[key]
 
     def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:
-        """Whether what this extension depends on is as far; nothing that depends starts before every handler's goal is known."""
-        mine = next((one for one in goal.extensions if not goal.multi_config or one.name == extension), None)
+        """Whether what this extension depends on is as far; nothing that depends starts before
+        every handler's goal is known.
+        """
+        mine = next(
+            (one for one in goal.extensions if not goal.multi_config or one.name == extension), None
+        )
         if mine is None or (mine.dependency_level <= 0 and not mine.depends_on):
             return Verdict(GO)
         nodes: dict[Key, Node] = {}
-        for name in self._house.goal.summary.handlers if self._house.goal.summary is not None else ():
+        for name in (
+            self._house.goal.summary.handlers if self._house.goal.summary is not None else ()
+        ):
             lane = self._lanes.get(name.lower())
             newest = lane.newest if lane is not None else None
             if name.lower() in self._impossible:
@@ -144,32 +188,50 @@ class Runner:
             elif newest.state == "enabled":
                 nodes.update(self._nodes(lane, newest))
         key = (goal.name.lower(), extension)
-        return judge(key, nodes, time.monotonic() - self._lane(goal.name).goal_since) if key in nodes else Verdict(GO)
+        return (
+            judge(key, nodes, time.monotonic() - self._lane(goal.name).goal_since)
+            if key in nodes
+            else Verdict(GO)
+        )
 
     def _nodes(self, lane: Lane, goal: HandlerGoal) -> dict[Key, Node]:
-        """The extensions of one handler; without a state while an older goal state keeps it busy."""
+        """The extensions of one handler; without a state while an older goal state keeps it
+        busy.
+        """
         handler = goal.name.lower()
         situation = lane.situation(self._collector) if goal is lane.goal else None
         if not goal.extensions:
             outcome = lane.outcome("") if situation is not None else None
-            is_enabled = outcome is not None and outcome.operation == plan.ENABLE and outcome.succeeded
+            is_enabled = (
+                outcome is not None and outcome.operation == plan.ENABLE and outcome.succeeded
+            )
             is_failed = outcome is not None and not outcome.succeeded
-            return {(handler, ""): Node(0, (), "success" if is_enabled else "error" if is_failed else "")}
-        states = view.reported_states(reports(situation)) if situation is not None else {}
+            return {
+                (handler, ""): Node(
+                    0, (), "success" if is_enabled else "error" if is_failed else ""
+                )
+            }
+        states = (
+            operations_file.reported_states(reports(situation)) if situation is not None else {}
+        )
         nodes = {}
         for one in goal.extensions:
             extension = one.name if goal.multi_config else ""
             if not (goal.multi_config and one.state == "disabled"):
                 needs = tuple((need.handler.lower(), need.extension) for need in one.depends_on)
-                nodes[handler, extension] = Node(one.dependency_level, needs, states.get(extension, ""))
+                nodes[handler, extension] = Node(
+                    one.dependency_level, needs, states.get(extension, "")
+                )
         return nodes
 
     def _leave(self, key: str) -> None:
         lane = self._lanes[key]
         if lane.goal is not None:
             self._worker.log.warning(
-                "handler is no longer in the goal state handler=%s: removing it is not in this version of the agent, its files stay",
-                lane.journal.name)
+                "handler is no longer in the goal state handler=%s: removing it is not in this"
+                " version of the agent, its files stay",
+                lane.journal.name,
+            )
         lane.leave()
         if not lane.is_busy:
             del self._lanes[key]
@@ -184,7 +246,9 @@ class Runner:
 
     def _ids_in_use(self) -> set[str]:
         used = {identity for lane in self._lanes.values() for identity in lane.journal.outcomes}
-        return used | {lane.under_way.key.id for lane in self._lanes.values() if lane.under_way is not None}
+        return used | {
+            lane.under_way.key.id for lane in self._lanes.values() if lane.under_way is not None
+        }
 
     # looking
 
@@ -199,7 +263,9 @@ class Runner:
         if running and not self._is_ticking:
             self._is_ticking = True
             youngest = max(under_way.started_at for under_way in running)
-            self._worker.after(TICK_S if time.monotonic() - youngest < A_WHILE_S else SLOW_TICK_S, self._tick)
+            self._worker.after(
+                TICK_S if time.monotonic() - youngest < A_WHILE_S else SLOW_TICK_S, self._tick
+            )
 
     def _tick(self) -> None:
         self._is_ticking = False
@@ -208,7 +274,9 @@ class Runner:
         self._tick_soon()
 
     def _collect(self) -> None:
-        self._collector.collect([watch for lane in self._lanes.values() for watch in lane.watches()])
+        self._collector.collect(
+            [watch for lane in self._lanes.values() for watch in lane.watches()]
+        )
 
     # saying
 
@@ -218,7 +286,8 @@ class Runner:
             self._worker.after(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
-        if self._collector.is_reading:  # else a failed command would be told before its handler's own words
+        # else a failed command would be told before its handler's own words
+        if self._collector.is_reading:
             self._worker.after(REFRESH_S, self._refresh)
             return
         self._is_refreshing = False
@@ -231,16 +300,28 @@ class Runner:
             self._turn_waiting()
         self._reporter.say(report for said in self._said.values() for report in said)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
-        waiting = sum(lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values())
+        waiting = sum(
+            lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values()
+        )
         watched = f"watching {len(self._lanes)} handler{'' if len(self._lanes) == 1 else 's'}"
-        self._worker.doing(f"{running} running, {waiting} waiting" if running or waiting else watched)
+        self._worker.doing(
+            f"{running} running, {waiting} waiting" if running or waiting else watched
+        )
         self._write_view()
         self._look_again()
 
     def _write_view(self) -> None:
-        rows = [row for key, lane in self._lanes.items() for row in lane.rows(view.reported_states(self._said.get(key, ())))]
-        goal_state = self._house.goal.summary.goal_state_id if self._house.goal.summary is not None else ""
+        rows = [
+            row
+            for key, lane in self._lanes.items()
+            for row in lane.rows(operations_file.reported_states(self._said.get(key, ())))
+        ]
+        goal_state = (
+            self._house.goal.summary.goal_state_id if self._house.goal.summary is not None else ""
+        )
         try:
-            view.write_view(self._paths.operations_view, goal_state, time.monotonic(), rows)
+            operations_file.write_view(
+                self._paths.operations_view, goal_state, time.monotonic(), rows
+            )
         except OSError as error:
             self._worker.log.debug("view of operations is not written: %s", error)

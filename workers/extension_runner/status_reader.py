@@ -1,7 +1,9 @@
-"""Reads status files that handlers wrote. A process of its own with 2 s to live: whatever a handler puts there hurts nobody else.
+"""Reads status files that handlers wrote. A process of its own with 2 s to live: whatever a handler
+puts there hurts nobody else.
 
-stdin: JSON `[{"folder", "file", "name", "known"}]`. stdout: one JSON line per file, as soon as it is read, in the same order:
-`{"same": true}`, `{"absent": true}`, `{"signature", "wall_ns", "status"}` or `{"signature", "error", "sample"}`. Standard library only.
+stdin: JSON `[{"folder", "file", "name", "known"}]`. stdout: one JSON line per file, as soon as it
+is read, in the same order: `{"same": true}`, `{"absent": true}`, `{"signature", "wall_ns",
+"status"}` or `{"signature", "error", "sample"}`. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from waagent.distro import files
-from waagent.protocol.handler.errors import StatusFileError
-from waagent.protocol.handler.status import FILE_LIMIT_BYTES, parse_status
+from waagent.protocol.handler.handler_errors import StatusFileError
+from waagent.protocol.handler.status_file import FILE_LIMIT_BYTES, parse_status
 
 MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 SAMPLE_BYTES = 200
@@ -39,13 +41,17 @@ def read_one(job: Mapping[str, Any]) -> dict[str, Any]:
     try:
         data = files.read_foreign(folder, name, limit_bytes=FILE_LIMIT_BYTES)
         after = os.lstat(folder / name)
-        if [after.st_ino, after.st_size, after.st_mtime_ns] != signature or len(data) != before.st_size:
+        if [after.st_ino, after.st_size, after.st_mtime_ns] != signature or len(
+            data
+        ) != before.st_size:
             raise StatusFileError("changed while it was read", name, "read again")
         answer["status"] = json.loads(parse_status(data).to_json(job["name"]))
     except FileNotFoundError:
         return {"absent": True}
     except (StatusFileError, files.ForeignFileError) as error:
-        answer.update(error=error.what, sample=data[:SAMPLE_BYTES].decode("utf-8", "backslashreplace"))
+        answer.update(
+            error=error.what, sample=data[:SAMPLE_BYTES].decode("utf-8", "backslashreplace")
+        )
     except (OSError, MemoryError) as error:
         answer.update(error=f"cannot be read: {type(error).__name__}", sample="")
     return answer

@@ -1,9 +1,11 @@
-"""A package becomes a handler's folder. A process of its own, exec'd per package, that ends before anything of the handler runs.
+"""A package becomes a handler's folder. A process of its own, exec'd per package, that ends before
+anything of the handler runs.
 
-One JSON job on stdin, one JSON answer on stdout. The package is copied out of the spool *while it is hashed*, into a staging
-folder that only root may enter, and only this copy is read: whoever owns the spool cannot swap it afterwards. Everything is
-checked before it is written and counted while it is written; the handler's folder appears whole, by a rename, or not at all
-(spec: extensions §1.2). Standard library only.
+One JSON job on stdin, one JSON answer on stdout. The package is copied out of the spool *while it
+is hashed*, into a staging folder that only root may enter, and only this copy is read: whoever owns
+the spool cannot swap it afterwards. Everything is checked before it is written and counted while it
+is written; the handler's folder appears whole, by a rename, or not at all (spec: extensions §1.2).
+Standard library only.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from waagent.distro import fences, files
-from waagent.protocol.handler import errors
+from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler import manifest as manifests
-from waagent.workers.extension_runner.job import MIB, Bounds, Job
+from waagent.workers.extension_runner.unpack_job import MIB, Bounds, Job
 
 CHUNK_BYTES = 256 * 1024
 RATIO_FLOOR_BYTES = 16 * MIB
@@ -45,16 +47,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class PackageRefused(Exception):
     """The package is not unpacked; the text says why, ``code`` is what to report."""
 
-    def __init__(self, reason: str, code: int = errors.PACKAGE_INVALID) -> None:
+    def __init__(self, reason: str, code: int = handler_errors.PACKAGE_INVALID) -> None:
         super().__init__(reason)
         self.code = code
 
 
 def unpack(job: Job) -> list[str]:
-    """Make ``job.target`` from the package; warnings. Raises PackageRefused or OSError with nothing left behind."""
+    """Make ``job.target`` from the package; warnings. Raises PackageRefused or OSError with nothing
+    left behind.
+    """
     staging = Path(job.staging)
-    lock = os.open(staging.with_name(staging.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # an unpacker whose runner was killed may still write there
+    lock = os.open(
+        staging.with_name(staging.name + ".lock"),
+        os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+    )
+    # an unpacker whose runner was killed may still write there
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     shutil.rmtree(staging, ignore_errors=True)
     files.make_folder(staging, 0o700)
     try:
@@ -72,31 +81,45 @@ def unpack(job: Job) -> list[str]:
 
 
 def copy_hashed(job: Job, copy: Path) -> None:
-    """Copy the spooled file while hashing; only what was hashed is in the copy. Raises PackageRefused."""
+    """Copy the spooled file while hashing; only what was hashed is in the copy. Raises
+    PackageRefused.
+    """
     folder = os.open(job.spool, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         source = files.open_foreign(folder, job.file, limit_bytes=job.bounds.archive_bytes)
         owners = (0, os.fstat(folder).st_uid)
     except files.ForeignFileError as error:
-        raise PackageRefused(f"the spooled package was not taken: {error}", errors.PACKAGE_DOWNLOAD) from error
+        raise PackageRefused(
+            f"the spooled package was not taken: {error}", handler_errors.PACKAGE_DOWNLOAD
+        ) from error
     finally:
         os.close(folder)
     digest, size = hashlib.sha256(), 0
     with open(source, "rb", buffering=0) as spooled, open(copy, "xb", opener=_private) as written:
         if os.fstat(source).st_uid not in owners:
-            raise PackageRefused("the spooled package belongs to a stranger", errors.PACKAGE_DOWNLOAD)
+            raise PackageRefused(
+                "the spooled package belongs to a stranger", handler_errors.PACKAGE_DOWNLOAD
+            )
         while chunk := spooled.read(CHUNK_BYTES):
             size += len(chunk)
             if size > job.size_bytes:
-                raise PackageRefused(f"the spooled package is longer than {job.size_bytes} bytes", errors.PACKAGE_DOWNLOAD)
+                raise PackageRefused(
+                    f"the spooled package is longer than {job.size_bytes} bytes",
+                    handler_errors.PACKAGE_DOWNLOAD,
+                )
             digest.update(chunk)
             written.write(chunk)
     if size != job.size_bytes or digest.hexdigest() != job.sha256.lower():
-        raise PackageRefused(f"the spooled package is not what was downloaded ({size} of {job.size_bytes} bytes)", errors.PACKAGE_DOWNLOAD)
+        raise PackageRefused(
+            f"the spooled package is not what was downloaded ({size} of {job.size_bytes} bytes)",
+            handler_errors.PACKAGE_DOWNLOAD,
+        )
 
 
 def extract(package: Path, tree: Path, bounds: Bounds) -> list[str]:
-    """Write every entry below ``tree``; warnings about entries that were left out. Raises PackageRefused."""
+    """Write every entry below ``tree``; warnings about entries that were left out. Raises
+    PackageRefused.
+    """
     try:
         _refuse_many_entries(package, bounds)
         with zipfile.ZipFile(package) as archive:
@@ -104,14 +127,30 @@ def extract(package: Path, tree: Path, bounds: Bounds) -> list[str]:
             left_bytes = bounds.unpacked_bytes
             for path, entry in chosen.items():
                 left_bytes -= _write_entry(archive, entry, tree.joinpath(*path), left_bytes, bounds)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError,
-            UnicodeDecodeError, ValueError, MemoryError) as error:
-        raise PackageRefused(f"the package is not a whole zip archive: {type(error).__name__}: {str(error)[:200]}") from error
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+        ValueError,
+        MemoryError,
+    ) as error:
+        raise PackageRefused(
+            f"the package is not a whole zip archive: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
     return warnings
 
 
-def choose_entries(entries: list[zipfile.ZipInfo], bounds: Bounds) -> tuple[dict[tuple[str, ...], zipfile.ZipInfo], list[str]]:
-    """Path -> entry, the last one of a name winning, without what belongs to the agent; warnings. Raises PackageRefused."""
+def choose_entries(
+    entries: list[zipfile.ZipInfo], bounds: Bounds
+) -> tuple[dict[tuple[str, ...], zipfile.ZipInfo], list[str]]:
+    """Path -> entry, the last one of a name winning, without what belongs to the agent; warnings.
+    Raises PackageRefused.
+    """
     if len(entries) > bounds.entries:
         raise PackageRefused(f"the package has {len(entries)} entries, limit {bounds.entries}")
     chosen: dict[tuple[str, ...], zipfile.ZipInfo] = {}
@@ -120,7 +159,9 @@ def choose_entries(entries: list[zipfile.ZipInfo], bounds: Bounds) -> tuple[dict
         path = entry_path(entry)
         if not path:
             continue
-        if path[0] in OWN_FOLDERS or (len(path) == 1 and (path[0] in OWN_FILES or path[0].endswith(".mrseq"))):
+        if path[0] in OWN_FOLDERS or (
+            len(path) == 1 and (path[0] in OWN_FILES or path[0].endswith(".mrseq"))
+        ):
             warnings.append(f"entry {'/'.join(path)!r} is the agent's own, left out")
             continue
         chosen[path] = entry
@@ -133,7 +174,9 @@ def choose_entries(entries: list[zipfile.ZipInfo], bounds: Bounds) -> tuple[dict
 
 
 def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
-    """The entry's path below the handler's folder. Raises PackageRefused for all that could lead out of it or is no file."""
+    """The entry's path below the handler's folder. Raises PackageRefused for all that could lead
+    out of it or is no file.
+    """
     name = entry.orig_filename
     if entry.flag_bits & 0x1:
         raise PackageRefused(f"entry {_shown(entry)} is encrypted")
@@ -141,7 +184,9 @@ def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
         raise PackageRefused(f"entry {_shown(entry)} is compressed by method {entry.compress_type}")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise PackageRefused(f"entry {_shown(entry)} is neither file nor folder (mode {entry.external_attr >> 16:o})")
+        raise PackageRefused(
+            f"entry {_shown(entry)} is neither file nor folder (mode {entry.external_attr >> 16:o})"
+        )
     if name.startswith("/") or _DRIVE.match(name):
         raise PackageRefused(f"entry {_shown(entry)} has an absolute path")
     if "\\" in name or _CONTROL.search(name):
@@ -160,23 +205,37 @@ def file_mode(entry: zipfile.ZipInfo) -> int:
 
 
 def adopt_manifest(tree: Path) -> None:
-    """HandlerManifest.json lies in the root without a BOM and can be used. Raises PackageRefused with 1002 or 1003."""
+    """HandlerManifest.json lies in the root without a BOM and can be used. Raises PackageRefused
+    with 1002 or 1003.
+    """
     found = tree / manifests.FILE_NAME
     if not found.is_file():
-        below = sorted(Path(folder) / manifests.FILE_NAME for folder, _, present in os.walk(tree) if manifests.FILE_NAME in present)
+        below = sorted(
+            Path(folder) / manifests.FILE_NAME
+            for folder, _, present in os.walk(tree)
+            if manifests.FILE_NAME in present
+        )
         if not below:
-            raise PackageRefused(f"{manifests.FILE_NAME} is not in the package", errors.MANIFEST_MISSING)
+            raise PackageRefused(
+                f"{manifests.FILE_NAME} is not in the package", handler_errors.MANIFEST_MISSING
+            )
         found = below[0]
     data = found.read_bytes() if found.stat().st_size <= manifests.LIMIT_BYTES else b""
     try:
         manifests.parse_manifest(data, str(found.relative_to(tree)))
-    except errors.ManifestError as error:
-        raise PackageRefused(str(error), errors.MANIFEST_INVALID) from error
-    files.write_atomic(tree / manifests.FILE_NAME, data[3:] if data.startswith(b"\xef\xbb\xbf") else data, mode=0o600)
+    except handler_errors.ManifestError as error:
+        raise PackageRefused(str(error), handler_errors.MANIFEST_INVALID) from error
+    files.write_atomic(
+        tree / manifests.FILE_NAME,
+        data[3:] if data.startswith(b"\xef\xbb\xbf") else data,
+        mode=0o600,
+    )
 
 
 def exchange(tree: Path, target: Path, replaced: Path) -> None:
-    """Rename ``tree`` to ``target``; what stood there goes to ``replaced``. Both folders' parents are synced."""
+    """Rename ``tree`` to ``target``; what stood there goes to ``replaced``. Both folders' parents
+    are synced.
+    """
     if target.is_symlink() or target.exists():
         os.rename(target, replaced)
     os.rename(tree, target)
@@ -191,7 +250,9 @@ def sync_file_system(tree: Path) -> None:
     """One syncfs for the whole tree: 20,000 fsyncs would take minutes."""
     folder = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        syncfs: Callable[[int], int] | None = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        syncfs: Callable[[int], int] | None = getattr(
+            ctypes.CDLL(None, use_errno=True), "syncfs", None
+        )
         if syncfs is None or syncfs(folder) != 0:
             os.sync()
     finally:
@@ -205,7 +266,9 @@ def _room(job: Job, folder: Path) -> Bounds:
 
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
-    """Before the central directory is read into memory: what its end record says. What it hides, MEMORY_LIMIT_BYTES ends."""
+    """Before the central directory is read into memory: what its end record says. What it hides,
+    MEMORY_LIMIT_BYTES ends.
+    """
     with open(package, "rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 65_557))
@@ -221,7 +284,9 @@ def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
         raise PackageRefused(f"the package has {entries} entries, limit {bounds.entries}")
 
 
-def _write_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, left_bytes: int, bounds: Bounds) -> int:
+def _write_entry(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, left_bytes: int, bounds: Bounds
+) -> int:
     """Write one entry; its bytes, counted here because the header is not believed."""
     if entry.is_dir():
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -232,7 +297,10 @@ def _write_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, l
         while chunk := packed.read(CHUNK_BYTES):
             written += len(chunk)
             if written > left_bytes:
-                raise PackageRefused(f"the package does not fit: entry {_shown(entry)} goes beyond {bounds.unpacked_bytes} bytes")
+                raise PackageRefused(
+                    f"the package does not fit: entry {_shown(entry)} goes beyond"
+                    f" {bounds.unpacked_bytes} bytes"
+                )
             if written > RATIO_FLOOR_BYTES and written > bounds.ratio * max(1, entry.compress_size):
                 raise PackageRefused(f"entry {_shown(entry)} grows more than {bounds.ratio} times")
             file.write(chunk)
@@ -249,7 +317,9 @@ def _shown(entry: zipfile.ZipInfo) -> str:
 
 
 def main() -> None:
-    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again` when it may go better later."""
+    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again`
+    when it may go better later.
+    """
     os.umask(0o077)
     fences.set_parent_death_signal(signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
@@ -262,7 +332,8 @@ def main() -> None:
     except OSError as error:
         where = error.filename or job.target
         text = f"the package cannot be unpacked: {error.strerror}: {where}"
-        answer = {"error": text, "code": errors.PACKAGE_INVALID, "again": True}  # a full disk is not the package's fault
+        # a full disk is not the package's fault
+        answer = {"error": text, "code": handler_errors.PACKAGE_INVALID, "again": True}
     json.dump(answer, sys.stdout)
 
 

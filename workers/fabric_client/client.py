@@ -1,4 +1,6 @@
-"""The parts of fabric_client and how they are joined: who may ask what, and what follows from a goal state."""
+"""The parts of fabric_client and how they are joined: who may ask what, and what follows from a
+goal state.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import constants, health
-from waagent.workers.fabric_client.delivery import Delivery
-from waagent.workers.fabric_client.goal import Goal
-from waagent.workers.fabric_client.helper import Helpers
-from waagent.workers.fabric_client.keys import Keys
-from waagent.workers.fabric_client.link import Link, Ports
+from waagent.workers.fabric_client.certificates import Keys
+from waagent.workers.fabric_client.endpoint import Link, Ports
+from waagent.workers.fabric_client.goal_state import Goal
+from waagent.workers.fabric_client.outbox import Delivery
 from waagent.workers.fabric_client.packages import Packages
-from waagent.workers.fabric_client.status import Status, facts_of
+from waagent.workers.fabric_client.status_upload import Status, facts_of
+from waagent.workers.fabric_client.transfer_process import Helpers
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -25,7 +27,9 @@ PROVISIONER, RUNNER, PROBES = "provisioner", "extension_runner", "probe_responde
 
 
 class FabricClient:
-    """The parts and how they are joined. Invariant: it holds nothing that the platform or another worker could not say again."""
+    """The parts and how they are joined. Invariant: it holds nothing that the platform or another
+    worker could not say again.
+    """
 
     def __init__(self, worker: Worker, ports: Ports) -> None:
         self.worker = worker
@@ -35,19 +39,36 @@ class FabricClient:
         self.helpers = Helpers(worker, worker.paths.cache)
         self.keys = Keys(worker, self.link, self.helpers, self._certificates_present)
         self.goal = Goal(
-            worker, self.link, self.helpers,
-            identified=self._identified, changed=self._changed, polled=self._polled, certificates=self.keys.fetch,
+            worker,
+            self.link,
+            self.helpers,
+            identified=self._identified,
+            changed=self._changed,
+            polled=self._polled,
+            certificates=self.keys.fetch,
         )
         self.status = Status(worker, self.link, self.helpers, self.goal, self._proxy)
-        self.packages = Packages(worker, self.link, self.helpers, self.goal, worker.paths.cache, self._proxy)
+        self.packages = Packages(
+            worker, self.link, self.helpers, self.goal, worker.paths.cache, self._proxy
+        )
         stale = self._identifiers_stale
         self.health = Delivery(
-            worker, self.link, "health report", constants.HEALTH_PATH,
-            body_of=self._health_body, accepted=self._health_accepted, stale=stale,
+            worker,
+            self.link,
+            "health report",
+            constants.HEALTH_PATH,
+            body_of=self._health_body,
+            accepted=self._health_accepted,
+            stale=stale,
         )
         self.properties = Delivery(
-            worker, self.link, "role properties", constants.PROPERTIES_PATH,
-            body_of=self._properties_body, accepted=self._properties_accepted, stale=stale,
+            worker,
+            self.link,
+            "role properties",
+            constants.PROPERTIES_PATH,
+            body_of=self._properties_body,
+            accepted=self._properties_accepted,
+            stale=stale,
         )
         self._runs_extensions = False
         self._probe_ports: tuple[int, ...] = ()
@@ -70,12 +91,15 @@ class FabricClient:
         if isinstance(facts.get("fingerprint"), str):
             self.properties.remember(facts["fingerprint"])
         if facts_of(self.worker.state, PROVISIONER).get("health") == "Ready":
-            self.worker.tell(health="Ready")  # our predecessor may have been killed before it could tell
+            # our predecessor may have been killed before it could tell
+            self.worker.tell(health="Ready")
         elif facts.get("health") in ("Ready", "NotReady"):
             self.worker.tell(health=facts["health"])
 
     def poll(self) -> None:
-        """Once the endpoint is known, then at multiples of the period, when other workers of the agent wake too."""
+        """Once the endpoint is known, then at multiples of the period, when other workers of the
+        agent wake too.
+        """
         self.worker.on_configure(lambda: None)  # options are looked at when they are used
         self.worker.doing("waiting for the endpoint")
         self.environment.subscribe(topics.ENDPOINT, self._endpoint)
@@ -95,7 +119,10 @@ class FabricClient:
         return max(1.0, float(configured)) if enabled else DISABLED_PERIOD_S
 
     def _proxy(self) -> str:
-        host, port = self.worker.configuration.get("HttpProxy.Host"), self.worker.configuration.get("HttpProxy.Port")
+        host, port = (
+            self.worker.configuration.get("HttpProxy.Host"),
+            self.worker.configuration.get("HttpProxy.Port"),
+        )
         return f"http://{host}:{port}" if host and port else ""
 
     def _endpoint(self, body: Mapping[str, Any], revision: int) -> None:
@@ -139,7 +166,8 @@ class FabricClient:
 
     def _changed(self, summary: topics.GoalStateSummary) -> None:
         if summary.handlers and not self._runs_extensions:
-            self._runs_extensions = True  # for the rest of this life: handlers that vanish are work too
+            # for the rest of this life: handlers that vanish are work too
+            self._runs_extensions = True
             self.worker.want(RUNNER)
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
 
@@ -159,11 +187,19 @@ class FabricClient:
         if ids is None:
             return None
         return health.health_report(
-            ids["incarnation"], ids["container_id"], ids["instance_id"], report.state, report.substatus, report.description)
+            ids["incarnation"],
+            ids["container_id"],
+            ids["instance_id"],
+            report.state,
+            report.substatus,
+            report.description,
+        )
 
     def _health_accepted(self, report: topics.HealthReport) -> None:
         self.worker.tell(health=report.state)
-        self.worker.log.info("health accepted state=%s substatus=%s", report.state, report.substatus or "-")
+        self.worker.log.info(
+            "health accepted state=%s substatus=%s", report.state, report.substatus or "-"
+        )
 
     def _properties_accepted(self, fingerprint: str) -> None:
         self.worker.tell(fingerprint=fingerprint)
@@ -171,4 +207,8 @@ class FabricClient:
 
     def _properties_body(self, fingerprint: str) -> bytes | None:
         ids = self.goal.ids
-        return None if ids is None else health.role_properties(ids["container_id"], ids["instance_id"], fingerprint)
+        return (
+            None
+            if ids is None
+            else health.role_properties(ids["container_id"], ids["instance_id"], fingerprint)
+        )

@@ -1,4 +1,6 @@
-"""The documents of one goal state: fetched from the WireServer and parsed, the identifiers first (part of transfer)."""
+"""The documents of one goal state: fetched from the WireServer and parsed, the identifiers first
+(part of transfer).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.xml import read_xml
 from waagent.protocol.bus import topics
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.extensionsconfig import ExtensionsGoal, read_extensions_config
-from waagent.protocol.goalstate import GoalState, NoRoleInstance, read_goal_state, read_versions
 from waagent.protocol.wire import constants, headers
-from waagent.protocol.wire.certificatefile import read_certificate_file
-from waagent.protocol.xml import read_xml
-from waagent.workers.fabric_client import plainhttp
+from waagent.protocol.wire.certificates_document import read_certificate_file
+from waagent.protocol.wire.extensions_config import ExtensionsGoal, read_extensions_config
+from waagent.protocol.wire.goal_state import (
+    GoalState,
+    NoRoleInstance,
+    read_goal_state,
+    read_versions,
+)
+from waagent.workers.fabric_client import plain_http
 
 Send = Callable[..., None]
 DOCUMENT_DEADLINE_S = 20.0
@@ -37,12 +44,22 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
     try:
         extensions = _EMPTY
         if goal.extensions_config:
-            data = _fetch(job, goal.extensions_config, "ExtensionsConfig", constants.EXTENSIONS_LIMIT_BYTES)
+            data = _fetch(
+                job, goal.extensions_config, "ExtensionsConfig", constants.EXTENSIONS_LIMIT_BYTES
+            )
             extensions = read_extensions_config(data, goal_state_id)
         send("extensions", **_extensions_body(extensions, goal_state_id))
     except DocumentError as error:
-        send("failed", part="ExtensionsConfig", text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))
-    for name, target in (("HostingEnvironmentConfig", goal.hosting_environment), ("SharedConfig", goal.shared_config)):
+        send(
+            "failed",
+            part="ExtensionsConfig",
+            text=f"{error.what}: {error.where}",
+            status=getattr(error, "status", 0),
+        )
+    for name, target in (
+        ("HostingEnvironmentConfig", goal.hosting_environment),
+        ("SharedConfig", goal.shared_config),
+    ):
         if not target:
             continue
         try:
@@ -50,13 +67,23 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
             send("document", name=name, size_bytes=len(data))
         except DocumentError as error:
-            send("failed", part=name, text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))
+            send(
+                "failed",
+                part=name,
+                text=f"{error.what}: {error.where}",
+                status=getattr(error, "status", 0),
+            )
 
 
 def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:
     try:
         if job["versions"] is not None and not read_versions(job["versions"]):
-            send("failed", part="versions", text=f"the platform does not speak {constants.PROTOCOL_VERSION}", status=0)
+            send(
+                "failed",
+                part="versions",
+                text=f"the platform does not speak {constants.PROTOCOL_VERSION}",
+                status=0,
+            )
             return False
         goal = read_goal_state(job["body"], job["endpoint"], job["port"])
     except NoRoleInstance as error:
@@ -71,8 +98,12 @@ def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:
 
 def _identifiers(goal: GoalState) -> dict[str, Any]:
     return {
-        "incarnation": goal.incarnation, "container_id": goal.container_id, "instance_id": goal.instance_id,
-        "config_name": goal.config_name, "probe_ports": list(goal.probe_ports), "certificates": goal.certificates,
+        "incarnation": goal.incarnation,
+        "container_id": goal.container_id,
+        "instance_id": goal.instance_id,
+        "config_name": goal.config_name,
+        "probe_ports": list(goal.probe_ports),
+        "certificates": goal.certificates,
     }
 
 
@@ -80,7 +111,9 @@ def _extensions_body(extensions: ExtensionsGoal, goal_state_id: str) -> dict[str
     return {
         "goal_state_id": goal_state_id,
         "handlers": [topics.to_body(handler) for handler in extensions.handlers],
-        "manifest_urls": {item.name.lower(): list(item.manifest_urls) for item in extensions.artifacts},
+        "manifest_urls": {
+            item.name.lower(): list(item.manifest_urls) for item in extensions.artifacts
+        },
         "unsupported_features": list(extensions.unsupported_features),
         "status_url": extensions.status_url,
         "status_blob_type": extensions.status_blob_type,
@@ -88,13 +121,21 @@ def _extensions_body(extensions: ExtensionsGoal, goal_state_id: str) -> dict[str
     }
 
 
-def _fetch(job: Mapping[str, Any], target: str, name: str, limit_bytes: int, extra: Mapping[str, str] | None = None) -> bytes:
+def _fetch(
+    job: Mapping[str, Any],
+    target: str,
+    name: str,
+    limit_bytes: int,
+    extra: Mapping[str, str] | None = None,
+) -> bytes:
     """One document; a refusal for the moment is asked again twice, 410 never: its URL is stale."""
     address = (job["endpoint"], job["port"])
     where = f"http://{job['endpoint']}:{job['port']} {name}"
     asked = extra or headers.wire_headers()
     for pause_s in (0.2, 1.0, None):
-        answer = plainhttp.get(address, target, asked, where, limit_bytes=limit_bytes, deadline_s=DOCUMENT_DEADLINE_S)
+        answer = plain_http.get(
+            address, target, asked, where, limit_bytes=limit_bytes, deadline_s=DOCUMENT_DEADLINE_S
+        )
         if answer.status == 200:
             return answer.body
         if answer.status not in (403, 429, 500, 502, 503, 504) or pause_s is None:
@@ -110,4 +151,9 @@ def read_certificates(job: Mapping[str, Any], send: Send) -> None:
         data = _fetch(job, job["target"], "Certificates", constants.CERTIFICATES_LIMIT_BYTES, asked)
         send("cms", data=read_certificate_file(data))
     except DocumentError as error:
-        send("failed", part="Certificates", text=f"{error.what}: {error.where}", status=getattr(error, "status", 0))
+        send(
+            "failed",
+            part="Certificates",
+            text=f"{error.what}: {error.where}",
+            status=getattr(error, "status", 0),
+        )

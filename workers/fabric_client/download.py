@@ -1,7 +1,9 @@
-"""A handler's package: publisher manifest, choice of the version, download into the spool (part of transfer).
+"""A handler's package: publisher manifest, choice of the version, download into the spool (part of
+transfer).
 
-Each URL is tried through the HostGAPlugin first and then directly; the whole is repeated with growing pauses for ``retry_s``,
-after that by extension_runner, for ten minutes (spec: extensions §3.6). A download that makes progress has until the deadline.
+Each URL is tried through the HostGAPlugin first and then directly; the whole is repeated with
+growing pauses for ``retry_s``, after that by extension_runner, for ten minutes (spec: extensions
+§3.6). A download that makes progress has until the deadline.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from typing import Any
 
 import requests
 
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.wire import constants, hostplugin
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.wire import constants, host_plugin
 from waagent.protocol.wire.headers import artifact_headers
 from waagent.protocol.wire.http1 import StreamReader
-from waagent.protocol.wire.manifest import Package, choose_package, read_manifest
+from waagent.protocol.wire.publisher_manifest import Package, choose_package, read_manifest
 from waagent.protocol.wire.urls import without_query
-from waagent.workers.fabric_client import plainhttp, storage
+from waagent.workers.fabric_client import plain_http, storage
 
 MANIFEST_FAILED, PACKAGE_FAILED = 1001, 1004  # spec: wire §2.13.1, extension error codes
 ATTEMPT_S = 300.0
@@ -32,7 +34,9 @@ _PAUSES_S = (1, 2, 4, 8, 15, 30, 60)
 class _Failed(Exception):
     """A step did not succeed now; ``code`` is the extension error code."""
 
-    def __init__(self, code: int, text: str, *, is_final: bool = False, is_stale: bool = False) -> None:
+    def __init__(
+        self, code: int, text: str, *, is_final: bool = False, is_stale: bool = False
+    ) -> None:
         super().__init__(text)
         self.code, self.is_final, self.is_stale = code, is_final, is_stale
 
@@ -42,7 +46,9 @@ class _Stale(DocumentError):
 
 
 def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
-    """Operation package; `failed` carries the code, and `stale` when fresh identifiers are needed."""
+    """Operation package; `failed` carries the code, and `stale` when fresh identifiers are
+    needed.
+    """
     until = time.monotonic() + float(job["deadline_s"]) - 5
     retry_until = min(until, time.monotonic() + float(job["retry_s"]))
     session = storage.open_session(job)
@@ -54,7 +60,13 @@ def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
         except _Failed as failure:
             pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
             if failure.is_final or failure.is_stale or time.monotonic() + pause_s > retry_until:
-                send("failed", part="package", text=f"{failure.code}: {failure}", status=0, is_stale=failure.is_stale)
+                send(
+                    "failed",
+                    part="package",
+                    text=f"{failure.code}: {failure}",
+                    status=0,
+                    is_stale=failure.is_stale,
+                )
                 return
         time.sleep(pause_s)
         attempt += 1
@@ -66,48 +78,73 @@ def _fetch_once(job: Mapping[str, Any], session: requests.Session, until: float)
     for uri in random.sample(package.uris, len(package.uris)):
         for pieces in _channels(job, session, uri, until, manifest_url):
             try:
-                return {"uri": without_query(uri), **_store(pieces, Path(job["folder"]), job["name"], package.version)}
+                return {
+                    "uri": without_query(uri),
+                    **_store(pieces, Path(job["folder"]), job["name"], package.version),
+                }
             except _Stale as error:
                 raise _Failed(PACKAGE_FAILED, str(error), is_stale=True) from error
             except DocumentError as error:
                 errors.append(f"{error.what}: {error.where}")
             except OSError as error:
-                raise _Failed(PACKAGE_FAILED, f"cannot write the spool ({error.strerror}): {job['folder']}: make room there") from error
-    raise _Failed(PACKAGE_FAILED, f"Failed to download package {job['name']} {package.version}: " + "; ".join(errors[-4:]))
+                raise _Failed(
+                    PACKAGE_FAILED,
+                    f"cannot write the spool ({error.strerror}): {job['folder']}: make room there",
+                ) from error
+    raise _Failed(
+        PACKAGE_FAILED,
+        f"Failed to download package {job['name']} {package.version}: " + "; ".join(errors[-4:]),
+    )
 
 
-def _find_package(job: Mapping[str, Any], session: requests.Session, until: float) -> tuple[str, Package]:
+def _find_package(
+    job: Mapping[str, Any], session: requests.Session, until: float
+) -> tuple[str, Package]:
     """The package and the manifest's URL it was found in."""
     errors: list[str] = []
     if not job["manifest_urls"]:
-        raise _Failed(MANIFEST_FAILED, f"the goal state has no manifest location for {job['name']}", is_final=True)
+        raise _Failed(
+            MANIFEST_FAILED,
+            f"the goal state has no manifest location for {job['name']}",
+            is_final=True,
+        )
     for url in random.sample(job["manifest_urls"], len(job["manifest_urls"])):
         for pieces in _channels(job, session, url, until, ""):
             try:
                 data = _collect(pieces, constants.MANIFEST_LIMIT_BYTES, without_query(url))
-                return url, choose_package(read_manifest(data, without_query(url)), job["version"], without_query(url))
+                return url, choose_package(
+                    read_manifest(data, without_query(url)), job["version"], without_query(url)
+                )
             except _Stale as error:
                 raise _Failed(MANIFEST_FAILED, str(error), is_stale=True) from error
             except DocumentError as error:
                 errors.append(f"{error.what}: {error.where}")
-    raise _Failed(MANIFEST_FAILED, f"Failed to download manifest of {job['name']}: " + "; ".join(errors[-4:]))
+    raise _Failed(
+        MANIFEST_FAILED, f"Failed to download manifest of {job['name']}: " + "; ".join(errors[-4:])
+    )
 
 
-def _channels(job: Mapping[str, Any], session: requests.Session, url: str, until: float, manifest_url: str) -> Iterator[Iterable[bytes]]:
+def _channels(
+    job: Mapping[str, Any], session: requests.Session, url: str, until: float, manifest_url: str
+) -> Iterator[Iterable[bytes]]:
     """The same content by each way: the host's, then directly."""
     attempt_until = min(until, time.monotonic() + ATTEMPT_S)
     yield _through_host(job, url, attempt_until, manifest_url)
     yield storage.receive(session, url, attempt_until)
 
 
-def _through_host(job: Mapping[str, Any], url: str, until: float, manifest_url: str) -> Iterator[bytes]:
+def _through_host(
+    job: Mapping[str, Any], url: str, until: float, manifest_url: str
+) -> Iterator[bytes]:
     headers = artifact_headers(job["container_id"], job["config_name"], url, manifest_url)
     where = f"{without_query(url)} through the host"
     reader = StreamReader(where)
     address = (job["endpoint"], job["hostplugin_port"])
     refusal = bytearray()
     left_s = max(1.0, until - time.monotonic())
-    for data in plainhttp.receive(address, constants.ARTIFACT_PATH, headers, where, deadline_s=left_s):
+    for data in plain_http.receive(
+        address, constants.ARTIFACT_PATH, headers, where, deadline_s=left_s
+    ):
         piece = reader.feed(data) if data else reader.end()
         if reader.status == 200:
             yield piece
@@ -116,7 +153,7 @@ def _through_host(job: Mapping[str, Any], url: str, until: float, manifest_url: 
         if reader.is_whole:
             break
     if reader.status != 200:
-        kind = _Stale if hostplugin.is_stale(reader.status, bytes(refusal)) else DocumentError
+        kind = _Stale if host_plugin.is_stale(reader.status, bytes(refusal)) else DocumentError
         raise kind(f"status {reader.status}", where)
 
 
@@ -134,11 +171,16 @@ def _store(pieces: Iterable[bytes], folder: Path, name: str, version: str) -> di
     temporary = folder / f".tmp-{os.getpid()}-{os.urandom(4).hex()}"
     digest, size_bytes = hashlib.sha256(), 0
     try:
-        with open(temporary, "xb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600)) as stream:
+        with open(
+            temporary, "xb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600)
+        ) as stream:
             for piece in pieces:
                 size_bytes += len(piece)
                 if size_bytes > constants.PACKAGE_LIMIT_BYTES:
-                    raise DocumentError(f"more than {constants.PACKAGE_LIMIT_BYTES} bytes", f"package of {name} {version}")
+                    raise DocumentError(
+                        f"more than {constants.PACKAGE_LIMIT_BYTES} bytes",
+                        f"package of {name} {version}",
+                    )
                 digest.update(piece)
                 stream.write(piece)
             stream.flush()

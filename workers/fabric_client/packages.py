@@ -1,4 +1,6 @@
-"""Packages on request: one transfer each, a few at a time, asked again without being fetched again."""
+"""Packages on request: one transfer each, a few at a time, asked again without being fetched
+again.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waagent.protocol import names
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, PackageFile
-from waagent.workers.fabric_client.helper import Frame, Helpers
-from waagent.workers.fabric_client.link import Link
+from waagent.protocol.wire import identifiers
+from waagent.workers.fabric_client.endpoint import Link
+from waagent.workers.fabric_client.transfer_process import Frame, Helpers
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
-    from waagent.workers.fabric_client.goal import Goal
+    from waagent.workers.fabric_client.goal_state import Goal
     from waagent.workers.runtime import Worker
 
 AT_ONCE = 2  # each is a process with TLS, 25 MiB
@@ -35,9 +37,19 @@ class _Fetch:
 
 
 class Packages:
-    """Invariant: a name and version is fetched by one transfer at a time; files older than KEPT_S are removed."""
+    """Invariant: a name and version is fetched by one transfer at a time; files older than KEPT_S
+    are removed.
+    """
 
-    def __init__(self, worker: Worker, link: Link, helpers: Helpers, goal: Goal, spool: Path, proxy: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        link: Link,
+        helpers: Helpers,
+        goal: Goal,
+        spool: Path,
+        proxy: Callable[[], str],
+    ) -> None:
         self._worker, self._link, self._helpers, self._goal = worker, link, helpers, goal
         self._spool, self._proxy = spool, proxy
         self._under_way: dict[Key, _Fetch] = {}
@@ -57,7 +69,7 @@ class Packages:
         name, version = request.body.get("name"), request.body.get("version")
         if not isinstance(name, str) or not isinstance(version, str):
             raise BodyError("name or version is missing")
-        if not names.is_handler_name(name) or not names.is_version(version):
+        if not identifiers.is_handler_name(name) or not identifiers.is_version(version):
             raise BodyError("name or version is not one")
         key = (name.lower(), version)
         kept = self._kept.get(key)
@@ -80,13 +92,23 @@ class Packages:
         fetch, ids = self._under_way[key], self._goal.ids
         assert ids is not None
         job = {
-            "operation": "package", "name": self._goal.handlers[key[0]].name if key[0] in self._goal.handlers else key[0],
-            "version": key[1], "manifest_urls": self._goal.manifest_urls.get(key[0], []), "endpoint": self._link.address,
-            "hostplugin_port": self._link.ports.hostplugin, "container_id": ids["container_id"], "config_name": ids["config_name"],
-            "folder": str(self._spool), "proxy": self._proxy(), "retry_s": RETRY_S,
+            "operation": "package",
+            "name": self._goal.handlers[key[0]].name if key[0] in self._goal.handlers else key[0],
+            "version": key[1],
+            "manifest_urls": self._goal.manifest_urls.get(key[0], []),
+            "endpoint": self._link.address,
+            "hostplugin_port": self._link.ports.hostplugin,
+            "container_id": ids["container_id"],
+            "config_name": ids["config_name"],
+            "folder": str(self._spool),
+            "proxy": self._proxy(),
+            "retry_s": RETRY_S,
         }
         self._helpers.run(
-            job, deadline_s=DEADLINE_S, on_frame=lambda frame: self._take(fetch, frame), on_end=lambda error: self._end(key, fetch, error),
+            job,
+            deadline_s=DEADLINE_S,
+            on_frame=lambda frame: self._take(fetch, frame),
+            on_end=lambda error: self._end(key, fetch, error),
         )
 
     def _take(self, fetch: _Fetch, frame: Frame) -> None:
@@ -107,7 +129,13 @@ class Packages:
         package = fetch.package
         if package is not None:
             self._kept[key] = package
-            self._worker.log.info("package fetched handler=%s version=%s bytes=%d from=%s", key[0], key[1], package.size_bytes, package.uri)
+            self._worker.log.info(
+                "package fetched handler=%s version=%s bytes=%d from=%s",
+                key[0],
+                key[1],
+                package.size_bytes,
+                package.uri,
+            )
             self._worker.after(KEPT_S, lambda: self._forget(key, package))
         elif error:
             fetch.error = f"1004: {error}"

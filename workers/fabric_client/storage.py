@@ -1,4 +1,6 @@
-"""Requests to storage itself: TLS, proxy, no redirects, one deadline (part of transfer; loads requests)."""
+"""Requests to storage itself: TLS, proxy, no redirects, one deadline (part of transfer; loads
+requests).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,24 @@ from typing import Any
 
 import requests
 
-from waagent.protocol.errors import DocumentError
+from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.wire.urls import without_query
-from waagent.workers.fabric_client.plainhttp import USER_AGENT
+from waagent.workers.fabric_client.plain_http import USER_AGENT
 
 _CHUNK_BYTES = 1024 * 1024
 READ_S = 30.0
 _BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem",
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
 )
 
 
 def open_session(job: Mapping[str, Any]) -> requests.Session:
-    """A session that takes its proxy from the configuration only, and the machine's own certificate authorities."""
+    """A session that takes its proxy from the configuration only, and the machine's own certificate
+    authorities.
+    """
     session = requests.Session()
     session.trust_env = False
     session.headers["User-Agent"] = USER_AGENT
@@ -46,11 +53,15 @@ def receive(session: requests.Session, url: str, until: float) -> Iterator[bytes
         raise DocumentError(f"cannot be read ({type(error).__name__})", where) from error
 
 
-def put(session: requests.Session, url: str, headers: Mapping[str, str], content: bytes | None) -> None:
+def put(
+    session: requests.Session, url: str, headers: Mapping[str, str], content: bytes | None
+) -> None:
     """One PUT that must be answered 201. Raises DocumentError."""
     where = without_query(url)
     try:
-        answer = session.put(url, data=content or b"", headers=dict(headers), timeout=READ_S, allow_redirects=False)
+        answer = session.put(
+            url, data=content or b"", headers=dict(headers), timeout=READ_S, allow_redirects=False
+        )
     except (requests.RequestException, OSError, ValueError) as error:
         raise DocumentError(f"cannot be written ({type(error).__name__})", where) from error
     if answer.status_code != 201:

@@ -1,8 +1,10 @@
-"""Answers the load balancer's probes on every port that the goal state names, so that traffic comes to this VM.
+"""Answers the load balancer's probes on every port that the goal state names, so that traffic comes
+to this VM.
 
-It asks nobody; the supervisor tells it the ports (`configure`, numbers) and starts it only while there are some and
-LBProbeResponder is not n. Privilege: an account of its own, no capability (NET_BIND_SERVICE only for a port below 1024),
-no /proc. Killed, it is back in milliseconds; the platform takes a VM out only after several missed probes.
+It asks nobody; the supervisor tells it the ports (`configure`, numbers) and starts it only while
+there are some and LBProbeResponder is not n. Privilege: an account of its own, no capability
+(NET_BIND_SERVICE only for a port below 1024), no /proc. Killed, it is back in milliseconds; the
+platform takes a VM out only after several missed probes.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def main(worker: Worker) -> None:
 
 
 class Service:
-    """The responder on a worker's loop. Invariant: one retry and one sweep are scheduled at most."""
+    """The responder on a worker's loop. Invariant: one retry and one sweep are scheduled at
+    most.
+    """
 
     def __init__(self, worker: Worker, responder: Responder) -> None:
         self._worker = worker
@@ -52,7 +56,9 @@ class Service:
             self._worker.on_readable(self._watch.fileno(), self._address_may_have_changed)
 
     def follow(self) -> None:
-        """Listen on the ports and the address of this moment; what cannot be had now is tried again."""
+        """Listen on the ports and the address of this moment; what cannot be had now is tried
+        again.
+        """
         ports = [port for port in self._worker.numbers if 0 < port < 65536]
         address = primary_address()
         if address is None:
@@ -91,7 +97,9 @@ class Service:
     def _report(self, text: str, *, is_problem: bool) -> None:
         if text != self._said:
             self._said = text
-            (self._worker.log.warning if is_problem else self._worker.log.info)("answering probes on %s", text)
+            (self._worker.log.warning if is_problem else self._worker.log.info)(
+                "answering probes on %s", text
+            )
         self._worker.doing(text)
         if is_problem and not self._retry_is_due:
             self._retry_is_due = True

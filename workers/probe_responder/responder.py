@@ -1,7 +1,8 @@
 """The probe server: many ports, many connections, one thread, nobody who can make it wait.
 
-A caller gets one answer to whatever it sends within PATIENCE_S; one that only connects, or is idle or slow, costs a
-descriptor for that long at most, and is the first to go when there are too many. Source: spec/platform.md §8 with its Rule.
+A caller gets one answer to whatever it sends within PATIENCE_S; one that only connects, or is idle
+or slow, costs a descriptor for that long at most, and is the first to go when there are too many.
+Source: spec/platform.md §8 with its Rule.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
-from waagent.protocol.logs import Log
+from waagent.protocol.base.log import Log
 
 PATIENCE_S = 5.0
 READ_BYTES = 1024
@@ -29,7 +30,8 @@ def answer_at(seconds: float) -> bytes:
     at = time.gmtime(seconds)
     day = f"{_DAYS[at.tm_wday]}, {at.tm_mday:02} {_MONTHS[at.tm_mon - 1]} {at.tm_year:04}"
     date = f"{day} {at.tm_hour:02}:{at.tm_min:02}:{at.tm_sec:02} GMT"
-    return f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/html\r\nDate: {date}\r\n\r\nOK".encode("ascii")
+    head = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/html\r\n"
+    return f"{head}Date: {date}\r\n\r\nOK".encode("ascii")
 
 
 class _Caller:
@@ -42,9 +44,13 @@ class _Caller:
 
 
 class Responder:
-    """All ports and all callers behind one epoll descriptor. Invariant: no call of it waits, every socket of it is watched."""
+    """All ports and all callers behind one epoll descriptor. Invariant: no call of it waits, every
+    socket of it is watched.
+    """
 
-    def __init__(self, connections_limit: int, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, connections_limit: int, log: Log, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._limit = max(1, connections_limit)
         self._log = log
         self._clock = clock
@@ -70,9 +76,13 @@ class Responder:
         return len(self._callers)
 
     def listen(self, address: str, ports: Iterable[int]) -> dict[int, str]:
-        """Answer on exactly these ports; those that stay are not touched. The ports that could not be had, with the reason."""
+        """Answer on exactly these ports; those that stay are not touched. The ports that could not
+        be had, with the reason.
+        """
         wanted = set(ports)
-        for port in [port for port in self._listeners if address != self._address or port not in wanted]:
+        for port in [
+            port for port in self._listeners if address != self._address or port not in wanted
+        ]:
             self._close_listener(port)
         self._address = address
         problems = {}
@@ -92,7 +102,9 @@ class Responder:
                 self._serve(self._callers[descriptor])
 
     def sweep(self) -> float | None:
-        """Let go of callers whose time is over; seconds until the next one's is, None without callers."""
+        """Let go of callers whose time is over; seconds until the next one's is, None without
+        callers.
+        """
         now = self._clock()
         while self._callers:
             oldest = next(iter(self._callers.values()))
@@ -110,7 +122,9 @@ class Responder:
         self._poll.close()
 
     def _open_listener(self, address: str, port: int) -> None:
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        listener = socket.socket(
+            socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((address, port))
@@ -132,13 +146,17 @@ class Responder:
         for _ in range(_ACCEPTS_PER_TURN):
             if len(self._callers) >= self._limit:
                 self.refused_for_room += 1
-                self._let_go(next(iter(self._callers.values())))  # who has waited longest without a word
+                # who has waited longest without a word
+                self._let_go(next(iter(self._callers.values())))
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM) and self._callers:
+                if (
+                    error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+                    and self._callers
+                ):
                     self._let_go(next(iter(self._callers.values())))
                     continue
                 return  # the caller went away meanwhile: the next turn takes the next one
@@ -165,7 +183,8 @@ class Responder:
 
     def _answer(self, caller: _Caller) -> None:
         try:
-            # an empty send buffer takes 150 bytes at once; closing only the sending half keeps unread input from
+            # an empty send buffer takes 150 bytes at once; closing only the sending half keeps
+            # unread input from
             # turning into a reset that would overtake the answer
             caller.connection.send(answer_at(time.time()))
             caller.connection.shutdown(socket.SHUT_WR)
@@ -174,7 +193,9 @@ class Responder:
         caller.is_answered = True
         self.answered += 1
         if self.answered == 1:
-            self._log.info("first load-balancer probe answered port=%d", caller.connection.getsockname()[1])
+            self._log.info(
+                "first load-balancer probe answered port=%d", caller.connection.getsockname()[1]
+            )
 
     def _let_go(self, caller: _Caller) -> None:
         descriptor = caller.connection.fileno()

@@ -21,7 +21,9 @@ def is_enabled(paths: Paths, run: Run) -> bool:
     """Whether cloud-init is installed and will run at this boot."""
     if not any(paths.under(program).exists() for program in _PROGRAMS):
         return False
-    if paths.under("/etc/cloud/cloud-init.disabled").exists() or "cloud-init=disabled" in _command_line(paths):
+    if paths.under(
+        "/etc/cloud/cloud-init.disabled"
+    ).exists() or "cloud-init=disabled" in _command_line(paths):
         return False
     if _says(run, ["systemctl", "is-enabled", "cloud-init-local.service"], "enabled"):
         return True
@@ -42,7 +44,9 @@ def _says(run: Run, argv: list[str], wanted: str | None) -> bool:
         finished = run(argv, deadline_s=_TOOL_LIMIT_S, check=False)
     except ToolError:
         return False  # there is no such tool
-    return finished.status == 0 and (wanted is None or finished.stdout.decode("utf-8", "replace").strip() == wanted)
+    return finished.status == 0 and (
+        wanted is None or finished.stdout.decode("utf-8", "replace").strip() == wanted
+    )
 
 
 def _command_line(paths: Paths) -> list[str]:

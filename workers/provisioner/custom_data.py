@@ -1,4 +1,5 @@
-"""Custom data: kept binary-safe, and on request executed once, in a process tree of its own that outlives the agent.
+"""Custom data: kept binary-safe, and on request executed once, in a process tree of its own that
+outlives the agent.
 
 Source: spec/provisioning.md §7 with its Rule, traps 24, 33; design §7 (operations).
 """
@@ -13,16 +14,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waagent.distro import operations
-from waagent.distro.cgroups import operation_tree, tree_name
+from waagent.distro.cgroups.trees import operation_tree, tree_name
 from waagent.distro.files import make_folder, write_atomic
+from waagent.distro.operations import launch
 from waagent.distro.paths import Paths
-from waagent.protocol.logs import Log
+from waagent.protocol.base.log import Log
 from waagent.workers.provisioner.identity import is_executable_place
 from waagent.workers.provisioner.plan import Options
 
 if TYPE_CHECKING:
-    from waagent.protocol.secret import Secret
+    from waagent.protocol.base.secret import Secret
 
 FILE_NAME = "CustomData"
 FOLDER = "custom-data"  # its operation's records
@@ -31,10 +32,16 @@ _TOLD = "told"
 _NO_LIMIT_S = 10 * 366 * 86400.0
 _SHOWN_BYTES = 1500
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ELSEWHERE = ("/run/waagent/custom-data", "/dev/shm/waagent-custom-data", "/var/tmp/waagent-custom-data")
+_ELSEWHERE = (
+    "/run/waagent/custom-data",
+    "/dev/shm/waagent-custom-data",
+    "/var/tmp/waagent-custom-data",
+)
 
 
-def save_custom_data(paths: Paths, encoded: Secret | None, options: Options, log: Log) -> Path | None:
+def save_custom_data(
+    paths: Paths, encoded: Secret | None, options: Options, log: Log
+) -> Path | None:
     """Write `<lib>/CustomData` (0600, 0700 when it will be executed); None when there is none.
 
     What cannot be decoded is kept as it came, and not executed: that is no failure of provisioning.
@@ -57,28 +64,41 @@ def save_custom_data(paths: Paths, encoded: Secret | None, options: Options, log
 
 
 def plan_execution(paths: Paths, file: Path) -> None:
-    """Record that ``file`` shall be executed: before the marker stands, so that it is neither lost nor done twice."""
+    """Record that ``file`` shall be executed: before the marker stands, so that it is neither lost
+    nor done twice.
+    """
     folder = paths.library / FOLDER
-    if operations.observe(folder).state not in ("absent", "planned"):
+    if launch.observe(folder).state not in ("absent", "planned"):
         shutil.rmtree(folder)  # of an earlier provisioning of this disk
     without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
-    tree = operation_tree(enabled="cgroups" not in without, name=f"{tree_name(str(paths.root))}-operations")
-    spec = operations.Spec(
-        command=shlex.quote(str(_executable_copy(paths, file))), cwd="/", environment={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
-        deadline_s=_NO_LIMIT_S, handler=NAME, version="", operation="execute", place=operations.make_place(tree, NAME, FOLDER),
-        systemd="systemd" not in without and paths.under("/run/systemd/system").is_dir(), subreaper="subreaper" not in without,
+    tree = operation_tree(
+        enabled="cgroups" not in without, name=f"{tree_name(str(paths.root))}-operations"
     )
-    operations.plan_operation(folder, spec)
+    spec = launch.Spec(
+        command=shlex.quote(str(_executable_copy(paths, file))),
+        cwd="/",
+        environment={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
+        deadline_s=_NO_LIMIT_S,
+        handler=NAME,
+        version="",
+        operation="execute",
+        place=launch.make_place(tree, NAME, FOLDER),
+        systemd="systemd" not in without and paths.under("/run/systemd/system").is_dir(),
+        subreaper="subreaper" not in without,
+    )
+    launch.plan_operation(folder, spec)
 
 
 def is_settled(paths: Paths) -> bool:
     """Whether nothing is to be executed, or its end was told."""
     folder = paths.library / FOLDER
-    return operations.observe(folder).state == "absent" or (folder / _TOLD).exists()
+    return launch.observe(folder).state == "absent" or (folder / _TOLD).exists()
 
 
 def note_told(paths: Paths) -> None:
-    """Remember that its end was told; without room on the disk it is told again at the next start."""
+    """Remember that its end was told; without room on the disk it is told again at the next
+    start.
+    """
     with contextlib.suppress(OSError):
         write_atomic(paths.library / FOLDER / _TOLD, b"")
 
@@ -86,19 +106,19 @@ def note_told(paths: Paths) -> None:
 def start_execution(paths: Paths) -> None:
     """Start what was planned and has not run. Harmless when it ran or runs."""
     folder = paths.library / FOLDER
-    if operations.observe(folder).state == "planned":
-        operations.start_shim(folder, python=sys.executable)
+    if launch.observe(folder).state == "planned":
+        launch.start_shim(folder, python=sys.executable)
 
 
 def is_over(paths: Paths) -> bool:
     """Whether it ran to its end, or was lost."""
-    return operations.observe(paths.library / FOLDER).state in ("finished", "lost", "absent")
+    return launch.observe(paths.library / FOLDER).state in ("finished", "lost", "absent")
 
 
 def describe(paths: Paths) -> str:
     """How it ended, with the end of what it wrote, for the log."""
-    seen = operations.observe(paths.library / FOLDER)
-    ending = operations.describe_end(seen) or "success"
+    seen = launch.observe(paths.library / FOLDER)
+    ending = launch.describe_end(seen) or "success"
     parts = [f"custom data was executed: {ending}"]
     for name, kept in (("stdout", seen.stdout), ("stderr", seen.stderr)):
         text = (kept.head + kept.tail)[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()

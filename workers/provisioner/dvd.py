@@ -1,4 +1,5 @@
-"""The boot DVD: which devices may hold it, in a fixed order, and the first that holds a request for us.
+"""The boot DVD: which devices may hold it, in a fixed order, and the first that holds a request for
+us.
 
 Source: spec/provisioning.md §2 with its Rules, traps 9 and 34.
 """
@@ -16,15 +17,18 @@ from typing import TYPE_CHECKING
 
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished
-from waagent.protocol.logs import Log
+from waagent.protocol.base.log import Log
 from waagent.workers.provisioner import dvd_reader
-from waagent.workers.provisioner.errors import NoRequest, ProvisioningError
+from waagent.workers.provisioner.provisioning_error import NoRequest, ProvisioningError
 
 if TYPE_CHECKING:
     from waagent.protocol.ovf import ProvisioningRequest
 
 READ_LIMIT_S = 90.0  # 5 attempts of the kernel, 5 s apart, and a slow drive
-_KINDS = tuple(re.compile(pattern) for pattern in (r"sr(\d+)", r"cdrom(\d*)", r"cd(\d+)", r"hd([c-z])", r"vd([b-z])"))
+_KINDS = tuple(
+    re.compile(pattern)
+    for pattern in (r"sr(\d+)", r"cdrom(\d*)", r"cd(\d+)", r"hd([c-z])", r"vd([b-z])")
+)
 _CDROM_EJECT = 0x5309
 _SAID_LIMIT = 300
 
@@ -41,7 +45,9 @@ class Disc:
 
 
 def order_candidates(names: Iterable[str]) -> tuple[str, ...]:
-    """The names below /dev that may be the DVD, best first: sr, cdrom, cd, hd, vd, each by number; whole names only."""
+    """The names below /dev that may be the DVD, best first: sr, cdrom, cd, hd, vd, each by number;
+    whole names only.
+    """
     found = []
     for name in names:
         for rank, kind in enumerate(_KINDS):
@@ -72,9 +78,11 @@ def candidates(paths: Paths) -> tuple[Path, ...]:
 def find_disc(paths: Paths, mount_point: str, run: Run, log: Log) -> Disc:
     """The first disc with a request for us.
 
-    Raises NoRequest when there is none (yet), OvfError when a document is there that cannot be acted on.
+    Raises NoRequest when there is none (yet), OvfError when a document is there that cannot be
+    acted on.
     """
-    from waagent.protocol.ovf import NoProvisioningSection, OvfError, read_ovf  # lxml, 9 MiB: not when already provisioned
+    # lxml, 9 MiB: not when already provisioned
+    from waagent.protocol.ovf import NoProvisioningSection, OvfError, read_ovf
 
     reasons: list[str] = []
     broken: OvfError | None = None
@@ -91,19 +99,34 @@ def find_disc(paths: Paths, mount_point: str, run: Run, log: Log) -> Disc:
         except OvfError as error:
             broken = broken or error
         else:
-            log.info("read the boot DVD device=%s bytes=%d user=%r", device, len(document), request.user_name)
+            log.info(
+                "read the boot DVD device=%s bytes=%d user=%r",
+                device,
+                len(document),
+                request.user_name,
+            )
             return Disc(str(device), document, request)
     if broken is not None:
         raise broken
     if not reasons:
-        raise NoRequest("No DVD device detected, unable to provision", "/dev", "attach the provisioning ISO; looked for again")
-    raise NoRequest("no DVD with ovf-env.xml", "; ".join(reasons)[:_SAID_LIMIT], "attach the provisioning ISO; looked for again")
+        raise NoRequest(
+            "No DVD device detected, unable to provision",
+            "/dev",
+            "attach the provisioning ISO; looked for again",
+        )
+    raise NoRequest(
+        "no DVD with ovf-env.xml",
+        "; ".join(reasons)[:_SAID_LIMIT],
+        "attach the provisioning ISO; looked for again",
+    )
 
 
 def read_device(device: Path, mount_point: str, run: Run) -> bytes:
     """The ovf-env.xml on one device, as it stands. Raises NoRequest."""
     argv = [sys.executable, "-I", dvd_reader.__file__, str(device), mount_point]
-    finished = run(argv, deadline_s=READ_LIMIT_S, check=False, output_limit_bytes=dvd_reader.LIMIT_BYTES + 1)
+    finished = run(
+        argv, deadline_s=READ_LIMIT_S, check=False, output_limit_bytes=dvd_reader.LIMIT_BYTES + 1
+    )
     if finished.status == dvd_reader.EXIT_PRINTED:
         return finished.stdout
     said = " ".join(finished.stderr.decode("utf-8", "replace").split())[-_SAID_LIMIT:]
@@ -111,12 +134,21 @@ def read_device(device: Path, mount_point: str, run: Run) -> bytes:
         dvd_reader.EXIT_NO_FILE: "has no ovf-env.xml",
         dvd_reader.EXIT_NO_DISC: "no disc in it",
         dvd_reader.EXIT_UNREADABLE: f"cannot be read ({said})",
-    }.get(finished.status, "took too long to read" if finished.timed_out else f"the reader ended with {finished.status} ({said})")
+    }.get(
+        finished.status,
+        (
+            "took too long to read"
+            if finished.timed_out
+            else f"the reader ended with {finished.status} ({said})"
+        ),
+    )
     raise NoRequest(what, str(device), "another disc is tried")
 
 
 def eject(device: str) -> str:
-    """Open the drive, so that nobody else reads the password on it; empty when it went well, else why not."""
+    """Open the drive, so that nobody else reads the password on it; empty when it went well, else
+    why not.
+    """
     if not re.fullmatch(r"(sr|cdrom|cd|hd)\w*", os.path.basename(device)):
         return "not a drive"
     try:

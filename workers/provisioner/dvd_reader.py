@@ -1,9 +1,11 @@
-"""A program of its own: `python -I dvd_reader.py DEVICE MOUNT_POINT` prints the ovf-env.xml of a disc.
+"""A program of its own: `python -I dvd_reader.py DEVICE MOUNT_POINT` prints the ovf-env.xml of a
+disc.
 
-A child, because a drive may hang, an image may be hostile to its parser, and the document holds a password that is then
-gone with this process. First the image is read in user space (hardened kernels have no udf); what pycdlib refuses is
-mounted in a mount namespace of our own, so that nobody else sees it and nothing stays mounted.
-Exit status: 0 printed; 3 no such file on the disc; 4 no disc; 5 unreadable (why: standard error).
+A child, because a drive may hang, an image may be hostile to its parser, and the document holds a
+password that is then gone with this process. First the image is read in user space (hardened
+kernels have no udf); what pycdlib refuses is mounted in a mount namespace of our own, so that
+nobody else sees it and nothing stays mounted. Exit status: 0 printed; 3 no such file on the disc; 4
+no disc; 5 unreadable (why: standard error).
 """
 
 from __future__ import annotations
@@ -74,14 +76,19 @@ def read_in_user_space(device: str, _: str) -> bytes:
         raise
     except PyCdlibException as error:
         raise Unreadable(f"pycdlib: {error}") from error
-    except Exception as error:  # this is the outermost guard of a parser of foreign bytes in a process made for it
+    # this is the outermost guard of a parser of foreign bytes in a process made for it
+    except Exception as error:
         raise Unreadable(f"pycdlib: {type(error).__name__}") from error
 
 
 def _document_in(image: Any) -> bytes:
     """From whichever directory tree of the disc has it; their names differ in case and form."""
     views: list[tuple[str, Any]] = [("iso_path", None)]
-    for keyword, has in (("rr_path", image.has_rock_ridge), ("joliet_path", image.has_joliet), ("udf_path", image.has_udf)):
+    for keyword, has in (
+        ("rr_path", image.has_rock_ridge),
+        ("joliet_path", image.has_joliet),
+        ("udf_path", image.has_udf),
+    ):
         if has():
             views.append((keyword, None))
     for keyword, _ in reversed(views):
@@ -91,7 +98,9 @@ def _document_in(image: Any) -> bytes:
             name = _name_of(child, keyword)
             if name.partition(";")[0].lower().replace("_", "-") == NAME:
                 if child.get_data_length() > LIMIT_BYTES:
-                    raise Unreadable(f"{NAME} has {child.get_data_length()} bytes, the limit is {LIMIT_BYTES}")
+                    raise Unreadable(
+                        f"{NAME} has {child.get_data_length()} bytes, the limit is {LIMIT_BYTES}"
+                    )
                 return _content(image, keyword, name)
     raise NoFile
 
@@ -148,7 +157,8 @@ def _mount(libc: Any, device: str, mount_point: str) -> None:
             code = ctypes.get_errno()
             reasons[kind] = "not in this kernel" if code == errno.ENODEV else os.strerror(code)
             if code in (errno.ENODEV, errno.EPERM, errno.EACCES, errno.EINVAL):
-                known.remove(kind)  # the kernel lacks it, forbids it, or says that the disc has another form
+                # the kernel lacks it, forbids it, or says that the disc has another form
+                known.remove(kind)
         if not known:
             break
         if attempt < _ATTEMPTS - 1:

@@ -1,4 +1,6 @@
-"""sshd's own keys: new ones for a new VM, and their fingerprint. Source: spec/provisioning.md §6.7, §6.8, trap 27."""
+"""sshd's own keys: new ones for a new VM, and their fingerprint. Source: spec/provisioning.md §6.7,
+§6.8, trap 27.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from waagent.distro.run import Finished, ToolError, ToolNotFound
-from waagent.protocol.logs import Log
-from waagent.workers.provisioner.errors import ProvisioningError
+from waagent.protocol.base.log import Log
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
 _KEYGEN_LIMIT_S = 120.0  # RSA on a small VM without entropy
 _AUTO = ("rsa", "ecdsa", "ed25519")
@@ -45,7 +47,8 @@ def has_host_keys(folder: Path) -> bool:
 
 
 def renew_host_keys(folder: Path, kind: str, run: Run, log: Log) -> bool:
-    """Replace all host keys by new ones of ``kind`` (`auto`: all common types). False when there is no ssh-keygen.
+    """Replace all host keys by new ones of ``kind`` (`auto`: all common types). False when there is
+    no ssh-keygen.
 
     The new ones are made aside; only then the old ones go. Raises HostKeyError.
     """
@@ -74,14 +77,30 @@ def _generate(folder: Path, kinds: tuple[str, ...], run: Run) -> list[str]:
     problems = []
     for kind in kinds:
         try:
-            run(["ssh-keygen", "-q", "-N", "", "-t", kind, "-f", str(folder / f"ssh_host_{kind}_key")], deadline_s=_KEYGEN_LIMIT_S)
+            run(
+                [
+                    "ssh-keygen",
+                    "-q",
+                    "-N",
+                    "",
+                    "-t",
+                    kind,
+                    "-f",
+                    str(folder / f"ssh_host_{kind}_key"),
+                ],
+                deadline_s=_KEYGEN_LIMIT_S,
+            )
         except ToolNotFound:
             raise
         except ToolError as error:
             problems.append(f"{kind}: {error.where}")  # FIPS builds refuse some types
     made = sorted(path.name for path in folder.iterdir())
     if not made:
-        raise HostKeyError("no SSH host key could be made", "; ".join(problems)[:300], "choose another Provisioning.SshHostKeyPairType")
+        raise HostKeyError(
+            "no SSH host key could be made",
+            "; ".join(problems)[:300],
+            "choose another Provisioning.SshHostKeyPairType",
+        )
     return made
 
 
@@ -96,7 +115,9 @@ def fingerprint_of(folder: Path, kind: str) -> Fingerprint | None:
             continue
         if blob is not None:
             sha256 = base64.b64encode(hashlib.sha256(blob).digest()).decode("ascii").rstrip("=")
-            return Fingerprint(hashlib.md5(blob, usedforsecurity=False).hexdigest(), f"SHA256:{sha256}", str(file))
+            return Fingerprint(
+                hashlib.md5(blob, usedforsecurity=False).hexdigest(), f"SHA256:{sha256}", str(file)
+            )
     return None
 
 

@@ -1,4 +1,6 @@
-"""The VM's name: in the file that the distribution reads at boot, and in the kernel now. Source: spec/provisioning.md §10.1."""
+"""The VM's name: in the file that the distribution reads at boot, and in the kernel now. Source:
+spec/provisioning.md §10.1.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from waagent.distro import families
-from waagent.distro.families import Family
+from waagent.distro import distributions
+from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
@@ -23,9 +25,9 @@ Run = Callable[..., Finished]
 
 def set_host_name(paths: Paths, family: Family, run: Run, name: str) -> None:
     """Make ``name`` (valid by RFC 1123) the host name, now and after a reboot."""
-    if family.host_name == families.NO_HOSTNAME:
+    if family.host_name == distributions.NO_HOSTNAME:
         return
-    if family.host_name != families.HOSTNAMECTL or not _by_hostnamectl(paths, run, name):
+    if family.host_name != distributions.HOSTNAMECTL or not _by_hostnamectl(paths, run, name):
         _in_file(paths, family, run, name)
     if paths.root == Path("/") and socket.gethostname() != name:
         socket.sethostname(name)
@@ -43,22 +45,32 @@ def _by_hostnamectl(paths: Paths, run: Run, name: str) -> bool:
 
 def _in_file(paths: Paths, family: Family, run: Run, name: str) -> None:
     method = family.host_name
-    if method in (families.SYSCONFIG_NETWORK, families.RC_CONF, families.CONF_D_HOSTNAME):
-        key = "HOSTNAME" if method == families.SYSCONFIG_NETWORK else "hostname"
-        value = name if method == families.SYSCONFIG_NETWORK else f'"{name}"'
+    if method in (
+        distributions.SYSCONFIG_NETWORK,
+        distributions.RC_CONF,
+        distributions.CONF_D_HOSTNAME,
+    ):
+        key = "HOSTNAME" if method == distributions.SYSCONFIG_NETWORK else "hostname"
+        value = name if method == distributions.SYSCONFIG_NETWORK else f'"{name}"'
         file = paths.under(method)
         present = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
         _write(file, with_setting(present, key, value))
         return
-    plain = method if method in (families.ETC_MYNAME, families.ETC_HOSTNAME_CAPITAL) else families.ETC_HOSTNAME
+    plain = (
+        method
+        if method in (distributions.ETC_MYNAME, distributions.ETC_HOSTNAME_CAPITAL)
+        else distributions.ETC_HOSTNAME
+    )
     _write(paths.under(plain), name + "\n")
-    if method == families.UCI:
+    if method == distributions.UCI:
         run(["uci", "set", f"system.@system[0].hostname={name}"], deadline_s=_TOOL_LIMIT_S)
         run(["uci", "commit", "system"], deadline_s=_TOOL_LIMIT_S)
 
 
 def with_setting(text: str, key: str, value: str) -> str:
-    """The text of a shell-like file with one line ``key=value``: the last one replaced, or added at the end."""
+    """The text of a shell-like file with one line ``key=value``: the last one replaced, or added at
+    the end.
+    """
     lines = text.splitlines()
     pattern = re.compile(rf"\s*{re.escape(key)}=")
     at = max((number for number, line in enumerate(lines) if pattern.match(line)), default=None)
@@ -76,7 +88,8 @@ def _write(file: Path, text: str) -> None:
     try:
         write_atomic(file, data, mode=0o644)
     except OSError as error:
-        if error.errno != errno.EBUSY:  # a container binds this file: it can be written, not replaced
+        # a container binds this file: it can be written, not replaced
+        if error.errno != errno.EBUSY:
             raise
         descriptor = os.open(file, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "wb") as stream:

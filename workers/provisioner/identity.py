@@ -21,19 +21,39 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 _MARKER_LIMIT_BYTES = 4096
 
 _CACHED_FILES = (
-    "HostingEnvironmentConfig.xml", "Incarnation", "partition", "Protocol", "SharedConfig.xml", "WireServerEndpoint",
-    "published_hostname", "fast_track.json", "initial_goal_state", "waagent_rsm_update", "waagent_initial_update",
-    "Extensions.*.xml", "ExtensionsConfig.*.xml", "GoalState.*.xml", "*/config/HandlerStatus", "*/mrseq", "*/status/*.status",
+    "HostingEnvironmentConfig.xml",
+    "Incarnation",
+    "partition",
+    "Protocol",
+    "SharedConfig.xml",
+    "WireServerEndpoint",
+    "published_hostname",
+    "fast_track.json",
+    "initial_goal_state",
+    "waagent_rsm_update",
+    "waagent_initial_update",
+    "Extensions.*.xml",
+    "ExtensionsConfig.*.xml",
+    "GoalState.*.xml",
+    "*/config/HandlerStatus",
+    "*/mrseq",
+    "*/status/*.status",
     "*/config/*.settings",
 )
 _LEASES = (
-    "/var/lib/dhclient/*", "/var/lib/dhcpcd/*", "/var/lib/dhcp/*", "/var/db/dhclient.leases.*",
-    "/var/lib/NetworkManager/dhclient-*.lease", "/run/systemd/netif/leases/*",
+    "/var/lib/dhclient/*",
+    "/var/lib/dhcpcd/*",
+    "/var/lib/dhcp/*",
+    "/var/db/dhclient.leases.*",
+    "/var/lib/NetworkManager/dhclient-*.lease",
+    "/run/systemd/netif/leases/*",
 )
 
 
 def metadata_order(raw: str, is_gen2: bool) -> str:
-    """The id as the platform's metadata has it, lower case; empty when ``raw`` is no UUID. Gen1 firmware swaps bytes."""
+    """The id as the platform's metadata has it, lower case; empty when ``raw`` is no UUID. Gen1
+    firmware swaps bytes.
+    """
     text = raw.strip().lower()
     if _UUID.match(text) is None:
         return ""
@@ -49,7 +69,9 @@ def swapped(uuid: str) -> str:
 
 
 def judge_marker(content: str | None, vm_id: str) -> str:
-    """ABSENT, CURRENT, FOREIGN or EMPTY. An unknown current id counts as unchanged; order and case do not matter."""
+    """ABSENT, CURRENT, FOREIGN or EMPTY. An unknown current id counts as unchanged; order and case
+    do not matter.
+    """
     if content is None:
         return ABSENT
     text = content.strip().lower()
@@ -83,14 +105,18 @@ def read_vm_id(paths: Paths, run: Callable[..., Finished]) -> str:
         raw = ""
     if not _UUID.match(raw.strip().lower()):
         try:
-            raw = run(["dmidecode", "--string", "system-uuid"], deadline_s=5).stdout.decode("ascii", "replace")
+            raw = run(["dmidecode", "--string", "system-uuid"], deadline_s=5).stdout.decode(
+                "ascii", "replace"
+            )
         except ToolError:
             return ""
     return metadata_order(raw, is_gen2)
 
 
 def clean_cached_state(paths: Paths) -> list[str]:
-    """Remove what the agent remembers of another VM; users, keys and host name stay. The names that were removed."""
+    """Remove what the agent remembers of another VM; users, keys and host name stay. The names that
+    were removed.
+    """
     found = [path for pattern in _CACHED_FILES for path in sorted(paths.library.glob(pattern))]
     found += [path for pattern in _LEASES for path in sorted(paths.root.glob(pattern.lstrip("/")))]
     removed = []

@@ -1,9 +1,11 @@
-"""A program of its own: `python -I -S key_writer.py`, told by one JSON object on standard input; writes one file of a user.
+"""A program of its own: `python -I -S key_writer.py`, told by one JSON object on standard input;
+writes one file of a user.
 
-It becomes the user before it touches the file (privileges are dropped in this process, never in the worker), goes down to
-it one folder at a time by descriptors, and follows no link, so that nothing in a home that came with the image can lead it
-elsewhere. Input: {"uid", "gid", "base", "folders": [names], "name", "lines": [texts] | "content": text, "mode",
-"folder_mode"}. ``base`` is opened as it is; ``folders`` below it are made when missing. With ``lines`` those that are missing are added.
+It becomes the user before it touches the file (privileges are dropped in this process, never in the
+worker), goes down to it one folder at a time by descriptors, and follows no link, so that nothing
+in a home that came with the image can lead it elsewhere. Input: {"uid", "gid", "base", "folders":
+[names], "name", "lines": [texts] | "content": text, "mode", "folder_mode"}. ``base`` is opened as
+it is; ``folders`` below it are made when missing. With ``lines`` those that are missing are added.
 Exit status: 0 written or already so; 1 refused (why: standard error).
 """
 
@@ -54,7 +56,9 @@ def write(told: dict[str, Any]) -> None:
     if wanted != present or not present:
         _replace(folder, told["name"], wanted.encode("utf-8", "surrogateescape"), told["mode"])
     else:
-        descriptor = os.open(told["name"], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(
+            told["name"], os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
+        )
         os.fchmod(descriptor, told["mode"])
         os.close(descriptor)
 
@@ -81,14 +85,17 @@ def _go_down(folder: int, name: str, uid: int, mode: int) -> int:
     if facts.st_uid != uid:
         raise Refused(f"{name} belongs to uid {facts.st_uid}")
     if facts.st_mode & 0o022 and uid != 0:
-        os.fchmod(below, stat.S_IMODE(facts.st_mode) & ~0o022)  # sshd refuses keys in a folder that others may write
+        # sshd refuses keys in a folder that others may write
+        os.fchmod(below, stat.S_IMODE(facts.st_mode) & ~0o022)
     os.close(folder)
     return below
 
 
 def _read(folder: int, name: str) -> str:
     try:
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        descriptor = os.open(
+            name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+        )
     except FileNotFoundError:
         return ""
     with open(descriptor, "rb") as file:
@@ -102,7 +109,12 @@ def _read(folder: int, name: str) -> str:
 
 def _replace(folder: int, name: str, data: bytes, mode: int) -> None:
     temporary = f".waagent-{os.getpid()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    descriptor = os.open(
+        temporary,
+        os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+        0o600,
+        dir_fd=folder,
+    )
     try:
         with open(descriptor, "wb") as file:
             file.write(data)

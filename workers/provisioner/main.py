@@ -1,23 +1,24 @@
 """Makes a fresh image this customer's VM, once, and tells the platform Ready at each start.
 
-Asks fabric_client to report health and the host key's fingerprint, and follows its goal state where keys come as
-certificates. Is asked nothing. Privilege: root, with what making accounts, keys and mounts takes. Killed at any moment it
-begins again and comes to the same result: the marker `<lib>/provisioned` is written last, each step looks before it
-changes. Its tools run in a group of their own and do not end sshd with them.
+Asks fabric_client to report health and the host key's fingerprint, and follows its goal state where
+keys come as certificates. Is asked nothing. Privilege: root, with what making accounts, keys and
+mounts takes. Killed at any moment it begins again and comes to the same result: the marker
+`<lib>/provisioned` is written last, each step looks before it changes. Its tools run in a group of
+their own and do not end sshd with them.
 """
 
 from __future__ import annotations
 
-from waagent.distro.families import Family, family_of
+from waagent.distro.distributions import Family, family_of
 from waagent.distro.files import FileError
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
-from waagent.protocol.errors import DocumentError
+from waagent.protocol.base.errors import DocumentError
 from waagent.workers.provisioner import identity, plan
-from waagent.workers.provisioner.errors import ProvisioningError
+from waagent.workers.provisioner.health_report import READY, Platform, failed
 from waagent.workers.provisioner.notes import read_notes
 from waagent.workers.provisioner.plan import Options
-from waagent.workers.provisioner.report import READY, Platform, failed
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 from waagent.workers.runtime import Worker
 
 PAUSES_S = (5.0, 5.0, 5.0, 5.0, 10.0, 20.0, 30.0)  # the DVD may be attached late
@@ -27,7 +28,9 @@ _CUSTOM_DATA_WAIT_S = 300.0
 
 
 def main(worker: Worker) -> None:
-    """Provision unless the marker says that it was done; tell the platform; carry out custom data."""
+    """Provision unless the marker says that it was done; tell the platform; carry out custom
+    data.
+    """
     worker.ready()
     paths = library_of(worker)
     options = plan.read_options(worker.configuration)
@@ -55,14 +58,23 @@ def main(worker: Worker) -> None:
 def library_of(worker: Worker) -> Paths:
     """The paths with the library that Lib.Dir names."""
     library = worker.configuration.get("Lib.Dir")
-    return worker.paths.with_library(library, "/var/log/azure") if isinstance(library, str) and library.startswith("/") else worker.paths
+    return (
+        worker.paths.with_library(library, "/var/log/azure")
+        if isinstance(library, str) and library.startswith("/")
+        else worker.paths
+    )
 
 
 def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
-    """This VM was provisioned before, or is a copy of one that was: cached state of another VM goes (§9.1); the summary."""
+    """This VM was provisioned before, or is a copy of one that was: cached state of another VM goes
+    (§9.1); the summary.
+    """
     if marker == identity.FOREIGN:
         removed = identity.clean_cached_state(paths)
-        worker.log.warning("VM is provisioned, but its unique id has changed: removed %d files of cached state", len(removed))
+        worker.log.warning(
+            "VM is provisioned, but its unique id has changed: removed %d files of cached state",
+            len(removed),
+        )
     if marker != identity.CURRENT:
         identity.write_marker(paths, vm_id)
     notes = read_notes(paths)
@@ -71,8 +83,12 @@ def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
     return "provisioned earlier"
 
 
-def provision_until_done(worker: Worker, paths: Paths, options: Options, platform: Platform, vm_id: str) -> tuple[str, bool]:
-    """Try until it is done; the summary, and whether Ready is ours to report. Each new failure is told to the platform."""
+def provision_until_done(
+    worker: Worker, paths: Paths, options: Options, platform: Platform, vm_id: str
+) -> tuple[str, bool]:
+    """Try until it is done; the summary, and whether Ready is ours to report. Each new failure is
+    told to the platform.
+    """
     said = ""
     tries = 0
     family = family_of(paths)
@@ -90,7 +106,9 @@ def provision_until_done(worker: Worker, paths: Paths, options: Options, platfor
         worker.wait(lambda: False, pause_s, f"failed: {text}")
 
 
-def provision(worker: Worker, paths: Paths, family: Family, options: Options, platform: Platform, vm_id: str) -> tuple[str, bool]:
+def provision(
+    worker: Worker, paths: Paths, family: Family, options: Options, platform: Platform, vm_id: str
+) -> tuple[str, bool]:
     """One try, by whom it falls to."""
     from waagent.workers.provisioner import cloud_init
 
@@ -116,9 +134,17 @@ def wait_for_cloud_init(worker: Worker, paths: Paths, options: Options, vm_id: s
     looks = worker.every(1.0, lambda: None)
     try:
         while cloud_init.document(paths) is None:
-            worker.wait(lambda: cloud_init.document(paths) is not None, 300.0, "waiting for cloud-init (ovf-env.xml)")
+            worker.wait(
+                lambda: cloud_init.document(paths) is not None,
+                300.0,
+                "waiting for cloud-init (ovf-env.xml)",
+            )
         while host_keys.fingerprint_of(ssh, options.host_key_type) is None:
-            worker.wait(lambda: host_keys.fingerprint_of(ssh, options.host_key_type) is not None, 300.0, "waiting for SSH host keys")
+            worker.wait(
+                lambda: host_keys.fingerprint_of(ssh, options.host_key_type) is not None,
+                300.0,
+                "waiting for SSH host keys",
+            )
     finally:
         looks.cancel()
     identity.write_marker(paths, vm_id)
@@ -134,11 +160,18 @@ def tell_host_key(worker: Worker, paths: Paths, options: Options, platform: Plat
         worker.log.info("no SSH host key, no fingerprint to report")
         return
     accepted = platform.tell_fingerprint(found.md5, _FINGERPRINT_LIMIT_S)
-    worker.log.info("SSH host key %s file=%s reported=%s", found.sha256, found.file, "yes" if accepted else "later")
+    worker.log.info(
+        "SSH host key %s file=%s reported=%s",
+        found.sha256,
+        found.file,
+        "yes" if accepted else "later",
+    )
 
 
 def execute_custom_data(worker: Worker, paths: Paths) -> None:
-    """Start custom data that is planned, wait for its end, without a limit, and tell it once; it outlives us."""
+    """Start custom data that is planned, wait for its end, without a limit, and tell it once; it
+    outlives us.
+    """
     if not (paths.library / "custom-data").is_dir():
         return
     from waagent.workers.provisioner import custom_data
@@ -148,7 +181,9 @@ def execute_custom_data(worker: Worker, paths: Paths) -> None:
     custom_data.start_execution(paths)
     looks = worker.every(_CUSTOM_DATA_LOOK_S, lambda: None)
     try:
-        while not worker.wait(lambda: custom_data.is_over(paths), _CUSTOM_DATA_WAIT_S, "custom data is running"):
+        while not worker.wait(
+            lambda: custom_data.is_over(paths), _CUSTOM_DATA_WAIT_S, "custom data is running"
+        ):
             continue
     finally:
         looks.cancel()

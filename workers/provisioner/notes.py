@@ -1,4 +1,6 @@
-"""What one run of the provisioner leaves for the next: which host keys are new already, whom it provisioned."""
+"""What one run of the provisioner leaves for the next: which host keys are new already, whom it
+provisioned.
+"""
 
 from __future__ import annotations
 
@@ -19,4 +21,6 @@ def read_notes(paths: Paths) -> dict[str, Any]:
 
 def write_notes(paths: Paths, notes: dict[str, Any]) -> None:
     """Keep notes for a run after this one."""
-    write_atomic(paths.library / NOTES, json.dumps(notes, sort_keys=True).encode("ascii"), mode=0o600)
+    write_atomic(
+        paths.library / NOTES, json.dumps(notes, sort_keys=True).encode("ascii"), mode=0o600
+    )

@@ -1,4 +1,5 @@
-"""What to do, decided from the request, the options and what is there. Pure: no file, no clock, no tool.
+"""What to do, decided from the request, the options and what is there. Pure: no file, no clock, no
+tool.
 
 Source: spec/provisioning.md §1, §4.3 Rule, §5, §6, §10.1, §13.
 """
@@ -10,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from waagent.distro.families import Family
-from waagent.workers.provisioner.errors import Refused
+from waagent.distro.distributions import Family
+from waagent.workers.provisioner.provisioning_error import Refused
 
 # who provisions
 OURSELVES, CLOUD_INIT, NOBODY = "ourselves", "cloud-init", "nobody"
@@ -20,7 +21,9 @@ _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _HOST_NAME_MAX = 64  # Linux; RFC 1123 allows 255
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
 _SYSTEM_LIMIT = 1000  # the refusal never reaches higher, whatever login.defs says (trap 30)
-_KEY_TYPE = re.compile(r"(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-[a-z0-9-]+)(@[a-z0-9.-]+)?\Z")
+_KEY_TYPE = re.compile(
+    r"(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-[a-z0-9-]+)(@[a-z0-9.-]+)?\Z"
+)
 _KEY_WORD = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}\Z")
 
 
@@ -79,7 +82,9 @@ def read_options(values: Mapping[str, Any]) -> Options:
 
 
 def who_provisions(options: Options, cloud_init_enabled: bool) -> str:
-    """OURSELVES, CLOUD_INIT or NOBODY (§1.2, configuration.md trap 10). Raises Refused when two would work at once."""
+    """OURSELVES, CLOUD_INIT or NOBODY (§1.2, configuration.md trap 10). Raises Refused when two
+    would work at once.
+    """
     if options.agent == "disabled":
         return NOBODY
     if options.agent == "cloud-init":
@@ -87,7 +92,8 @@ def who_provisions(options: Options, cloud_init_enabled: bool) -> str:
     if options.agent == "waagent":
         if cloud_init_enabled:
             raise Refused(
-                "cloud-init is enabled and would provision too", "Provisioning.Agent=waagent",
+                "cloud-init is enabled and would provision too",
+                "Provisioning.Agent=waagent",
                 "disable cloud-init, or set Provisioning.Agent=auto",
             )
         return OURSELVES
@@ -97,12 +103,22 @@ def who_provisions(options: Options, cloud_init_enabled: bool) -> str:
 
 
 def check_host_name(name: str) -> str:
-    """``name``, when RFC 1123 allows it and the kernel can hold it. Raises Refused; nothing is cut off."""
+    """``name``, when RFC 1123 allows it and the kernel can hold it. Raises Refused; nothing is cut
+    off.
+    """
     labels = name.split(".")
     if len(name) > _HOST_NAME_MAX:
-        raise Refused(f"host name has {len(name)} characters", repr(name[:80]), f"at most {_HOST_NAME_MAX}")
-    if not all(_LABEL.match(label) for label in labels) or all(character.isdigit() for character in labels[-1]):
-        raise Refused("host name is not one by RFC 1123", repr(name), "letters, digits and inner hyphens, labels of 1 to 63 characters")
+        raise Refused(
+            f"host name has {len(name)} characters", repr(name[:80]), f"at most {_HOST_NAME_MAX}"
+        )
+    if not all(_LABEL.match(label) for label in labels) or all(
+        character.isdigit() for character in labels[-1]
+    ):
+        raise Refused(
+            "host name is not one by RFC 1123",
+            repr(name),
+            "letters, digits and inner hyphens, labels of 1 to 63 characters",
+        )
     return name
 
 
@@ -114,8 +130,12 @@ def check_user_name(name: str) -> str:
     return name
 
 
-def refuse_system_user(name: str, present: PasswdEntry | None, uid_minimum: int, family: Family, options: Options) -> None:
-    """Raise Refused when the account belongs to the system (§5.1 Rule): before any change, password or not."""
+def refuse_system_user(
+    name: str, present: PasswdEntry | None, uid_minimum: int, family: Family, options: Options
+) -> None:
+    """Raise Refused when the account belongs to the system (§5.1 Rule): before any change, password
+    or not.
+    """
     if options.allow_system_user:
         return
     if name == "root" or (present is not None and present.uid == 0):
@@ -124,7 +144,8 @@ def refuse_system_user(name: str, present: PasswdEntry | None, uid_minimum: int,
         return
     if present.uid < min(_SYSTEM_LIMIT, uid_minimum):
         raise Refused(
-            f"this is a system user (uid {present.uid})", repr(name),
+            f"this is a system user (uid {present.uid})",
+            repr(name),
             "create the VM with another user name, or set Provisioning.AllowResetSysUser=y",
         )
 
@@ -133,30 +154,47 @@ def uid_minimum(login_defs: str | None, family: Family) -> int:
     """The first uid of people: UID_MIN of the text of login.defs, else the distribution's."""
     for line in (login_defs or "").splitlines():
         words = line.split()
-        if line.startswith("UID_MIN") and len(words) > 1 and words[0] == "UID_MIN" and words[1].isdigit():
+        if (
+            line.startswith("UID_MIN")
+            and len(words) > 1
+            and words[0] == "UID_MIN"
+            and words[1].isdigit()
+        ):
             return int(words[1])
     return family.uid_minimum
 
 
 def sudoers_text(present: str, user_name: str, has_password: bool) -> str:
-    """The content of our file in sudoers.d: one line for each user, the others' kept (§5.5 Rule)."""
-    others = [line for line in present.splitlines() if line.strip() and line.split()[0] != user_name]
+    """The content of our file in sudoers.d: one line for each user, the others' kept (§5.5
+    Rule).
+    """
+    others = [
+        line for line in present.splitlines() if line.strip() and line.split()[0] != user_name
+    ]
     rights = "ALL" if has_password else "NOPASSWD: ALL"
     return "\n".join([*others, f"{user_name} ALL=(ALL) {rights}"]) + "\n"
 
 
 def check_public_key(value: str) -> str:
-    """One line of authorized_keys. Options before the key type are kept. Raises Refused when it is none (trap 7)."""
+    """One line of authorized_keys. Options before the key type are kept. Raises Refused when it is
+    none (trap 7).
+    """
     line = " ".join(value.split())
     words = line.split(" ")
     for at, word in enumerate(words[:-1]):
         if _KEY_TYPE.match(word) and _KEY_WORD.match(words[at + 1]):
             return line
-    raise Refused("public key is not in OpenSSH's form", repr(line[:40]), "it looks like: ssh-ed25519 AAAA… comment")
+    raise Refused(
+        "public key is not in OpenSSH's form",
+        repr(line[:40]),
+        "it looks like: ssh-ed25519 AAAA… comment",
+    )
 
 
 def add_lines(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """The lines of a file with ``wanted`` at its end, each once; what was there stays in its order."""
+    """The lines of a file with ``wanted`` at its end, each once; what was there stays in its
+    order.
+    """
     lines = [line for line in present if line.strip()]
     known = {" ".join(line.split()) for line in lines} | {""}
     for line in wanted:
@@ -166,11 +204,14 @@ def add_lines(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
     return lines
 
 
-def wants_password_login(disable: bool | None, has_password: bool, deployed_keys: int) -> bool | None:
-    """True: allow logins by password, False: refuse them, None: leave sshd as the image has it (traps 1 and 2).
+def wants_password_login(
+    disable: bool | None, has_password: bool, deployed_keys: int
+) -> bool | None:
+    """True: allow logins by password, False: refuse them, None: leave sshd as the image has it
+    (traps 1 and 2).
 
-    The platform says `false` also when the customer did not choose; without a password there is nothing to allow, and a
-    hardened image stays hardened.
+    The platform says `false` also when the customer did not choose; without a password there is
+    nothing to allow, and a hardened image stays hardened.
     """
     if disable is None:
         return False if deployed_keys else None
@@ -181,7 +222,11 @@ def wants_password_login(disable: bool | None, has_password: bool, deployed_keys
 
 def _word(values: Mapping[str, Any], name: str, default: str) -> str:
     value = values.get(name)
-    return value.strip() if isinstance(value, str) and value.strip() and value.strip() != "None" else default
+    return (
+        value.strip()
+        if isinstance(value, str) and value.strip() and value.strip() != "None"
+        else default
+    )
 
 
 def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:

@@ -1,4 +1,6 @@
-"""The keys by which the user may log in, and the key pairs that it shall have. Source: spec/provisioning.md §6.1 to §6.3."""
+"""The keys by which the user may log in, and the key pairs that it shall have. Source:
+spec/provisioning.md §6.1 to §6.3.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ from pathlib import Path
 
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
-from waagent.protocol.logs import Log
+from waagent.protocol.base.log import Log
 from waagent.workers.provisioner import key_writer
-from waagent.workers.provisioner.errors import ProvisioningError
 from waagent.workers.provisioner.plan import PasswdEntry
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
 AUTHORIZED_KEYS = ".ssh/authorized_keys"
 _LIMIT_S = 20.0
@@ -40,14 +42,22 @@ class Target:
 
 
 def target_of(path: str, home_base: str, account: PasswdEntry) -> Target:
-    """Where a Path of the request leads (§6.1, trap 13). Raises DeployError for a path that is none.
+    """Where a Path of the request leads (§6.1, trap 13). Raises DeployError for a path that is
+    none.
 
-    `$HOME` is the folder of all homes. Below the user's folder there the account's real home counts.
+    `$HOME` is the folder of all homes. Below the user's folder there the account's real home
+    counts.
     """
-    text = path.replace("$HOME", home_base) if path else posixpath.join(account.home, AUTHORIZED_KEYS)
+    text = (
+        path.replace("$HOME", home_base) if path else posixpath.join(account.home, AUTHORIZED_KEYS)
+    )
     plain = posixpath.normpath(text)
     if not text.startswith("/") or text.endswith("/") or "\0" in text or plain in ("/", "//"):
-        raise DeployError("Invalid path for public key (0x03)", repr(path[:200]), "send an absolute path of a file")
+        raise DeployError(
+            "Invalid path for public key (0x03)",
+            repr(path[:200]),
+            "send an absolute path of a file",
+        )
     usual = posixpath.join(posixpath.normpath(home_base), account.name)
     for folder in (usual, posixpath.normpath(account.home)):
         if plain.startswith(folder + "/"):
@@ -58,32 +68,66 @@ def target_of(path: str, home_base: str, account: PasswdEntry) -> Target:
 
 
 def deploy_public_keys(
-    paths: Paths, run: Run, account: PasswdEntry, home_base: str, keys: Iterable[tuple[str, str]], log: Log
+    paths: Paths,
+    run: Run,
+    account: PasswdEntry,
+    home_base: str,
+    keys: Iterable[tuple[str, str]],
+    log: Log,
 ) -> int:
-    """Add ``keys`` (path, line) to the files they belong in, each once; how many lines were asked for. Raises DeployError."""
+    """Add ``keys`` (path, line) to the files they belong in, each once; how many lines were asked
+    for. Raises DeployError.
+    """
     wanted: dict[Target, list[str]] = {}
     for path, line in keys:
         wanted.setdefault(target_of(path, home_base, account), []).append(line)
     for target, lines in wanted.items():
-        _write(paths, run, account, target, {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644})
-        log.info("deployed %d keys for %s in %s", len(lines), account.name, posixpath.join(target.base, *target.folders, target.name))
+        _write(
+            paths,
+            run,
+            account,
+            target,
+            {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644},
+        )
+        log.info(
+            "deployed %d keys for %s in %s",
+            len(lines),
+            account.name,
+            posixpath.join(target.base, *target.folders, target.name),
+        )
     return sum(len(lines) for lines in wanted.values())
 
 
-def deploy_key_pair(paths: Paths, run: Run, account: PasswdEntry, home_base: str, path: str, fingerprint: str) -> None:
-    """Give the user the key of a certificate: `Path` 0600 and `Path`.pub 0644, its own. Raises DeployError."""
+def deploy_key_pair(
+    paths: Paths, run: Run, account: PasswdEntry, home_base: str, path: str, fingerprint: str
+) -> None:
+    """Give the user the key of a certificate: `Path` 0600 and `Path`.pub 0644, its own. Raises
+    DeployError.
+    """
     try:
         key = (paths.library / f"{fingerprint}.prv").read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
-        raise DeployError("Failed to deploy key pair (0x0A)", f"{fingerprint}.prv", "the certificate must come with its key") from error
+        raise DeployError(
+            "Failed to deploy key pair (0x0A)",
+            f"{fingerprint}.prv",
+            "the certificate must come with its key",
+        ) from error
     target = target_of(path, home_base, account)
     public = Target(target.base, target.folders, target.name + ".pub", target.is_the_users)
     _write(paths, run, account, target, {"content": key, "mode": 0o600})
-    _write(paths, run, account, public, {"content": openssh_line(paths, fingerprint) + "\n", "mode": 0o644})
+    _write(
+        paths,
+        run,
+        account,
+        public,
+        {"content": openssh_line(paths, fingerprint) + "\n", "mode": 0o644},
+    )
 
 
 def openssh_line(paths: Paths, fingerprint: str) -> str:
-    """The public key of `<lib>/<FP>.crt` in OpenSSH's form, whatever its type (trap 8). Raises DeployError."""
+    """The public key of `<lib>/<FP>.crt` in OpenSSH's form, whatever its type (trap 8). Raises
+    DeployError.
+    """
     from cryptography import x509  # 12 MiB: only where a key comes as a certificate
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -93,30 +137,51 @@ def openssh_line(paths: Paths, fingerprint: str) -> str:
             certificate = x509.load_pem_x509_certificate(stream.read(_CERTIFICATE_LIMIT_BYTES))
         line: bytes = certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise DeployError("Failed to deploy public key (0x09)", str(file), "send a certificate with an RSA, EC or Ed25519 key") from error
+        raise DeployError(
+            "Failed to deploy public key (0x09)",
+            str(file),
+            "send a certificate with an RSA, EC or Ed25519 key",
+        ) from error
     return line.decode("ascii")
 
 
-def _write(paths: Paths, run: Run, account: PasswdEntry, target: Target, what: dict[str, object]) -> None:
+def _write(
+    paths: Paths, run: Run, account: PasswdEntry, target: Target, what: dict[str, object]
+) -> None:
     if target.is_the_users:
         own_ssh_folder(paths.under(target.base), account)
     uid, gid = (account.uid, account.gid) if target.is_the_users else (0, 0)
     told = {
-        "uid": uid, "gid": gid, "base": str(paths.under(target.base)), "folders": target.folders, "name": target.name,
-        "folder_mode": 0o700 if target.is_the_users else 0o755, **what,
+        "uid": uid,
+        "gid": gid,
+        "base": str(paths.under(target.base)),
+        "folders": target.folders,
+        "name": target.name,
+        "folder_mode": 0o700 if target.is_the_users else 0o755,
+        **what,
     }
     argv = [sys.executable, "-I", "-S", key_writer.__file__]
     place = posixpath.join(target.base, *target.folders, target.name)
     try:
         run(argv, deadline_s=_LIMIT_S, stdin=json.dumps(told).encode("ascii"))
         if paths.under("/sys/fs/selinux/enforce").exists():
-            run(["restorecon", "-R", str(paths.under(posixpath.dirname(place)))], deadline_s=_LIMIT_S, check=False)
+            run(
+                ["restorecon", "-R", str(paths.under(posixpath.dirname(place)))],
+                deadline_s=_LIMIT_S,
+                check=False,
+            )
     except ToolError as error:
-        raise DeployError("Failed to deploy public key (0x09)", f"{place}, {error.where}", "remove what stands there") from error
+        raise DeployError(
+            "Failed to deploy public key (0x09)",
+            f"{place}, {error.where}",
+            "remove what stands there",
+        ) from error
 
 
 def own_ssh_folder(home: Path, account: PasswdEntry) -> None:
-    """Hand `.ssh` over to its account when the image left it to somebody else; its content is not touched (trap 29)."""
+    """Hand `.ssh` over to its account when the image left it to somebody else; its content is not
+    touched (trap 29).
+    """
     try:
         folder = os.open(home / ".ssh", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -1,6 +1,8 @@
-"""sshd's configuration: what we add, where, tested before it counts; and sshd told to read it again.
+"""sshd's configuration: what we add, where, tested before it counts; and sshd told to read it
+again.
 
-Source: spec/provisioning.md §6.5 with its Rule, §6.6, traps 2 to 5, 28. sshd takes the first value it reads.
+Source: spec/provisioning.md §6.5 with its Rule, §6.6, traps 2 to 5, 28. sshd takes the first value
+it reads.
 """
 
 from __future__ import annotations
@@ -11,18 +13,23 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from waagent.distro.families import Family
+from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound
-from waagent.protocol.logs import Log
-from waagent.workers.provisioner.errors import ProvisioningError
+from waagent.protocol.base.log import Log
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
 DROP_IN = "sshd_config.d/10-waagent.conf"
 BEGIN, END = "# waagent: begin", "# waagent: end"
 _TEST_LIMIT_S = 20.0
 _RELOAD_LIMIT_S = 30.0
-_SET_BY_US = ("passwordauthentication", "challengeresponseauthentication", "kbdinteractiveauthentication", "clientaliveinterval")
+_SET_BY_US = (
+    "passwordauthentication",
+    "challengeresponseauthentication",
+    "kbdinteractiveauthentication",
+    "clientaliveinterval",
+)
 _INCLUDE = re.compile(r"(?:\S*/)?sshd_config\.d/\*(?:\.conf)?\Z")
 _PID_FILES = ("/run/sshd.pid", "/var/run/sshd.pid", "/run/sshd/sshd.pid")
 
@@ -47,7 +54,9 @@ def directives(password_login: bool | None, client_alive_s: int) -> tuple[str, .
 
 
 def reads_drop_ins_first(text: str) -> bool:
-    """Whether a drop-in would win: the main file includes sshd_config.d before it sets what we set, and outside of Match."""
+    """Whether a drop-in would win: the main file includes sshd_config.d before it sets what we set,
+    and outside of Match.
+    """
     for line in text.splitlines():
         words = line.replace("=", " ", 1).split()
         if not words or words[0].startswith("#"):
@@ -61,7 +70,9 @@ def reads_drop_ins_first(text: str) -> bool:
 
 
 def with_block(text: str, lines: tuple[str, ...]) -> str:
-    """The main file with our lines in a marked block at its top (never behind a Match, trap 3); an older block goes."""
+    """The main file with our lines in a marked block at its top (never behind a Match, trap 3); an
+    older block goes.
+    """
     kept: list[str] = []
     is_ours = False
     for line in text.splitlines():
@@ -75,8 +86,11 @@ def with_block(text: str, lines: tuple[str, ...]) -> str:
     return "\n".join([*block, *kept]) + "\n"
 
 
-def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: Run, log: Log) -> str:
-    """Have sshd's configuration begin with ``lines``; the file that was written, empty when nothing was to do.
+def configure_sshd(
+    paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: Run, log: Log
+) -> str:
+    """Have sshd's configuration begin with ``lines``; the file that was written, empty when nothing
+    was to do.
 
     Raises SshdError when sshd refuses the result; nothing is changed then.
     """
@@ -89,7 +103,11 @@ def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: R
         return ""
     lines = _known_to_sshd(paths, text, lines, run, log)
     if reads_drop_ins_first(text) and (main.parent / "sshd_config.d").is_dir():
-        file, content, mode = main.parent / DROP_IN, "".join(line + "\n" for line in (BEGIN, *lines)), 0o600
+        file, content, mode = (
+            main.parent / DROP_IN,
+            "".join(line + "\n" for line in (BEGIN, *lines)),
+            0o600,
+        )
     else:
         file, content = main, with_block(text, lines)
     data = content.encode("utf-8", "surrogateescape")
@@ -100,8 +118,12 @@ def configure_sshd(paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: R
     return str(file)
 
 
-def _known_to_sshd(paths: Paths, text: str, lines: tuple[str, ...], run: Run, log: Log) -> tuple[str, ...]:
-    """The lines that this sshd accepts in front of its configuration. Raises SshdError when none of the ways is accepted."""
+def _known_to_sshd(
+    paths: Paths, text: str, lines: tuple[str, ...], run: Run, log: Log
+) -> tuple[str, ...]:
+    """The lines that this sshd accepts in front of its configuration. Raises SshdError when none of
+    the ways is accepted.
+    """
     problem = _complaint(paths, with_block(text, lines), run)
     if not problem:
         return lines
@@ -109,9 +131,17 @@ def _known_to_sshd(paths: Paths, text: str, lines: tuple[str, ...], run: Run, lo
     if not _complaint(paths, with_block(text, older), run):
         return older
     if _complaint(paths, text, run):
-        log.warning("sshd refuses its configuration also without our lines, they are added all the same: %s", problem)
+        log.warning(
+            "sshd refuses its configuration also without our lines, they are added all the"
+            " same: %s",
+            problem,
+        )
         return lines
-    raise SshdError("sshd refuses its configuration with our lines", problem, "look at sshd_config with: sshd -t")
+    raise SshdError(
+        "sshd refuses its configuration with our lines",
+        problem,
+        "look at sshd_config with: sshd -t",
+    )
 
 
 def _complaint(paths: Paths, text: str, run: Run) -> str:
@@ -138,12 +168,18 @@ def _program(paths: Paths) -> str:
 
 
 def reload_sshd(paths: Paths, family: Family, run: Run, log: Log) -> str:
-    """Have a running sshd read its configuration again, sessions stay; what was done. No sshd is started by us."""
+    """Have a running sshd read its configuration again, sessions stay; what was done. No sshd is
+    started by us.
+    """
     if paths.under("/run/systemd/system").is_dir():
         try:
-            run(["systemctl", "try-reload-or-restart", family.sshd_unit], deadline_s=_RELOAD_LIMIT_S)
+            run(
+                ["systemctl", "try-reload-or-restart", family.sshd_unit], deadline_s=_RELOAD_LIMIT_S
+            )
         except ToolError as error:
-            log.warning("sshd was not reloaded, it reads its configuration at its next start: %s", error)
+            log.warning(
+                "sshd was not reloaded, it reads its configuration at its next start: %s", error
+            )
             return ""
         return f"systemctl {family.sshd_unit}"
     for name in _PID_FILES:

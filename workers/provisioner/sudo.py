@@ -1,4 +1,6 @@
-"""The user's right to use sudo: one line in a file of ours, tested before it counts. Source: spec/provisioning.md §5.5."""
+"""The user's right to use sudo: one line in a file of ours, tested before it counts. Source:
+spec/provisioning.md §5.5.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from waagent.distro.families import Family
+from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound
-from waagent.workers.provisioner.errors import ProvisioningError
 from waagent.workers.provisioner.plan import Options, sudoers_text
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
 FILE_NAME = "waagent"
 _MODE = 0o440
@@ -25,8 +27,12 @@ class SudoError(ProvisioningError):
     """The right could not be given; sudo's configuration is as it was."""
 
 
-def allow_sudo(paths: Paths, family: Family, options: Options, run: Run, user_name: str, has_password: bool) -> Path:
-    """Let the user run everything, asked for the password when there is one. The file. Raises SudoError."""
+def allow_sudo(
+    paths: Paths, family: Family, options: Options, run: Run, user_name: str, has_password: bool
+) -> Path:
+    """Let the user run everything, asked for the password when there is one. The file. Raises
+    SudoError.
+    """
     folder = paths.under(options.sudoers_folder or family.sudoers_folder)
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True)
@@ -47,7 +53,11 @@ def allow_sudo(paths: Paths, family: Family, options: Options, run: Run, user_na
         pass  # sudo is not installed: the file waits for it
     except ToolError as error:
         candidate.unlink()
-        raise SudoError("Failed to configure sudo privileges (0x08)", f"{file}, {error.where}", "look at that file") from error
+        raise SudoError(
+            "Failed to configure sudo privileges (0x08)",
+            f"{file}, {error.where}",
+            "look at that file",
+        ) from error
     os.rename(candidate, file)
     return file
 
@@ -62,4 +72,9 @@ def _include(folder: Path) -> None:
         return
     line = f"#includedir {folder}"
     if line not in text and line.replace("#", "@") not in text:
-        write_atomic(main, f"{text.rstrip()}\n{line}\n".encode(), mode=facts.st_mode & 0o777, owner=(facts.st_uid, facts.st_gid))
+        write_atomic(
+            main,
+            f"{text.rstrip()}\n{line}\n".encode(),
+            mode=facts.st_mode & 0o777,
+            owner=(facts.st_uid, facts.st_gid),
+        )

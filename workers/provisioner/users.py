@@ -11,15 +11,15 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from waagent.distro.families import Family
+from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
-from waagent.protocol.logs import Log
-from waagent.protocol.secret import Secret
-from waagent.workers.provisioner.errors import ProvisioningError
+from waagent.protocol.base.log import Log
+from waagent.protocol.base.secret import Secret
 from waagent.workers.provisioner.passwords import CannotHash, hash_password
 from waagent.workers.provisioner.plan import Options, PasswdEntry
+from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
 TOOL_LIMIT_S = 60.0
 NO_LOGIN_BY_PASSWORD = "*"  # unlike `!` it does not keep a sshd without PAM from taking keys (§5.4)
@@ -35,7 +35,9 @@ class UserError(ProvisioningError):
 
 
 def find_account(paths: Paths, name: str) -> PasswdEntry | None:
-    """The account of that name: in /etc/passwd, else (on the running system) from wherever it keeps its users."""
+    """The account of that name: in /etc/passwd, else (on the running system) from wherever it keeps
+    its users.
+    """
     for fields in _lines_of(paths.under("/etc/passwd")):
         if fields[0] == name and len(fields) >= 7 and fields[2].isdigit() and fields[3].isdigit():
             return PasswdEntry(name, int(fields[2]), int(fields[3]), fields[5])
@@ -53,22 +55,34 @@ def ensure_account(paths: Paths, family: Family, run: Run, name: str, log: Log) 
     present = find_account(paths, name)
     if present is None:
         argv = [word.replace("{name}", name) for word in family.create_user]
-        if argv[0] == "useradd" and any(fields[0] == name for fields in _lines_of(paths.under("/etc/group"))):
+        if argv[0] == "useradd" and any(
+            fields[0] == name for fields in _lines_of(paths.under("/etc/group"))
+        ):
             argv[1:1] = ["-g", name]  # useradd refuses to make the group of that name otherwise
         try:
             run(argv, deadline_s=TOOL_LIMIT_S)
         except ToolError as error:
-            raise UserError(f"Failed to create user account: {name} (0x07)", f"{error.what}, {error.where}", error.remedy) from error
+            raise UserError(
+                f"Failed to create user account: {name} (0x07)",
+                f"{error.what}, {error.where}",
+                error.remedy,
+            ) from error
         present = find_account(paths, name)
         if present is None:
-            raise UserError(f"Failed to create user account: {name} (0x07)", f"{argv[0]} made no entry in passwd", "run it by hand")
+            raise UserError(
+                f"Failed to create user account: {name} (0x07)",
+                f"{argv[0]} made no entry in passwd",
+                "run it by hand",
+            )
         log.info("created user %s uid=%d", name, present.uid)
     ensure_home(paths, present)
     return present
 
 
 def ensure_home(paths: Paths, account: PasswdEntry) -> None:
-    """Give the account its home folder: made when missing, its top (nothing below it) owned by the account (trap 29)."""
+    """Give the account its home folder: made when missing, its top (nothing below it) owned by the
+    account (trap 29).
+    """
     home = paths.under(account.home)
     if home.name != account.name or len(home.parts) < 3:
         return  # `/`, `/nonexistent` or another's: not ours to change
@@ -82,7 +96,9 @@ def ensure_home(paths: Paths, account: PasswdEntry) -> None:
     try:
         descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise UserError("the home folder is a link or a file", str(home), "remove it from the image") from error
+        raise UserError(
+            "the home folder is a link or a file", str(home), "remove it from the image"
+        ) from error
     try:
         if os.fstat(descriptor).st_uid != account.uid:
             os.fchown(descriptor, account.uid, account.gid)
@@ -91,9 +107,17 @@ def ensure_home(paths: Paths, account: PasswdEntry) -> None:
 
 
 def set_password(
-    paths: Paths, family: Family, options: Options, run: Run, name: str, password: Secret | None, log: Log
+    paths: Paths,
+    family: Family,
+    options: Options,
+    run: Run,
+    name: str,
+    password: Secret | None,
+    log: Log,
 ) -> None:
-    """Give the account its password; without one make it known as an account that logs in by key. Raises UserError."""
+    """Give the account its password; without one make it known as an account that logs in by key.
+    Raises UserError.
+    """
     if password is not None:
         hashed = _hash(password, options, log)
     elif shadow_field(paths, options.shadow or family.shadow, name) in _UNSET:
@@ -102,10 +126,18 @@ def set_password(
         return  # the image, or an earlier run, has set it
     try:
         argv = [word.replace("{name}", name) for word in family.set_password]
-        run(argv, deadline_s=TOOL_LIMIT_S, stdin=family.set_password_stdin.format(name=name, hash=hashed).encode("ascii"))
+        run(
+            argv,
+            deadline_s=TOOL_LIMIT_S,
+            stdin=family.set_password_stdin.format(name=name, hash=hashed).encode("ascii"),
+        )
     except ToolError as error:
         raise UserError(f"Failed to set password of {name}", error.what, error.remedy) from error
-    log.info("set the password field of %s to %s", name, "a hash" if password is not None else "`*` (keys only)")
+    log.info(
+        "set the password field of %s to %s",
+        name,
+        "a hash" if password is not None else "`*` (keys only)",
+    )
 
 
 def shadow_field(paths: Paths, shadow: str, name: str) -> str:
@@ -117,7 +149,9 @@ def shadow_field(paths: Paths, shadow: str, name: str) -> str:
 
 
 def delete_root_password(paths: Paths, family: Family, options: Options, run: Run) -> None:
-    """Make root's password unusable, never empty (§5.7 Rule). Owner, mode and label of the file stay. Raises UserError."""
+    """Make root's password unusable, never empty (§5.7 Rule). Owner, mode and label of the file
+    stay. Raises UserError.
+    """
     if family.name == "freebsd":
         run(["pw", "usermod", "root", "-h", "-"], deadline_s=TOOL_LIMIT_S)
         return

@@ -1,4 +1,6 @@
-"""Bad input costs one clear line or one report each; nothing is written outside, and every worker stays READY."""
+"""Bad input costs one clear line or one report each; nothing is written outside, and every worker
+stays READY.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,11 @@ def test_a_bad_goal_state_is_named_once_and_survived(vm: Machine, kind: str) -> 
     vm.fabric.clear_faults()
     incarnation = str(vm.fabric.goal_state())
 
-    vm.wait_ps(lambda table: str(table["platform"]["goal_state"]) == incarnation, 90, "the next good goal state")
+    vm.wait_ps(
+        lambda table: str(table["platform"]["goal_state"]) == incarnation,
+        90,
+        "the next good goal state",
+    )
     assert line
     assert {name: vm.pid_of(name) for name in RESIDENT} == pids
     vm.wait_states(RESIDENT)
@@ -45,7 +51,12 @@ def test_a_bad_dvd_is_reported_as_failed_provisioning(tmp_path: Path, variant: s
 
     with Machine(tmp_path, dvd=dvd) as vm:
         report = vm.fabric.wait_for(
-            lambda fabric: next((item for item in fabric.health if item["substatus"] == "ProvisioningFailed"), None), 120, "the failure")
+            lambda fabric: next(
+                (item for item in fabric.health if item["substatus"] == "ProvisioningFailed"), None
+            ),
+            120,
+            "the failure",
+        )
         vm.wait_states(("environment_monitor", "fabric_client"))
         marker = vm.exists("/var/lib/waagent/provisioned")
 
@@ -56,7 +67,9 @@ def test_a_bad_dvd_is_reported_as_failed_provisioning(tmp_path: Path, variant: s
 def _zip(*members: tuple[zipfile.ZipInfo | str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("HandlerManifest.json", json.dumps([{"handlerManifest": {"enableCommand": "x"}}]))
+        archive.writestr(
+            "HandlerManifest.json", json.dumps([{"handlerManifest": {"enableCommand": "x"}}])
+        )
         for member, content in members:
             archive.writestr(member, content)
     return stream.getvalue()
@@ -69,62 +82,108 @@ def _link(name: str, target: str) -> tuple[zipfile.ZipInfo, bytes]:
 
 
 def _bomb(unpacked_mib: int) -> bytes:
-    """An archive of some MiB whose only member unpacks to ``unpacked_mib`` MiB; its header says 1 byte."""
+    """An archive of some MiB whose only member unpacks to ``unpacked_mib`` MiB; its header says 1
+    byte.
+    """
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = deflate.compress(bytes(MIB)) + deflate.flush(zlib.Z_FULL_FLUSH)
     data = block * unpacked_mib + b"\x03\x00"
     name = b"zeros"
-    local = struct.pack("<4sHHHHHLLLHH", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(data), 1, len(name), 0) + name
-    central = struct.pack("<4sHHHHHHLLLHHHHHLL", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(data), 1, len(name), 0, 0, 0, 0, 0, 0) + name
+    local = (
+        struct.pack("<4sHHHHHLLLHH", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(data), 1, len(name), 0)
+        + name
+    )
+    central = (
+        struct.pack(
+            "<4sHHHHHHLLLHHHHHLL",
+            b"PK\1\2",
+            20,
+            20,
+            0,
+            8,
+            0,
+            0,
+            0,
+            len(data),
+            1,
+            len(name),
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+        )
+        + name
+    )
     end = struct.pack("<4sHHHHLLH", b"PK\5\6", 0, 0, 1, 1, len(central), len(local) + len(data), 0)
     return local + data + central + end
 
 
 BAD_ARCHIVES: dict[str, Callable[[], bytes]] = {
-    "Dots":     lambda: _zip(("../escaped", b"x")),
+    "Dots": lambda: _zip(("../escaped", b"x")),
     "Absolute": lambda: _zip(("/var/tmp/escaped", b"x")),
-    "Link":     lambda: _zip(_link("out", "/var/tmp"), ("out/escaped", b"x")),
-    "Bomb":     lambda: _bomb(10 * 1024),
+    "Link": lambda: _zip(_link("out", "/var/tmp"), ("out/escaped", b"x")),
+    "Bomb": lambda: _bomb(10 * 1024),
 }
 
 
-def test_bad_archives_are_refused_each_by_itself(vm: Machine, tmp_path: Path, a_handler: Callable[..., dict[str, Any]]) -> None:
+def test_bad_archives_are_refused_each_by_itself(
+    vm: Machine, tmp_path: Path, a_handler: Callable[..., dict[str, Any]]
+) -> None:
     wanted = []
     for name, build in BAD_ARCHIVES.items():
         path = tmp_path / f"{name}.zip"
         path.write_bytes(build())
-        wanted.append({"name": f"Contoso.{name}", "version": "1.0.0", "package": str(path), "public": {}})
+        wanted.append(
+            {"name": f"Contoso.{name}", "version": "1.0.0", "package": str(path), "public": {}}
+        )
     vm.fabric.set_extensions([*wanted, a_handler("Contoso.Good", "succeed fine")])
 
     good = vm.fabric.wait_extension("Contoso.Good", "success")
-    reports = {name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_ARCHIVES}
-    escaped = vm.run(["sh", "-c", "ls /var/tmp/escaped /var/lib/waagent/escaped /var/lib/escaped 2>/dev/null"]).stdout
+    reports = {
+        name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_ARCHIVES
+    }
+    escaped = vm.run(
+        ["sh", "-c", "ls /var/tmp/escaped /var/lib/waagent/escaped /var/lib/escaped 2>/dev/null"]
+    ).stdout
     left = vm.run(["sh", "-c", "du -sm /var/lib/waagent | cut -f1"], check=True).stdout
 
     assert good["formattedMessage"]["message"] == "fine"
-    assert {name: report["code"] for name, report in reports.items()} == dict.fromkeys(BAD_ARCHIVES, 1005)
+    assert {name: report["code"] for name, report in reports.items()} == dict.fromkeys(
+        BAD_ARCHIVES, 1005
+    )
     assert escaped == ""
     assert int(left) < 200
     vm.wait_states((*RESIDENT, "extension_runner"))
 
 
 BAD_STATUS = {
-    "Fifo":   'rm -f "status/0.status"; mkfifo "status/0.status"',
+    "Fifo": 'rm -f "status/0.status"; mkfifo "status/0.status"',
     "Shadow": 'ln -sf /etc/shadow "status/0.status"',
-    "Huge":   'head -c 52428800 /dev/zero > "status/0.status"',
+    "Huge": 'head -c 52428800 /dev/zero > "status/0.status"',
 }
 
 
-def test_bad_status_files_cost_only_their_own_report(vm: Machine, a_handler: Callable[..., dict[str, Any]]) -> None:
-    vm.fabric.set_extensions([
-        *(a_handler(f"Contoso.{name}", script) for name, script in BAD_STATUS.items()), a_handler("Contoso.Fine", "succeed fine"),
-    ])
+def test_bad_status_files_cost_only_their_own_report(
+    vm: Machine, a_handler: Callable[..., dict[str, Any]]
+) -> None:
+    vm.fabric.set_extensions(
+        [
+            *(a_handler(f"Contoso.{name}", script) for name, script in BAD_STATUS.items()),
+            a_handler("Contoso.Fine", "succeed fine"),
+        ]
+    )
 
     fine = vm.fabric.wait_extension("Contoso.Fine", "success")
-    reports = {name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_STATUS}
+    reports = {
+        name: vm.fabric.wait_extension(f"Contoso.{name}", "error", 120) for name in BAD_STATUS
+    }
 
     assert fine["formattedMessage"]["message"] == "fine"
-    assert {name: report["code"] for name, report in reports.items()} == dict.fromkeys(BAD_STATUS, 1012)
+    assert {name: report["code"] for name, report in reports.items()} == dict.fromkeys(
+        BAD_STATUS, 1012
+    )
     assert "root:" not in json.dumps(vm.fabric.statuses[-1])
     vm.wait_states((*RESIDENT, "extension_runner"))
 

@@ -14,11 +14,17 @@ SECONDS = 20
 
 
 @pytest.mark.parametrize("status", [0, 7])
-def test_enable_survives_two_rounds_of_kill_9(vm: Machine, a_handler: Callable[..., dict[str, Any]], status: int) -> None:
+def test_enable_survives_two_rounds_of_kill_9(
+    vm: Machine, a_handler: Callable[..., dict[str, Any]], status: int
+) -> None:
     name = f"Contoso.Slow{status}"
-    go = f"/var/tmp/go{status}"  # the kills may take longer than SECONDS on a machine that others use
+    # the kills may take longer than SECONDS on a machine that others use
+    go = f"/var/tmp/go{status}"
     waits = f"sleep {SECONDS}; while [ ! -e {go} ]; do sleep 0.2; done"
-    script = f"echo $$ >> /var/tmp/ran{status}; {waits}; echo out of order >&2; [ {status} = 0 ] && succeed finished; exit {status}"
+    script = (
+        f"echo $$ >> /var/tmp/ran{status}; {waits}; echo out of order >&2; [ {status} = 0 ] &&"
+        f" succeed finished; exit {status}"
+    )
     vm.fabric.set_extensions([a_handler(name, script)])
     pid = _first_line(vm, f"/var/tmp/ran{status}")
     begun = _start_of(vm, pid)

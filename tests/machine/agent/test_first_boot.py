@@ -27,7 +27,9 @@ def test_the_platform_was_told_starting_then_ready(vm: Machine) -> None:
 
 
 def test_the_fingerprint_of_the_host_key_is_in_the_role_properties(vm: Machine) -> None:
-    said = vm.run(["ssh-keygen", "-E", "md5", "-lf", "/etc/ssh/ssh_host_rsa_key.pub"], check=True).stdout
+    said = vm.run(
+        ["ssh-keygen", "-E", "md5", "-lf", "/etc/ssh/ssh_host_rsa_key.pub"], check=True
+    ).stdout
     fingerprint = said.split()[1].removeprefix("MD5:").replace(":", "")
 
     properties = vm.fabric.wait_for(lambda fabric: fabric.properties, what="role properties")
@@ -36,7 +38,9 @@ def test_the_fingerprint_of_the_host_key_is_in_the_role_properties(vm: Machine) 
 
 
 def test_the_saved_copy_of_the_dvd_is_roots_alone(vm: Machine) -> None:
-    facts = vm.run(["stat", "-c", "%a %U", "/var/lib/waagent/ovf-env.xml", "/var/lib/waagent"], check=True).stdout.splitlines()
+    facts = vm.run(
+        ["stat", "-c", "%a %U", "/var/lib/waagent/ovf-env.xml", "/var/lib/waagent"], check=True
+    ).stdout.splitlines()
 
     assert facts == ["600 root", "700 root"]
 

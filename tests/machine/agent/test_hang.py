@@ -1,4 +1,6 @@
-"""A handler that never ends and one whose shim is killed: both end terminal, and a third one notices nothing."""
+"""A handler that never ends and one whose shim is killed: both end terminal, and a third one
+notices nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from waagent.lab.machine import Machine
 
 LIMIT_S = 25  # long enough for the third handler to succeed meanwhile on a machine that others use
 HANG = (
-    "trap '' TERM\n"
-    "for n in 1 2 3; do setsid sh -c \"trap '' TERM; echo \\$\\$ >> /var/tmp/hang.pids; while :; do sleep 1; done\" & done\n"
-    "echo $$ >> /var/tmp/hang.pids; while :; do sleep 1; done"
+    "trap '' TERM\nfor n in 1 2 3; do setsid sh -c \"trap '' TERM; echo \\$\\$ >>"
+    ' /var/tmp/hang.pids; while :; do sleep 1; done" & done\necho $$ >> /var/tmp/hang.pids; while'
+    " :; do sleep 1; done"
 )
 
 
@@ -35,31 +37,45 @@ with open("/var/tmp/hang.gone", "w") as file:
     file.write(str(time.monotonic()))
 """
 
-RECORDS = "cd /var/lib/waagent/operations; for id in *; do grep -qs Contoso.Hang $id/planned.json && cat $id/started.json; done; true"
+RECORDS = (
+    "cd /var/lib/waagent/operations; for id in *; do grep -qs Contoso.Hang $id/planned.json && cat"
+    " $id/started.json; done; true"
+)
 
 
 def test_a_hang_and_a_lost_shim_cost_nobody_else(
-    vm: Machine, a_handler: Callable[..., dict[str, Any]], shown: Callable[[str], None],
+    vm: Machine,
+    a_handler: Callable[..., dict[str, Any]],
+    shown: Callable[[str], None],
 ) -> None:
     vm.write("/etc/waagent/sandbox.d/Contoso.Hang.conf", f"Timeout.Enable={LIMIT_S}\n".encode())
-    vm.fabric.set_extensions([
-        a_handler("Contoso.Hang", HANG),
-        a_handler("Contoso.Orphan", ORPHAN),
-        a_handler("Contoso.Third", "succeed third"),
-    ])
+    vm.fabric.set_extensions(
+        [
+            a_handler("Contoso.Hang", HANG),
+            a_handler("Contoso.Orphan", ORPHAN),
+            a_handler("Contoso.Third", "succeed third"),
+        ]
+    )
 
     third = vm.fabric.wait_extension("Contoso.Third")
     pids = _lines(vm, "/var/tmp/hang.pids", 4)
     shim = _lines(vm, "/var/tmp/orphan.shim", 1)[0]
     alive_meanwhile = _alive(vm, pids)
     vm.run(["/usr/lib/waagent/bin/python", "-c", WATCH, *pids], check=True)
-    enabled_at = max(json.loads(line)["at"] for line in vm.run(["sh", "-c", RECORDS], check=True).stdout.splitlines())
+    enabled_at = max(
+        json.loads(line)["at"]
+        for line in vm.run(["sh", "-c", RECORDS], check=True).stdout.splitlines()
+    )
     vm.run(["kill", "-9", shim], check=True)
     orphan = vm.fabric.wait_extension("Contoso.Orphan", "error")
     hang = vm.fabric.wait_extension("Contoso.Hang", "error")
 
-    late_s = max(float(_lines(vm, "/var/tmp/hang.gone", 1)[0]) - enabled_at - LIMIT_S, 0.0)  # its record is written after the clock began
-    shown(f"a hung enable, its setsid children included, was gone {late_s:.2f} s after its Timeout.Enable")
+    # its record is written after the clock began
+    late_s = max(float(_lines(vm, "/var/tmp/hang.gone", 1)[0]) - enabled_at - LIMIT_S, 0.0)
+    shown(
+        f"a hung enable, its setsid children included, was gone {late_s:.2f} s after its"
+        " Timeout.Enable"
+    )
     assert third["formattedMessage"]["message"] == "third"
     assert alive_meanwhile == pids
     assert _alive(vm, pids) == []

@@ -11,8 +11,23 @@ from typing import Any
 from waagent.lab.machine import Machine
 
 WORKER_KEYS = {
-    "name", "kind", "state", "pid", "uptime_s", "restarts", "last_exit", "reason", "next_try_s", "beat_age_s", "cpu_s", "pss_kib",
-    "uid", "caps", "fence", "doing", "log",
+    "name",
+    "kind",
+    "state",
+    "pid",
+    "uptime_s",
+    "restarts",
+    "last_exit",
+    "reason",
+    "next_try_s",
+    "beat_age_s",
+    "cpu_s",
+    "pss_kib",
+    "uid",
+    "caps",
+    "fence",
+    "doing",
+    "log",
 }
 
 
@@ -59,7 +74,8 @@ def test_root_restarts_a_worker(vm: Machine) -> None:
 
 def test_what_the_platform_accepted_is_known_after_every_kill(vm: Machine) -> None:
     vm.wait_ps(lambda table: table["platform"]["health"] == "Ready", what="Ready accepted")
-    noted = ["grep", "-aq", "Ready", "/run/waagent/state"]  # what only heartbeats have told may wait 5 s for it
+    # what only heartbeats have told may wait 5 s for it
+    noted = ["grep", "-aq", "Ready", "/run/waagent/state"]
     vm.wait_ps(lambda table: vm.run(noted).status == 0, what="Ready in the state file")
     for victims in (["fabric_client"], ["fabric_client", "supervisor"]):
         pids = [vm.pid_of(name) for name in victims]
@@ -72,9 +88,16 @@ def test_what_the_platform_accepted_is_known_after_every_kill(vm: Machine) -> No
 
 def _wait_another_client(vm: Machine, old: list[int]) -> dict[str, Any]:
     """The table of a living supervisor with a new fabric_client in it."""
-    return vm.wait_ps(lambda table: table["source"] == "supervisor" and any(
-        row["name"] == "fabric_client" and row["state"] == "READY" and row["pid"] not in old for row in table["workers"]
-    ), what="another fabric_client")  # fmt: skip
+    return vm.wait_ps(
+        lambda table: (
+            table["source"] == "supervisor"
+            and any(
+                row["name"] == "fabric_client" and row["state"] == "READY" and row["pid"] not in old
+                for row in table["workers"]
+            )
+        ),
+        what="another fabric_client",
+    )
 
 
 def test_a_stopped_supervisor_is_named_and_the_table_still_shown(vm: Machine) -> None:

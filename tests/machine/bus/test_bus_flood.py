@@ -1,4 +1,6 @@
-"""An admitted peer that floods the bus: what is too much is dropped and counted, the server's memory stays, others are served."""
+"""An admitted peer that floods the bus: what is too much is dropped and counted, the server's
+memory stays, others are served.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +73,9 @@ def main(worker):
 GROWTH_LIMIT_KIB = 8 * 1024
 
 
-@pytest.mark.parametrize("flood", ["frames in one message", "messages of one byte", "empty maps", "deep arrays"])
+@pytest.mark.parametrize(
+    "flood", ["frames in one message", "messages of one byte", "empty maps", "deep arrays"]
+)
 def test_a_flood_leaves_no_trace_in_memory(
     supervisor: StandIn, room: Callable[[str, str], Path], flood: str, shown: Callable[[str], None]
 ) -> None:
@@ -94,7 +98,10 @@ def test_a_flood_leaves_no_trace_in_memory(
     peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     counted = [line for line in supervisor.log_text().splitlines() if "counted" in line][-1]
     told = counted.partition("counted")[2]
-    shown(f"flood of {flood}: PSS {before_kib} KiB before, {after_kib} KiB after, RSS at most {peak_kib} KiB;{told}")
+    shown(
+        f"flood of {flood}: PSS {before_kib} KiB before, {after_kib} KiB after, RSS at most"
+        f" {peak_kib} KiB;{told}"
+    )
     assert "'bad'" in counted
     assert "dropped what flooder sent: bus: " in supervisor.log_text()
     assert after_kib - before_kib < GROWTH_LIMIT_KIB

@@ -48,7 +48,9 @@ def until(claim: Callable[[], bool], what: str, deadline_s: float = 60.0) -> Non
         time.sleep(0.002)
 
 
-def test_a_request_survives_40_kills_of_its_server(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+def test_a_request_survives_40_kills_of_its_server(
+    supervisor: StandIn, room: Callable[[str, str], Path]
+) -> None:
     code = room("echo", SLOW_ECHO)
     supervisor.start("asker", code=room("asker", ASKER))
     supervisor.start("echo", serves=True, code=code)
@@ -61,19 +63,27 @@ def test_a_request_survives_40_kills_of_its_server(supervisor: StandIn, room: Ca
         pid = supervisor.start("echo", serves=True, code=code).pid
         until(lambda seen=hellos: len(supervisor.said("echo", "hello")) > seen, "no hello")
         greeted_at = time.monotonic()
-        until(lambda pid=pid: f"answered by={pid} " in supervisor.log_text(), f"no answer of {pid}: {supervisor.log_text()[-2000:]}")
+        until(
+            lambda pid=pid: f"answered by={pid} " in supervisor.log_text(),
+            f"no answer of {pid}: {supervisor.log_text()[-2000:]}",
+        )
         waits_ms.append((time.monotonic() - greeted_at) * 1000)
         until(lambda pid=pid: f"value by={pid}" in supervisor.log_text(), f"no value of {pid}")
 
     text = supervisor.log_text()
-    print(f"from a new server's hello to its first answer: median {median(waits_ms):.0f} ms, longest {max(waits_ms):.0f} ms")
+    print(
+        f"from a new server's hello to its first answer: median {median(waits_ms):.0f} ms, longest"
+        f" {max(waits_ms):.0f} ms"
+    )
     assert "NOT" not in text
     numbers = [int(number) for number in re.findall(r"answered by=\d+ number=(\d+)", text)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert text.count("met a new server") == KILLS + 1
 
 
-def test_a_request_asked_before_any_server_runs_is_answered(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+def test_a_request_asked_before_any_server_runs_is_answered(
+    supervisor: StandIn, room: Callable[[str, str], Path]
+) -> None:
     supervisor.bind("echo")
     supervisor.start("asker", code=room("asker", ASKER))
     supervisor.wait_for("asker", "ready")
@@ -83,11 +93,18 @@ def test_a_request_asked_before_any_server_runs_is_answered(supervisor: StandIn,
     until(lambda: f"answered by={pid} number=1 " in supervisor.log_text(), supervisor.log_text())
 
 
-def test_without_a_server_the_deadline_is_the_answer(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+def test_without_a_server_the_deadline_is_the_answer(
+    supervisor: StandIn, room: Callable[[str, str], Path]
+) -> None:
     supervisor.bind("echo")
     supervisor.start("asker", code=room("asker", ASKER.replace("deadline_s=60", "deadline_s=0.3")))
 
-    until(lambda: supervisor.log_text().count("no answer within 0.3 s: echo, echo.words: ask again") >= 5, supervisor.log_text())
+    until(
+        lambda: (
+            supervisor.log_text().count("no answer within 0.3 s: echo, echo.words: ask again") >= 5
+        ),
+        supervisor.log_text(),
+    )
     pid = supervisor.start("echo", serves=True, code=room("echo", SLOW_ECHO)).pid
 
     until(lambda: f"answered by={pid} " in supervisor.log_text(), supervisor.log_text())

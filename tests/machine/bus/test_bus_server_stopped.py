@@ -1,4 +1,6 @@
-"""A server that stands still: its clients see their deadlines, do not stand still themselves, and go on when it does."""
+"""A server that stands still: its clients see their deadlines, do not stand still themselves, and
+go on when it does.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,16 @@ def until(claim: Callable[[], bool], what: Callable[[], str], deadline_s: float 
 
 
 def sockets_of(pid: int) -> int:
-    return sum(1 for entry in Path(f"/proc/{pid}/fd").iterdir() if str(entry.readlink()).startswith("socket:"))
+    return sum(
+        1
+        for entry in Path(f"/proc/{pid}/fd").iterdir()
+        if str(entry.readlink()).startswith("socket:")
+    )
 
 
-def test_a_stopped_server_stops_no_client(supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]) -> None:
+def test_a_stopped_server_stops_no_client(
+    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+) -> None:
     echo()
     asker = supervisor.start("asker", code=room("asker", ASKER))
     until(lambda: "answered" in supervisor.log_text(), supervisor.log_text)

@@ -1,4 +1,6 @@
-"""Who is not in the state file gets nowhere on the bus, and costs the server nothing that others would notice."""
+"""Who is not in the state file gets nowhere on the bus, and costs the server nothing that others
+would notice.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def assert_it_answers(supervisor: StandIn, room: Callable[[str, str], Path]) -> 
     assert "answered as asker" in supervisor.log_text()
 
 
-def test_nothing_of_a_stranger_is_delivered(supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]) -> None:
+def test_nothing_of_a_stranger_is_delivered(
+    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
 
@@ -57,27 +61,39 @@ def test_nothing_of_a_stranger_is_delivered(supervisor: StandIn, room: Callable[
 
     assert not heard and not sent
     assert_it_answers(supervisor, room)
-    assert f"a stranger asked for the bus: pid={os.getpid()} uid={os.getuid()}: not admitted" in supervisor.log_text()
+    assert (
+        f"a stranger asked for the bus: pid={os.getpid()} uid={os.getuid()}: not admitted"
+        in supervisor.log_text()
+    )
     dealer.close()
 
 
-def test_a_pid_that_is_recorded_late_is_admitted_without_doing_anything(supervisor: StandIn, echo: Callable[[], int]) -> None:
+def test_a_pid_that_is_recorded_late_is_admitted_without_doing_anything(
+    supervisor: StandIn, echo: Callable[[], int]
+) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
     path = str(supervisor.paths.bus / "echo")
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    with subprocess.Popen([sys.executable, "-c", LATE, path], stdout=subprocess.PIPE, env=environment) as late:
+    with subprocess.Popen(
+        [sys.executable, "-c", LATE, path], stdout=subprocess.PIPE, env=environment
+    ) as late:
         until_logged(supervisor, f"pid={late.pid}")
 
         supervisor.processes["asker"] = late
         supervisor._record()
 
         assert late.stdout is not None
-        assert [late.stdout.readline(), late.stdout.readline()] == [b"evt bus.instance\n", b"rep echo.words\n"]
+        assert [late.stdout.readline(), late.stdout.readline()] == [
+            b"evt bus.instance\n",
+            b"rep echo.words\n",
+        ]
         late.kill()
 
 
-def test_sixty_silent_connections_stop_nobody(supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]) -> None:
+def test_sixty_silent_connections_stop_nobody(
+    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
     silent = []
@@ -96,10 +112,17 @@ def test_sixty_silent_connections_stop_nobody(supervisor: StandIn, room: Callabl
     assert supervisor.processes["echo"].poll() is None
 
 
-def test_noise_that_is_no_zmtp_stops_nobody(supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]) -> None:
+def test_noise_that_is_no_zmtp_stops_nobody(
+    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
-    for noise in (os.urandom(4096), b"GET / HTTP/1.1\r\n\r\n", b"\xff" + b"\0" * 8 + b"\x7f\x03" + os.urandom(60), b"\0" * 10000):
+    for noise in (
+        os.urandom(4096),
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\xff" + b"\0" * 8 + b"\x7f\x03" + os.urandom(60),
+        b"\0" * 10000,
+    ):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(supervisor.paths.bus / "echo"))
             connection.send(noise)

@@ -42,7 +42,9 @@ def main(worker):
 """
 
 
-def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(
+    supervisor: StandIn, room: Callable[[str, str], Path]
+) -> None:
     supervisor.beat_s = 1.0
     supervisor.start("counter", serves=True, code=room("counter", COUNTER))
     watcher = supervisor.start("watcher", code=room("watcher", WATCHER))
@@ -51,8 +53,12 @@ def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(supervisor:
     supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"].startswith("saw"))
 
     watcher.send_signal(signal.SIGSTOP)
-    supervisor.wait_for("driver", "heartbeat", lambda beat: beat["doing"] == "counted", deadline_s=60)
+    supervisor.wait_for(
+        "driver", "heartbeat", lambda beat: beat["doing"] == "counted", deadline_s=60
+    )
     watcher.send_signal(signal.SIGCONT)
 
-    supervisor.wait_for("watcher", "heartbeat", lambda beat: beat["doing"] == "saw 500", deadline_s=60)
+    supervisor.wait_for(
+        "watcher", "heartbeat", lambda beat: beat["doing"] == "saw 500", deadline_s=60
+    )
     assert "saw what is private" not in supervisor.log_text()

@@ -1,4 +1,6 @@
-"""`waagent -start`, `-reload`, `-stop` and waagent-ps with a real supervisor and real workers, in a network of their own."""
+"""`waagent -start`, `-reload`, `-stop` and waagent-ps with a real supervisor and real workers, in a
+network of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from waagent.supervisor import about, manual
+from waagent.supervisor.commands import about, manual_pages
 
-CHECKOUT = Path(about.__file__).resolve().parent.parent
+CHECKOUT = Path(about.__file__).resolve().parents[2]
 PATIENCE_S = 60.0
 
 
@@ -31,9 +33,22 @@ class Agent:
     def run(self, *argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run the module ``argv[0]`` in the namespaces."""
         become = ["setpriv", f"--reuid={user}", "--clear-groups"] if user is not None else []
-        enter = ["nsenter", f"--target={self.holder}", "--net", "--pid", "--mount", f"--wd={CHECKOUT}", *become]
-        return subprocess.run([*enter, sys.executable, "-m", argv[0], "--root", str(self.root), *argv[1:]], capture_output=True, text=True,
-                              timeout=PATIENCE_S, env={**os.environ, "WAAGENT_WITHOUT": "cgroups"})
+        enter = [
+            "nsenter",
+            f"--target={self.holder}",
+            "--net",
+            "--pid",
+            "--mount",
+            f"--wd={CHECKOUT}",
+            *become,
+        ]
+        return subprocess.run(
+            [*enter, sys.executable, "-m", argv[0], "--root", str(self.root), *argv[1:]],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            env={**os.environ, "WAAGENT_WITHOUT": "cgroups"},
+        )
 
     def waagent(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`waagent`."""
@@ -41,7 +56,7 @@ class Agent:
 
     def ps(self, *words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """`waagent-ps`."""
-        return self.run("waagent.supervisor.ps", *words, user=user)
+        return self.run("waagent.supervisor.ps.main", *words, user=user)
 
     def table(self) -> dict[str, Any]:
         """`waagent-ps --json`."""
@@ -69,14 +84,30 @@ def wait_for(what: Callable[[], bool], seen: Callable[[], object]) -> None:
 def agent() -> Iterator[Agent]:
     if os.geteuid() != 0:
         pytest.skip("needs root for namespaces")
-    root = Path(tempfile.mkdtemp(prefix="wa", dir="/tmp"))  # short: a socket's path has at most 107 bytes
+    # short: a socket's path has at most 107 bytes
+    root = Path(tempfile.mkdtemp(prefix="wa", dir="/tmp"))
     root.chmod(0o755)
     (root / "etc").mkdir()
-    (root / "etc/waagent.conf").write_text(manual.sample_configuration())
-    unshared = subprocess.Popen(["unshare", "--net", "--pid", "--fork", "--mount", "--mount-proc", "--kill-child", "sleep", "1000"])
+    (root / "etc/waagent.conf").write_text(manual_pages.sample_configuration())
+    unshared = subprocess.Popen(
+        [
+            "unshare",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount",
+            "--mount-proc",
+            "--kill-child",
+            "sleep",
+            "1000",
+        ]
+    )
     holder = Path(f"/proc/{unshared.pid}/task/{unshared.pid}/children")
     wait_for(lambda: bool(holder.read_text().split()), lambda: "unshare has made no process")
-    wait_for(lambda: Path(f"/proc/{holder.read_text().split()[0]}/comm").read_text() == "sleep\n", lambda: "no sleep in the namespace")
+    wait_for(
+        lambda: Path(f"/proc/{holder.read_text().split()[0]}/comm").read_text() == "sleep\n",
+        lambda: "no sleep in the namespace",
+    )
     yield Agent(root, int(holder.read_text().split()[0]))
     unshared.kill()
     unshared.wait()
@@ -86,18 +117,29 @@ def agent() -> Iterator[Agent]:
 @pytest.mark.usefixtures("readable_python")
 def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
     assert agent.waagent("-start").returncode == 0
-    wait_for(lambda: agent.worker("environment_monitor").get("state") == "READY", lambda: agent.ps().stdout)
+    wait_for(
+        lambda: agent.worker("environment_monitor").get("state") == "READY",
+        lambda: agent.ps().stdout,
+    )
 
     again, daemon = agent.waagent("-start"), agent.waagent("-daemon")
     assert (again.returncode, daemon.returncode) == (1, 1)
-    assert "already running: pid" in again.stderr and str(agent.root / "run/waagent/lock") in daemon.stderr
+    assert (
+        "already running: pid" in again.stderr
+        and str(agent.root / "run/waagent/lock") in daemon.stderr
+    )
 
     listing = agent.ps(user=65534)
-    assert "environment_monitor  READY" in listing.stdout and agent.ps("restart", "fabric_client", user=65534).returncode == 4
+    assert (
+        "environment_monitor  READY" in listing.stdout
+        and agent.ps("restart", "fabric_client", user=65534).returncode == 4
+    )
 
     (agent.root / "etc/waagent.conf").write_text("LBProbeResponder=n\n")
     assert agent.waagent("-reload").returncode == 0
-    wait_for(lambda: agent.worker("probe_responder").get("state") == "OFF", lambda: agent.ps().stdout)
+    wait_for(
+        lambda: agent.worker("probe_responder").get("state") == "OFF", lambda: agent.ps().stdout
+    )
 
     stopped = agent.waagent("-stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
@@ -108,23 +150,39 @@ def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
 
 def test_the_guardian_replaces_a_supervisor_that_was_killed(agent: Agent) -> None:
     agent.waagent("-start")
-    wait_for(lambda: agent.worker("environment_monitor").get("state") == "READY", lambda: agent.ps().stdout)
+    wait_for(
+        lambda: agent.worker("environment_monitor").get("state") == "READY",
+        lambda: agent.ps().stdout,
+    )
     first = agent.table()["supervisor"]["pid"]
 
     agent.kill(first, signal.SIGKILL)
 
-    wait_for(lambda: agent.table()["source"] == "supervisor" and agent.table()["supervisor"]["pid"] != first, lambda: agent.ps().stdout)
-    wait_for(lambda: agent.worker("environment_monitor").get("state") == "READY", lambda: agent.ps().stdout)
+    wait_for(
+        lambda: (
+            agent.table()["source"] == "supervisor" and agent.table()["supervisor"]["pid"] != first
+        ),
+        lambda: agent.ps().stdout,
+    )
+    wait_for(
+        lambda: agent.worker("environment_monitor").get("state") == "READY",
+        lambda: agent.ps().stdout,
+    )
 
 
 @pytest.mark.usefixtures("readable_python")
 def test_a_stopped_supervisor_and_a_replaced_worker_are_shown(agent: Agent) -> None:
     agent.waagent("-start")
-    wait_for(lambda: agent.worker("fabric_client").get("state") == "READY", lambda: agent.ps().stdout)
+    wait_for(
+        lambda: agent.worker("fabric_client").get("state") == "READY", lambda: agent.ps().stdout
+    )
     before = agent.worker("fabric_client")["pid"]
 
     assert agent.ps("restart", "fabric_client").returncode == 0
-    wait_for(lambda: agent.worker("fabric_client").get("pid") not in (None, before), lambda: agent.ps().stdout)
+    wait_for(
+        lambda: agent.worker("fabric_client").get("pid") not in (None, before),
+        lambda: agent.ps().stdout,
+    )
     assert agent.worker("fabric_client")["restarts"] == 1
     assert agent.ps("restart", "nobody").returncode == 2
 
@@ -133,5 +191,7 @@ def test_a_stopped_supervisor_and_a_replaced_worker_are_shown(agent: Agent) -> N
     stopped = agent.ps()
     agent.kill(supervisor, signal.SIGCONT)
     assert stopped.returncode == 3
-    assert stopped.stdout.startswith(f"SUPERVISOR NOT ANSWERING: pid {supervisor} stopped (state T)")
+    assert stopped.stdout.startswith(
+        f"SUPERVISOR NOT ANSWERING: pid {supervisor} stopped (state T)"
+    )
     assert "fabric_client        READY" in stopped.stdout

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro import operations, processes
-from waagent.distro.cgroups import Tree, operation_tree
+from waagent.distro import processes
+from waagent.distro.cgroups.trees import Tree, operation_tree
+from waagent.distro.operations import launch
 
 PYTHON = os.path.realpath("/proc/self/exe")
 HANDLER = "Contoso.Test"
 _numbers = itertools.count()
 
 
-def wait_until(what: Callable[[], object], deadline_s: float = 60.0, pause_s: float = 0.01) -> object:
+def wait_until(
+    what: Callable[[], object], deadline_s: float = 60.0, pause_s: float = 0.01
+) -> object:
     """Until ``what`` gives something true; fails with what it gave last."""
     until = time.monotonic() + deadline_s
     while not (seen := what()):
@@ -51,44 +54,56 @@ class Bench:
         self.folder, self.tree = folder, tree
         self.planned: list[Path] = []
 
-    def plan(self, command: str, *, deadline_s: float = 60, folder: Path | None = None, **more: object) -> Path:
+    def plan(
+        self, command: str, *, deadline_s: float = 60, folder: Path | None = None, **more: object
+    ) -> Path:
         folder = folder or self.folder / f"{next(_numbers):08x}"
         environment = more.pop("environment", {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-        limits = more.pop("limits", operations.DEFAULT_LIMITS)
-        place = operations.make_place(self.tree, HANDLER, folder.name, limits)
-        spec = operations.Spec(
-            command, more.pop("cwd", str(self.folder)), environment, deadline_s, HANDLER, "1.0", "enable",
-            limits=limits, place=place, **more,
-        )  # fmt: skip
-        operations.plan_operation(folder, spec)
+        limits = more.pop("limits", launch.DEFAULT_LIMITS)
+        place = launch.make_place(self.tree, HANDLER, folder.name, limits)
+        spec = launch.Spec(
+            command,
+            more.pop("cwd", str(self.folder)),
+            environment,
+            deadline_s,
+            HANDLER,
+            "1.0",
+            "enable",
+            limits=limits,
+            place=place,
+            **more,
+        )
+        launch.plan_operation(folder, spec)
         self.planned.append(folder)
         return folder
 
     def start(self, command: str, **more: object) -> Path:
         folder = self.plan(command, **more)
-        operations.start_shim(folder, python=PYTHON)
+        launch.start_shim(folder, python=PYTHON)
         return folder
 
-    def end(self, folder: Path, deadline_s: float = 60) -> operations.Observation:
+    def end(self, folder: Path, deadline_s: float = 60) -> launch.Observation:
         """The observation when it no longer runs."""
-        wait_until(lambda: operations.observe(folder).state not in ("running", "planned"), deadline_s)
-        return operations.observe(folder)
+        wait_until(lambda: launch.observe(folder).state not in ("running", "planned"), deadline_s)
+        return launch.observe(folder)
 
-    def run(self, command: str, **more: object) -> operations.Observation:
+    def run(self, command: str, **more: object) -> launch.Observation:
         return self.end(self.start(command, **more))
 
 
 @pytest.fixture(params=["cgroups", "without cgroups"])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Operations with the machine's cgroups, and again with none."""
-    tree = operation_tree(enabled=request.param == "cgroups", name=f"waagent-test-{os.getpid()}-{next(_numbers)}")
+    tree = operation_tree(
+        enabled=request.param == "cgroups", name=f"waagent-test-{os.getpid()}-{next(_numbers)}"
+    )
     if request.param == "cgroups" and tree.description == "none":
         pytest.skip("no cgroup hierarchy can be written here")
     made = Bench(tmp_path, tree)
     yield made
     for folder in made.planned:
-        started = operations.files.read_state_json(folder / "started.json") or {}
-        assert operations.kill_leftovers(folder, deadline_s=60) == []
+        started = launch.files.read_state_json(folder / "started.json") or {}
+        assert launch.kill_leftovers(folder, deadline_s=60) == []
         if started and processes.is_alive(started["pid"], started["start_ticks"]):
             wait_until(lambda: not processes.is_alive(started["pid"], started["start_ticks"]))  # noqa: B023 - called before the next turn
     assert tree.empty(deadline_s=60) == []

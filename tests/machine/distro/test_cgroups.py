@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from waagent.distro import processes
-from waagent.distro.cgroups import Leaf, Limits, Tree, worker_tree
+from waagent.distro.cgroups.trees import Leaf, Limits, Tree, worker_tree
 
 WaitFor = Callable[..., object]
 ALLOCATE = "data = bytearray(200 << 20); data[::4096] = b'x' * len(data[::4096])"
@@ -19,7 +19,9 @@ ALLOCATE = "data = bytearray(200 << 20); data[::4096] = b'x' * len(data[::4096])
 
 def start_in(leaf: Leaf, argv: list[str]) -> subprocess.Popen[bytes]:
     """``argv`` begun inside of the leaf."""
-    return subprocess.Popen(argv, preexec_fn=leaf.join, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        argv, preexec_fn=leaf.join, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -32,9 +34,18 @@ def test_what_is_in_force_is_named(tree: Tree) -> None:
     assert "kill" in tree.description or "free" in tree.description
 
 
-def test_a_fork_bomb_behind_a_pids_limit_is_gone_after_one_kill(tree: Tree, wait_for: WaitFor) -> None:
+def test_a_fork_bomb_behind_a_pids_limit_is_gone_after_one_kill(
+    tree: Tree, wait_for: WaitFor
+) -> None:
     leaf = tree.leaf("w-bomb", Limits(pids=64))
-    bomb = start_in(leaf, [sys.executable, "-c", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"])
+    bomb = start_in(
+        leaf,
+        [
+            sys.executable,
+            "-c",
+            "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        ],
+    )
     wait_for(lambda: len(leaf.pids()) >= 60)
     highest = len(leaf.pids())
 
@@ -47,7 +58,10 @@ def test_a_fork_bomb_behind_a_pids_limit_is_gone_after_one_kill(tree: Tree, wait
 
 def test_eleven_of_eleven_setsid_escapees_are_killed(tree: Tree, wait_for: WaitFor) -> None:
     leaf = tree.leaf("w-escape")
-    script = "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM; setsid sleep 600 & sleep 600' & done; sleep 600"
+    script = (
+        "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM; setsid sleep 600 & sleep 600' & done;"
+        " sleep 600"
+    )
     root = start_in(leaf, ["sh", "-c", script])
     wait_for(lambda: len(leaf.pids()) >= 11 + 5)
 
@@ -92,7 +106,9 @@ def test_a_worker_s_kill_takes_its_tools_along_and_no_other_worker(tree: Tree) -
 
 
 def test_a_new_supervisor_empties_what_is_left_and_spares_its_own_leaf(tree: Tree) -> None:
-    sleepers = [start_in(tree.leaf(name), ["sleep", "600"]) for name in ("w-one", "w-two", "supervisor")]
+    sleepers = [
+        start_in(tree.leaf(name), ["sleep", "600"]) for name in ("w-one", "w-two", "supervisor")
+    ]
 
     left = tree.empty(deadline_s=60)
 
@@ -118,9 +134,18 @@ def test_a_tree_seen_from_its_own_leaf_is_the_same_tree() -> None:
     if tree.description == "none":
         pytest.skip("no cgroup hierarchy can be written here")
     leaf = tree.leaf("w-inside")
-    code = f"from waagent.distro.cgroups import worker_tree; print(worker_tree(name={tree.name!r}).existing())"
+    code = (
+        "from waagent.distro.cgroups.trees import worker_tree;"
+        f" print(worker_tree(name={tree.name!r}).existing())"
+    )
 
-    seen = subprocess.run([sys.executable, "-c", code], preexec_fn=leaf.join, capture_output=True, text=True, timeout=60)
+    seen = subprocess.run(
+        [sys.executable, "-c", code],
+        preexec_fn=leaf.join,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
     assert "w-inside" in seen.stdout, seen.stderr
     tree.empty(deadline_s=5)
@@ -128,9 +153,18 @@ def test_a_tree_seen_from_its_own_leaf_is_the_same_tree() -> None:
     assert tree.existing() == []
 
 
-def test_frozen_processes_are_killed_where_there_is_no_cgroup_kill(tree: Tree, wait_for: WaitFor) -> None:
+def test_frozen_processes_are_killed_where_there_is_no_cgroup_kill(
+    tree: Tree, wait_for: WaitFor
+) -> None:
     leaf = tree.leaf("w-frozen", Limits(pids=64))
-    bomb = start_in(leaf, [sys.executable, "-c", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass"])
+    bomb = start_in(
+        leaf,
+        [
+            sys.executable,
+            "-c",
+            "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass",
+        ],
+    )
     wait_for(lambda: len(leaf.pids()) >= 40)
     older = Leaf([group for group in leaf.groups if group[0] == 1])  # what a machine without v2 has
     if not older.groups:

@@ -20,17 +20,28 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def in_child(code: str, *arguments: object) -> str:
     """What a child that runs ``code`` prints."""
     done = subprocess.run(
-        [sys.executable, "-c", HEAD + code, *map(str, arguments)], capture_output=True, text=True, timeout=60, cwd=ROOT
+        [sys.executable, "-c", HEAD + code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-STATUS = "print(''.join(line for line in open('/proc/self/status') if line.startswith(('Cap', 'Uid', 'NoNew'))))\n"
+STATUS = (
+    "print(''.join(line for line in open('/proc/self/status') if line.startswith(('Cap', 'Uid',"
+    " 'NoNew'))))\n"
+)
 
 
 def sets(text: str) -> dict[str, int]:
-    return {line.split()[0]: int(line.split()[1], 16) for line in text.splitlines() if line.startswith("Cap")}
+    return {
+        line.split()[0]: int(line.split()[1], 16)
+        for line in text.splitlines()
+        if line.startswith("Cap")
+    }
 
 
 def test_root_keeps_only_the_roster_s_few_and_its_bounding_set() -> None:
@@ -47,13 +58,19 @@ def test_root_keeps_only_the_roster_s_few_and_its_bounding_set() -> None:
 def test_a_tool_that_a_fenced_root_worker_runs_has_what_tools_expect() -> None:
     before = sets(in_child(STATUS))
 
-    tool = sets(in_child("fences.keep_capabilities([])\nos.execv('/bin/cat', ['cat', '/proc/self/status'])"))
+    tool = sets(
+        in_child("fences.keep_capabilities([])\nos.execv('/bin/cat', ['cat', '/proc/self/status'])")
+    )
 
     assert tool["CapEff:"] == before["CapBnd:"]
 
 
 def test_an_unprivileged_worker_has_its_uid_and_only_what_it_keeps() -> None:
-    text = in_child("fences.drop_to(64511, 64512, [64510], ['NET_BIND_SERVICE'])\n" + STATUS + "print(os.getresgid(), os.getgroups())")
+    text = in_child(
+        "fences.drop_to(64511, 64512, [64510], ['NET_BIND_SERVICE'])\n"
+        + STATUS
+        + "print(os.getresgid(), os.getgroups())"
+    )
 
     assert sets(text)["CapEff:"] == sets(text)["CapPrm:"] == 1 << 10
     assert sets(text)["CapAmb:"] == 0
@@ -62,7 +79,10 @@ def test_an_unprivileged_worker_has_its_uid_and_only_what_it_keeps() -> None:
 
 
 def test_what_it_executes_has_nothing() -> None:
-    tool = in_child("fences.drop_to(64511, 64511, [], ['NET_BIND_SERVICE'])\nos.execv('/bin/cat', ['cat', '/proc/self/status'])")
+    tool = in_child(
+        "fences.drop_to(64511, 64511, [], ['NET_BIND_SERVICE'])\nos.execv('/bin/cat', ['cat',"
+        " '/proc/self/status'])"
+    )
 
     assert sets(tool)["CapEff:"] == sets(tool)["CapPrm:"] == 0
 
@@ -73,7 +93,12 @@ def test_a_name_that_is_no_capability_is_refused() -> None:
 
 
 def test_names_read_back_are_those_that_were_kept() -> None:
-    assert in_child("fences.keep_capabilities(['KILL', 'SYS_ADMIN'])\nprint(fences.capabilities_of_self())") == "['KILL', 'SYS_ADMIN']\n"
+    assert (
+        in_child(
+            "fences.keep_capabilities(['KILL', 'SYS_ADMIN'])\nprint(fences.capabilities_of_self())"
+        )
+        == "['KILL', 'SYS_ADMIN']\n"
+    )
 
 
 LOCKED = """
@@ -125,13 +150,19 @@ def test_landlock_leaves_only_what_is_listed(tmp_path: Path) -> None:
 def test_the_rights_of_every_level_are_taken_by_this_kernel(level: int, tmp_path: Path) -> None:
     if fences.landlock_level() < level:
         pytest.skip(f"this kernel's landlock has level {fences.landlock_level()}")
-    code = "fences.landlock_level = lambda: int(sys.argv[1])\nprint(fences.landlock(['/usr'], [sys.argv[2]]))\n"
+    code = (
+        "fences.landlock_level = lambda: int(sys.argv[1])\nprint(fences.landlock(['/usr'],"
+        " [sys.argv[2]]))\n"
+    )
 
     assert in_child(code, level, tmp_path) == f"landlock {level}\n"
 
 
 def test_landlock_switched_off_says_so() -> None:
-    assert in_child("print(fences.landlock([], [], enabled=False)); open('/etc/passwd').close()") == "None\n"
+    assert (
+        in_child("print(fences.landlock([], [], enabled=False)); open('/etc/passwd').close()")
+        == "None\n"
+    )
 
 
 def test_the_child_dies_with_its_parent() -> None:
@@ -183,9 +214,25 @@ print(fences.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip()
 
 
 def test_the_fences_load_nothing_heavy() -> None:
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import waagent.distro.fences; print(*sys.modules)"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import waagent.distro.fences;"
+        " print(*sys.modules)"
+    )
 
-    loaded = set(subprocess.run([sys.executable, "-S", "-c", code, ROOT], capture_output=True, text=True).stdout.split())
+    loaded = set(
+        subprocess.run(
+            [sys.executable, "-S", "-c", code, ROOT], capture_output=True, text=True
+        ).stdout.split()
+    )
 
     assert "waagent.distro.fences" in loaded
-    assert not loaded & {"subprocess", "logging", "dataclasses", "inspect", "typing", "json", "ctypes.util", "psutil"}
+    assert not loaded & {
+        "subprocess",
+        "logging",
+        "dataclasses",
+        "inspect",
+        "typing",
+        "json",
+        "ctypes.util",
+        "psutil",
+    }

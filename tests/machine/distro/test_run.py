@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from waagent.distro import processes
-from waagent.distro.cgroups import Tree
+from waagent.distro.cgroups.trees import Tree
 from waagent.distro.run import ToolError, ToolNotFound, ToolTimedOut, run
 
-ESCAPE = "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM; setsid sleep {0} & sleep {0}' & done; trap '' TERM HUP; sleep {0}"
+ESCAPE = (
+    "for i in 1 2 3 4 5; do setsid sh -c 'trap \"\" TERM; setsid sleep {0} & sleep {0}' & done;"
+    " trap '' TERM HUP; sleep {0}"
+)
 
 
 def alive_with(mark: str) -> list[str]:
@@ -35,9 +38,19 @@ def a_mark() -> str:
 
 
 def test_output_status_and_input_are_those_of_the_tool() -> None:
-    finished = run(["sh", "-c", "cat; echo trouble >&2; exit 3"], deadline_s=30, stdin=b"x" * 200_000, check=False)
+    finished = run(
+        ["sh", "-c", "cat; echo trouble >&2; exit 3"],
+        deadline_s=30,
+        stdin=b"x" * 200_000,
+        check=False,
+    )
 
-    assert (finished.status, len(finished.stdout), finished.stderr, finished.timed_out) == (3, 200_000, b"trouble\n", False)
+    assert (finished.status, len(finished.stdout), finished.stderr, finished.timed_out) == (
+        3,
+        200_000,
+        b"trouble\n",
+        False,
+    )
 
 
 def test_a_failure_names_tool_status_and_what_it_said() -> None:
@@ -52,7 +65,9 @@ def test_a_missing_tool_is_an_error_of_its_own() -> None:
         run(["mkfs.nonexistent"], deadline_s=5)
 
 
-def test_a_tool_gets_the_c_locale_no_stdin_and_nothing_that_is_meant_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_gets_the_c_locale_no_stdin_and_nothing_that_is_meant_for_us(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("NOTIFY_SOCKET", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG"):
         monkeypatch.setenv(name, "/x")
 
@@ -75,9 +90,15 @@ def test_at_the_deadline_a_tree_of_setsid_escapees_is_gone() -> None:
 def test_in_a_group_the_deadline_ends_all_that_joined_and_spares_who_was_there(tree: Tree) -> None:
     mark, other = a_mark(), a_mark()
     tools = tree.leaf("w-x/tools")
-    run(["sh", "-c", f"setsid sleep {other} >/dev/null 2>&1 & exit 0"], deadline_s=60, place=tools.procs_files)
+    run(
+        ["sh", "-c", f"setsid sleep {other} >/dev/null 2>&1 & exit 0"],
+        deadline_s=60,
+        place=tools.procs_files,
+    )
 
-    finished = run(["sh", "-c", ESCAPE.format(mark)], deadline_s=1, check=False, place=tools.procs_files)
+    finished = run(
+        ["sh", "-c", ESCAPE.format(mark)], deadline_s=1, check=False, place=tools.procs_files
+    )
 
     assert finished.timed_out
     assert alive_with(mark) == []
@@ -96,7 +117,11 @@ def test_a_daemon_that_holds_the_pipe_is_not_waited_for_and_lives() -> None:
     finished = run(["sh", "-c", f"setsid sleep {mark} & echo up"], deadline_s=60)
 
     assert finished.stdout == b"up\n" and not finished.timed_out
-    left = [process.pid for process in processes.all_processes() if process.pid in processes.children_of(os.getpid())]
+    left = [
+        process.pid
+        for process in processes.all_processes()
+        if process.pid in processes.children_of(os.getpid())
+    ]
     assert len(alive_with(mark)) == 1
     processes.signal_all(left, processes.SIGKILL)
 
@@ -108,7 +133,11 @@ def test_heartbeats_go_on_while_a_tool_runs(tmp_path: Path) -> None:
         beats.append(tmp_path / f"beat{len(beats)}")
         beats[-1].touch()
 
-    finished = run(["sh", "-c", f"while [ ! -e {tmp_path}/beat1 ]; do sleep 0.1; done"], deadline_s=60, tick=beat)
+    finished = run(
+        ["sh", "-c", f"while [ ! -e {tmp_path}/beat1 ]; do sleep 0.1; done"],
+        deadline_s=60,
+        tick=beat,
+    )
 
     assert not finished.timed_out and len(beats) >= 2
 
@@ -122,7 +151,9 @@ def test_a_hundred_runs_leave_no_descriptor_and_no_zombie() -> None:
 
     run(["true"], deadline_s=60)
     assert len(os.listdir("/proc/self/fd")) == before
-    zombies = [pid for pid in processes.children_of(os.getpid()) if processes.state_letter(pid) == "Z"]
+    zombies = [
+        pid for pid in processes.children_of(os.getpid()) if processes.state_letter(pid) == "Z"
+    ]
     assert len(zombies) <= 1
 
 
@@ -130,7 +161,10 @@ def test_the_tool_sees_its_own_session_and_no_descriptor_of_ours() -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     try:
-        code = "import os; print(os.getsid(0) == os.getpid(), sorted(int(n) for n in os.listdir('/proc/self/fd') if int(n) > 2))"
+        code = (
+            "import os; print(os.getsid(0) == os.getpid(), sorted(int(n) for n in"
+            " os.listdir('/proc/self/fd') if int(n) > 2))"
+        )
         finished = run([sys.executable, "-c", code], deadline_s=30)
     finally:
         os.close(reader)

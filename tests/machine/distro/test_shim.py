@@ -1,4 +1,6 @@
-"""Operations under their shim: what an author's command finds, how it ends, what is left of it, and that it runs once."""
+"""Operations under their shim: what an author's command finds, how it ends, what is left of it, and
+that it runs once.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro import operations, processes
-from waagent.distro.cgroups import Limits
+from waagent.distro import processes
+from waagent.distro.cgroups.trees import Limits
+from waagent.distro.operations import launch
 
 PYTHON = os.path.realpath("/proc/self/exe")
 ROOT = str(Path(__file__).resolve().parents[3])
 
 
-def alive_in(folder: Path, seen: operations.Observation) -> list[int]:
+def alive_in(folder: Path, seen: launch.Observation) -> list[int]:
     """What lives of the operation, the shim and its drainers apart."""
-    place = [(version, tuple(controllers), path) for version, controllers, path in seen.started["groups"]]
+    place = [
+        (version, tuple(controllers), path) for version, controllers, path in seen.started["groups"]
+    ]
     if place:
-        found = operations.groups.pids(place)
+        found = launch.groups.pids(place)
     else:
-        found = processes.session_of(seen.started["command_pid"], seen.started["command_start_ticks"])
+        found = processes.session_of(
+            seen.started["command_pid"], seen.started["command_start_ticks"]
+        )
     return [pid for pid in found if processes.is_alive(pid)]
 
 
@@ -48,18 +55,26 @@ def alive_with(mark: str) -> list[int]:
 def test_the_exit_code_is_the_command_s(bench, code: int) -> None:
     seen = bench.run(f"exit {code}")
 
-    assert (seen.state, seen.exit_code, seen.signal, seen.timed_out) == ("finished", code, None, False)
+    assert (seen.state, seen.exit_code, seen.signal, seen.timed_out) == (
+        "finished",
+        code,
+        None,
+        False,
+    )
 
 
 def test_a_signal_is_named_and_is_no_exit_code(bench) -> None:
     seen = bench.run("kill -TERM $$")
 
     assert (seen.exit_code, seen.signal) == (None, signal.SIGTERM)
-    assert operations.describe_end(seen) == "Terminated by signal 15 (SIGTERM)"
+    assert launch.describe_end(seen) == "Terminated by signal 15 (SIGTERM)"
 
 
 def test_the_text_passes_through_one_shell_once(bench, tmp_path: Path) -> None:
-    seen = bench.run("""printf '%s|' "a  b" '$HOME' ; echo "$X" ; pwd""", environment={"X": "y z", "PATH": "/bin:/usr/bin"})
+    seen = bench.run(
+        """printf '%s|' "a  b" '$HOME' ; echo "$X" ; pwd""",
+        environment={"X": "y z", "PATH": "/bin:/usr/bin"},
+    )
 
     assert seen.stdout.head == b"a  b|$HOME|y z\n" + str(tmp_path).encode() + b"\n"
 
@@ -69,17 +84,22 @@ def test_a_command_finds_what_the_contract_says(bench, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "/leak")
     environment = {"PATH": "/usr/bin:/bin", "ConfigSequenceNumber": "3", "TERM": "dumb"}
     script = (
-        "cat /proc/self/environ | tr '\\0' '\\n' | sort; echo --; umask; readlink /proc/$$/fd/0; ls -m /proc/$$/fd;"
-        " cat /proc/$$/oom_score_adj; grep -E 'Sig(Ign|Blk)|NoNewPrivs' /proc/self/status; ulimit -Sn; cat /proc/$$/stat | cut -d' ' -f6"
+        "cat /proc/self/environ | tr '\\0' '\\n' | sort; echo --; umask; readlink /proc/$$/fd/0; ls"
+        " -m /proc/$$/fd; cat /proc/$$/oom_score_adj; grep -E 'Sig(Ign|Blk)|NoNewPrivs'"
+        " /proc/self/status; ulimit -Sn; cat /proc/$$/stat | cut -d' ' -f6"
     )
 
     seen = bench.run(script, environment=environment)
 
     variables, _, rest = seen.stdout.head.decode().partition("--\n")
     lines = rest.splitlines()
-    assert variables.splitlines() == sorted([*(f"{k}={v}" for k, v in environment.items()), f"PWD={bench.folder}"])
+    assert variables.splitlines() == sorted(
+        [*(f"{k}={v}" for k, v in environment.items()), f"PWD={bench.folder}"]
+    )
     assert lines[:4] == ["0022", "/dev/null", "0, 1, 2", "500"]
-    libcs_own = 0x1_8000_0000  # signals 32 and 33, which no program can set: whoever started the tests may have left them ignored
+    # signals 32 and 33, which no program can set: whoever started the tests may have left them
+    # ignored
+    libcs_own = 0x1_8000_0000
     assert [int(line.split()[1], 16) & ~libcs_own for line in lines[4:7]] == [0, 0, 0]
     assert lines[7] == "1024"
     assert int(lines[8]) == seen.pid  # a session of its own
@@ -87,7 +107,10 @@ def test_a_command_finds_what_the_contract_says(bench, monkeypatch: pytest.Monke
 
 def test_at_the_deadline_the_whole_tree_is_gone(bench, wait_for) -> None:
     mark = f"70{random.randrange(10**8):08d}"
-    escape = f"setsid sh -c 'trap \"\" TERM HUP; setsid sleep {mark} & (setsid sleep {mark} &) ; sleep {mark}' & "
+    escape = (
+        f'setsid sh -c \'trap "" TERM HUP; setsid sleep {mark} & (setsid sleep {mark} &) ; sleep'
+        f" {mark}' & "
+    )
     folder = bench.start(escape * 4 + f"trap '' TERM; sleep {mark}", deadline_s=2)
     wait_for(lambda: len(alive_with(mark)) >= 13)
 
@@ -96,7 +119,7 @@ def test_at_the_deadline_the_whole_tree_is_gone(bench, wait_for) -> None:
     seen = bench.end(folder)
     assert (seen.timed_out, seen.signal, seen.exit_code) == (True, signal.SIGKILL, None)
     assert 2.0 <= seen.elapsed_s  # the children alone would have lived for days
-    assert operations.describe_end(seen) == "Timeout(2)"
+    assert launch.describe_end(seen) == "Timeout(2)"
 
 
 def test_a_fork_bomb_ends_at_its_deadline(bench) -> None:
@@ -123,18 +146,25 @@ def test_the_deadline_spares_what_an_exited_command_left_behind(bench, wait_for)
 
 @pytest.fixture
 def agents_own() -> Iterator[None]:
-    """Stand for the agent's own processes, with whom a shim and its drainers share what they have loaded."""
-    others = [subprocess.Popen([PYTHON, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE) for _ in range(6)]
+    """Stand for the agent's own processes, with whom a shim and its drainers share what they have
+    loaded.
+    """
+    others = [
+        subprocess.Popen([PYTHON, "-I", "-S", "-c", "input()"], stdin=subprocess.PIPE)
+        for _ in range(6)
+    ]
     yield
     for other in others:
         other.kill()
         other.wait()
 
 
-def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, wait_for, tmp_path: Path, agents_own: None) -> None:
+def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(
+    bench, wait_for, tmp_path: Path, agents_own: None
+) -> None:
     script = (
-        "(i=0; while [ $i -lt 40 ] || [ ! -e go ]; do head -c 20000 /dev/zero || echo fail >>log; echo x >&2 || echo fail >>log;"
-        " sleep 0.1; i=$((i+1)); done; echo done >>log) & exit 0"
+        "(i=0; while [ $i -lt 40 ] || [ ! -e go ]; do head -c 20000 /dev/zero || echo fail >>log;"
+        " echo x >&2 || echo fail >>log; sleep 0.1; i=$((i+1)); done; echo done >>log) & exit 0"
     )
 
     seen = bench.run(script)
@@ -142,9 +172,21 @@ def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, w
     (tmp_path / "go").touch()  # the child was still at it
     assert (seen.exit_code, seen.held) == (0, True)
     pid, ticks = seen.started["pid"], seen.started["start_ticks"]
-    drainers = [found for found in processes.tree_of(pid) if processes.read_process(found).session == processes.read_process(pid).session]
-    wait_for(lambda: all(Path(f"/proc/{drainer}/cmdline").read_bytes() == b"cat\0" for drainer in drainers))
-    print("drainer PSS KiB:", [processes.pss_kib(drainer) for drainer in drainers], bench.tree.description)
+    drainers = [
+        found
+        for found in processes.tree_of(pid)
+        if processes.read_process(found).session == processes.read_process(pid).session
+    ]
+    wait_for(
+        lambda: all(
+            Path(f"/proc/{drainer}/cmdline").read_bytes() == b"cat\0" for drainer in drainers
+        )
+    )
+    print(
+        "drainer PSS KiB:",
+        [processes.pss_kib(drainer) for drainer in drainers],
+        bench.tree.description,
+    )
     assert sum(processes.pss_kib(drainer) or 0 for drainer in drainers) <= 614
     wait_for(lambda: (tmp_path / "log").exists())
     wait_for(lambda: not processes.is_alive(pid, ticks))
@@ -153,9 +195,9 @@ def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(bench, w
 
 def test_a_running_shim_is_small(bench, wait_for, agents_own: None) -> None:
     folder = bench.start("sleep 30")
-    wait_for(lambda: operations.observe(folder).started)
+    wait_for(lambda: launch.observe(folder).started)
 
-    pss = processes.pss_kib(operations.observe(folder).started["pid"])
+    pss = processes.pss_kib(launch.observe(folder).started["pid"])
 
     print("shim PSS KiB:", pss, bench.tree.description)
     assert pss is not None and pss <= 6 * 1024
@@ -173,9 +215,9 @@ def test_a_hundred_megabytes_are_taken_and_head_and_tail_kept(bench) -> None:
 
 def test_yes_is_slowed_and_takes_no_core_of_the_shim(bench, wait_for) -> None:
     folder = bench.start("exec yes", deadline_s=4)
-    wait_for(lambda: operations.observe(folder).started)
-    pid = operations.observe(folder).started["pid"]
-    wait_for(lambda: (operations.observe(folder).elapsed_s or 0) > 2)
+    wait_for(lambda: launch.observe(folder).started)
+    pid = launch.observe(folder).started["pid"]
+    wait_for(lambda: (launch.observe(folder).elapsed_s or 0) > 2)
 
     used = processes.cpu_seconds(pid)
 
@@ -200,23 +242,26 @@ def test_memory_beyond_the_limit_is_named(bench) -> None:
     if "memory" not in bench.tree.description:
         pytest.skip(f"no memory controller ({bench.tree.description})")
 
-    seen = bench.run(f"exec {PYTHON} -c \"x = bytearray(200 << 20); x[::4096] = b'x' * len(x[::4096])\"", limits=Limits(64, 4096, 20))
+    seen = bench.run(
+        f"exec {PYTHON} -c \"x = bytearray(200 << 20); x[::4096] = b'x' * len(x[::4096])\"",
+        limits=Limits(64, 4096, 20),
+    )
 
     assert seen.signal == signal.SIGKILL and seen.oom_kills == 1 and not seen.timed_out
-    assert "out of memory in /" in operations.describe_end(seen)
+    assert "out of memory in /" in launch.describe_end(seen)
 
 
 def test_a_folder_that_is_gone_ends_the_operation_with_a_reason(bench, tmp_path: Path) -> None:
     seen = bench.run("echo hi", cwd=str(tmp_path / "nowhere"))
 
     assert seen.state == "finished" and seen.exit_code is None
-    assert "nowhere" in operations.describe_end(seen)
+    assert "nowhere" in launch.describe_end(seen)
 
 
 def test_a_command_too_long_to_execute_ends_with_a_reason(bench) -> None:
     seen = bench.run("echo " + "x" * 200_000)
 
-    assert seen.state == "finished" and "Argument list too long" in operations.describe_end(seen)
+    assert seen.state == "finished" and "Argument list too long" in launch.describe_end(seen)
 
 
 def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None:
@@ -224,12 +269,15 @@ def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None
 
     for _ in range(2):
         starters = [
-            subprocess.Popen([PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL) for _ in range(4)
+            subprocess.Popen(
+                [PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL
+            )
+            for _ in range(4)
         ]
         assert [starter.wait(60) for starter in starters] == [0] * 4
 
     seen = bench.end(folder)
-    operations.start_shim(folder, python=PYTHON)
+    launch.start_shim(folder, python=PYTHON)
     assert seen.exit_code == 0
     assert (tmp_path / "count").read_text() == "run\n"
 
@@ -241,26 +289,36 @@ START += "operations.start_shim(Path(sys.argv[1]), python=sys.argv[2])"
 def shoot(folder: Path, starter: subprocess.Popen[bytes], after_s: float) -> None:
     """Kill the shim's processes a moment after the first of them is seen."""
     until = time.monotonic() + 30
-    while not alive_with(f"shim.py\0{folder}") and starter.poll() is None and time.monotonic() < until:
+    while (
+        not alive_with(f"shim/main.py\0{folder}")
+        and starter.poll() is None
+        and time.monotonic() < until
+    ):
         pass  # a pause would blur the moment
     time.sleep(after_s)
-    processes.signal_all(alive_with(f"shim.py\0{folder}"), signal.SIGKILL)
+    processes.signal_all(alive_with(f"shim/main.py\0{folder}"), signal.SIGKILL)
     starter.wait(60)
 
 
-def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(bench, tmp_path: Path, wait_for) -> None:
+def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(
+    bench, tmp_path: Path, wait_for
+) -> None:
     ends = {"planned": 0, "lost": 0, "finished": 0}
     for turn in range(24):
         count = tmp_path / f"count{turn}"
-        folder = bench.plan(f"echo run >> {count}; sleep {turn % 2 * 0.5 + 0.01}")  # the long ones wait for a late shot, too
+        # the long ones wait for a late shot, too
+        folder = bench.plan(f"echo run >> {count}; sleep {turn % 2 * 0.5 + 0.01}")
         for _ in range(2):
-            starter = subprocess.Popen([PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL)
+            starter = subprocess.Popen(
+                [PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL
+            )
             shoot(folder, starter, 0.0016 * turn)
-            wait_for(lambda folder=folder: not alive_with(f"shim.py\0{folder}"))
-            wait_for(lambda folder=folder: operations.observe(folder).state != "running")  # a dying process closes its files late
+            wait_for(lambda folder=folder: not alive_with(f"shim/main.py\0{folder}"))
+            # a dying process closes its files late
+            wait_for(lambda folder=folder: launch.observe(folder).state != "running")
 
         runs = count.read_text().count("run") if count.exists() else 0
-        state = operations.observe(folder).state
+        state = launch.observe(folder).state
         assert runs <= 1, (turn, state)
         assert (runs, state) not in ((1, "planned"), (0, "finished")), turn
         ends[state] += 1
@@ -272,14 +330,14 @@ def test_a_shot_shim_is_seen_as_lost_and_its_command_can_be_ended(bench, wait_fo
     mark = f"72{random.randrange(10**8):08d}"
     folder = bench.start(f"setsid sleep {mark} & sleep {mark}")
     wait_for(lambda: len(alive_with(mark)) == 2 + 1)  # the shell's command line holds it too
-    os.kill(operations.observe(folder).started["pid"], signal.SIGKILL)
+    os.kill(launch.observe(folder).started["pid"], signal.SIGKILL)
 
-    wait_for(lambda: operations.observe(folder).state == "lost")
-    operations.start_shim(folder, python=PYTHON)
-    left = operations.kill_leftovers(folder)
+    wait_for(lambda: launch.observe(folder).state == "lost")
+    launch.start_shim(folder, python=PYTHON)
+    left = launch.kill_leftovers(folder)
 
     assert left == []
-    assert operations.observe(folder).state == "lost"
+    assert launch.observe(folder).state == "lost"
     if bench.tree.description != "none":
         assert alive_with(mark) == []
     processes.signal_all(alive_with(mark), signal.SIGKILL)
@@ -289,9 +347,10 @@ def test_a_command_shot_before_its_first_instruction_ends_like_any_other(bench, 
     ends = []
     for _ in range(12):
         folder = bench.start("exec sleep 30")
-        wait_for((folder / "started.json").exists, pause_s=0)  # between it and the first instruction lies the time of an fsync
+        # between it and the first instruction lies the time of an fsync
+        wait_for((folder / "started.json").exists, pause_s=0)
 
-        os.kill(operations.observe(folder).started["command_pid"], signal.SIGKILL)
+        os.kill(launch.observe(folder).started["command_pid"], signal.SIGKILL)
         ends.append(bench.end(folder).signal)
 
     assert ends == [signal.SIGKILL] * 12
@@ -303,17 +362,18 @@ def test_leftovers_of_an_ended_operation_can_be_ended(bench, wait_for) -> None:
     seen = bench.end(folder)
     assert seen.held and len(alive_with(mark)) == 1
 
-    assert operations.kill_leftovers(folder) == []
+    assert launch.kill_leftovers(folder) == []
 
     assert alive_with(mark) == []
 
 
 def test_a_frozen_shim_costs_the_command_no_time(bench, wait_for) -> None:
     folder = bench.start("sleep 6; echo whole", deadline_s=8)
-    wait_for(lambda: operations.observe(folder).started)
-    pid = operations.observe(folder).started["pid"]
-    command = operations.observe(folder).pid
-    wait_for(lambda: len(processes.tree_of(command)) > 1)  # the command sleeps; stopped before that, it would sleep afterwards
+    wait_for(lambda: launch.observe(folder).started)
+    pid = launch.observe(folder).started["pid"]
+    command = launch.observe(folder).pid
+    # the command sleeps; stopped before that, it would sleep afterwards
+    wait_for(lambda: len(processes.tree_of(command)) > 1)
     stopped = [pid, *processes.tree_of(command)]
 
     processes.signal_all(stopped, signal.SIGSTOP)  # as a suspended machine stops both
@@ -327,23 +387,28 @@ def test_a_frozen_shim_costs_the_command_no_time(bench, wait_for) -> None:
 
 def test_a_shutdown_signal_to_all_is_recorded_as_the_command_s_end(bench, wait_for) -> None:
     folder = bench.start("sleep 60")
-    wait_for(lambda: operations.observe(folder).started)
-    seen = operations.observe(folder)
+    wait_for(lambda: launch.observe(folder).started)
+    seen = launch.observe(folder)
 
     processes.signal_all([seen.started["pid"], *processes.tree_of(seen.pid)], signal.SIGTERM)
 
     assert bench.end(folder).signal == signal.SIGTERM
 
 
-def test_the_shim_s_command_line_names_no_handler_and_its_folder_holds_records_for_root_only(bench, wait_for) -> None:
+def test_the_shim_s_command_line_names_no_handler_and_its_folder_holds_records_for_root_only(
+    bench, wait_for
+) -> None:
     folder = bench.start("sleep 1")
-    wait_for(lambda: operations.observe(folder).started)
-    line = Path(f"/proc/{operations.observe(folder).started['pid']}/cmdline").read_bytes()
+    wait_for(lambda: launch.observe(folder).started)
+    line = Path(f"/proc/{launch.observe(folder).started['pid']}/cmdline").read_bytes()
 
     seen = bench.end(folder)
 
     assert b"Contoso" not in line
-    assert (folder.stat().st_mode & 0o7777, (folder / "exit.json").stat().st_mode & 0o7777) == (0o700, 0o600)
+    assert (folder.stat().st_mode & 0o7777, (folder / "exit.json").stat().st_mode & 0o7777) == (
+        0o700,
+        0o600,
+    )
     left = ["exit.json", "lock", "output", "planned.json", "shim.log", "started.json"]
     wait_for(lambda: sorted(path.name for path in folder.iterdir()) == left)
     assert json.loads((folder / "started.json").read_text())["fence"] == seen.started["fence"]
@@ -354,12 +419,14 @@ def test_the_shim_is_outside_of_what_it_kills_and_of_the_agent(bench, wait_for) 
     if bench.tree.description == "none":
         pytest.skip("about cgroups")
     folder = bench.start("sleep 30")
-    wait_for(lambda: operations.observe(folder).started)
-    pid = operations.observe(folder).started["pid"]
+    wait_for(lambda: launch.observe(folder).started)
+    pid = launch.observe(folder).started["pid"]
 
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
 
-    inside = [line for line in lines if f"/{bench.tree.name}/Contoso.Test/{folder.name}/shim" in line]
+    inside = [
+        line for line in lines if f"/{bench.tree.name}/Contoso.Test/{folder.name}/shim" in line
+    ]
     assert len(inside) >= 1
     assert int(Path(f"/proc/{pid}/oom_score_adj").read_text()) in (-500, 0)
 
@@ -367,39 +434,52 @@ def test_the_shim_is_outside_of_what_it_kills_and_of_the_agent(bench, wait_for) 
 def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> None:
     if bench.tree.description == "none":
         pytest.skip("about cgroups")
-    folder = bench.plan("exec sleep 30", systemd=True)  # systemd-run is not on this machine: its part is played by the next lines
+    # systemd-run is not on this machine: its part is played by the next lines
+    folder = bench.plan("exec sleep 30", systemd=True)
     planned = json.loads((folder / "planned.json").read_text())
-    scope = bench.tree.leaf(operations.scope_name("enable", folder.name), Limits(cpu_weight=100))
+    scope = bench.tree.leaf(launch.scope_name("enable", folder.name), Limits(cpu_weight=100))
     plan = os.memfd_create("plan")
-    os.write(plan, operations.shim_plan.to_bytes(operations.crossing(planned, folder.name)))
+    os.write(plan, launch.shim_plan.to_bytes(launch.crossing(planned, folder.name)))
     os.lseek(plan, 0, os.SEEK_SET)
 
-    subprocess.run([*operations.shim_argv(folder, PYTHON)], stdin=plan, preexec_fn=scope.join, check=True, timeout=60)
-    wait_for(lambda: operations.observe(folder).started)
+    subprocess.run(
+        [*launch.shim_argv(folder, PYTHON)],
+        stdin=plan,
+        preexec_fn=scope.join,
+        check=True,
+        timeout=60,
+    )
+    wait_for(lambda: launch.observe(folder).started)
 
-    started = operations.observe(folder).started
+    started = launch.observe(folder).started
     assert started["fence"] == bench.tree.description
-    assert all(path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"])
-    assert operations.groups.pids([tuple(group) for group in started["groups"]]) == [started["command_pid"]]
-    assert operations.may_live(folder)
-    assert operations.kill_leftovers(folder) == []
+    assert all(
+        path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"]
+    )
+    assert launch.groups.pids([tuple(group) for group in started["groups"]]) == [
+        started["command_pid"]
+    ]
+    assert launch.may_live(folder)
+    assert launch.kill_leftovers(folder) == []
     assert bench.end(folder).signal == signal.SIGKILL
-    wait_for(lambda: not operations.may_live(folder))
+    wait_for(lambda: not launch.may_live(folder))
 
 
-def test_what_a_handler_left_behind_lives_until_its_last_process_ends(bench, wait_for, tmp_path: Path) -> None:
+def test_what_a_handler_left_behind_lives_until_its_last_process_ends(
+    bench, wait_for, tmp_path: Path
+) -> None:
     folder = bench.start("setsid sleep 30 >/dev/null 2>&1 & echo $! >pid; exit 0")
     bench.end(folder)
     other = bench.start("exit 0")
     bench.end(other)
 
-    alive = operations.may_live(folder), operations.may_live(other)
+    alive = launch.may_live(folder), launch.may_live(other)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
     assert alive == (True, True)  # the handler's, whichever operation began it
     if bench.tree.description != "none":
-        wait_for(lambda: not operations.may_live(folder))
-    assert not operations.may_live(bench.folder / "absent")
+        wait_for(lambda: not launch.may_live(folder))
+    assert not launch.may_live(bench.folder / "absent")
 
 
 def test_where_systemd_makes_no_scope_the_operation_has_its_own_place(bench) -> None:
@@ -409,14 +489,16 @@ def test_where_systemd_makes_no_scope_the_operation_has_its_own_place(bench) -> 
     seen = bench.run("exit 4", systemd=True)
 
     assert seen.exit_code == 4
-    assert seen.started["fence"].startswith(bench.tree.description if bench.tree.description != "none" else "no cgroup")
+    assert seen.started["fence"].startswith(
+        bench.tree.description if bench.tree.description != "none" else "no cgroup"
+    )
 
 
 def test_the_cgroups_of_an_ended_operation_can_be_taken_away(bench, wait_for) -> None:
     seen = bench.run("exit 0")
     wait_for(lambda: not processes.is_alive(seen.started["pid"]))
 
-    operations.remove_place(bench.planned[0])
+    launch.remove_place(bench.planned[0])
 
     assert bench.tree.existing() == []
 
@@ -426,7 +508,10 @@ def small_disk(tmp_path: Path):
     """A file system with room for a plan and little else."""
     folder = tmp_path / "small"
     folder.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).returncode
+    ):
         pytest.skip("cannot mount a tmpfs here")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
@@ -449,14 +534,16 @@ def test_a_full_disk_when_planning_is_an_error_and_no_operation(bench, small_dis
     with pytest.raises(OSError):
         bench.plan("echo hi", folder=small_disk / "one")
 
-    assert operations.observe(small_disk / "one").state == "absent"
+    assert launch.observe(small_disk / "one").state == "absent"
 
 
-def test_a_disk_that_is_full_after_planning_does_not_stop_the_operation(bench, small_disk: Path) -> None:
+def test_a_disk_that_is_full_after_planning_does_not_stop_the_operation(
+    bench, small_disk: Path
+) -> None:
     folder = bench.plan("head -c 300000 /dev/zero; exit 5", folder=small_disk / "one")
     filler = fill(small_disk)
     try:
-        operations.start_shim(folder, python=PYTHON)
+        launch.start_shim(folder, python=PYTHON)
         seen = bench.end(folder)
     finally:
         filler.unlink()
@@ -465,34 +552,40 @@ def test_a_disk_that_is_full_after_planning_does_not_stop_the_operation(bench, s
     assert json.loads((folder / "exit.json").read_text())["stdout_bytes"] == 300000
 
 
-def test_without_room_for_started_nothing_is_run_until_there_is(bench, small_disk: Path, tmp_path: Path) -> None:
+def test_without_room_for_started_nothing_is_run_until_there_is(
+    bench, small_disk: Path, tmp_path: Path
+) -> None:
     folder = bench.plan("echo run >> count", folder=small_disk / "one")
     (folder / ".reserve").unlink()
     filler = fill(small_disk)
 
-    operations.start_shim(folder, python=PYTHON)
+    launch.start_shim(folder, python=PYTHON)
     time.sleep(0.5)
-    while operations.observe(folder).state == "running":
+    while launch.observe(folder).state == "running":
         time.sleep(0.01)
-    assert operations.observe(folder).state == "planned" and not (tmp_path / "count").exists()
+    assert launch.observe(folder).state == "planned" and not (tmp_path / "count").exists()
     filler.unlink()
-    operations.start_shim(folder, python=PYTHON)
+    launch.start_shim(folder, python=PYTHON)
 
     assert bench.end(folder).exit_code == 0
     assert (tmp_path / "count").read_text() == "run\n"
 
 
-def test_without_room_for_the_exit_record_it_waits_for_the_next_free_byte(bench, small_disk: Path, wait_for) -> None:
-    folder = bench.plan("echo hi; while [ ! -e go ]; do sleep 0.1; done; exit 9", folder=small_disk / "one")
-    operations.start_shim(folder, python=PYTHON)
-    wait_for(lambda: operations.observe(folder).started)
+def test_without_room_for_the_exit_record_it_waits_for_the_next_free_byte(
+    bench, small_disk: Path, wait_for
+) -> None:
+    folder = bench.plan(
+        "echo hi; while [ ! -e go ]; do sleep 0.1; done; exit 9", folder=small_disk / "one"
+    )
+    launch.start_shim(folder, python=PYTHON)
+    wait_for(lambda: launch.observe(folder).started)
     (folder / ".reserve").unlink()
     filler = fill(small_disk)
     (bench.folder / "go").touch()
-    command = operations.observe(folder).pid
+    command = launch.observe(folder).pid
     wait_for(lambda: not processes.is_alive(command))
     time.sleep(1.5)
-    assert operations.observe(folder).state == "running"
+    assert launch.observe(folder).state == "running"
 
     filler.unlink()
 

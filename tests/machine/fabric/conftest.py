@@ -1,4 +1,6 @@
-"""The emulated platform on loopback, and the real fabric_client and certificate_keeper beside stand-ins for the others."""
+"""The emulated platform on loopback, and the real fabric_client and certificate_keeper beside
+stand-ins for the others.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ PERIOD_S = 1
 
 
 class Stage:
-    """A machine with the workers under test. Invariant: everything lives below one short root in /tmp."""
+    """A machine with the workers under test. Invariant: everything lives below one short root in
+    /tmp.
+    """
 
     def __init__(self, root: Path, fabric: Fabric) -> None:
         self.fabric, self.root = fabric, root
@@ -82,25 +86,46 @@ class Stage:
         return path
 
     def environment(self, *, reachable: bool = False, address: str | None = None) -> None:
-        code = self._code(ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable))
+        code = self._code(
+            ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable)
+        )
         self.supervisor.start("environment_monitor", serves=True, code=code)
         (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
     def reaching_environment(self, address: str) -> None:
         """With the real answer to whether root can connect."""
-        self.supervisor.start("environment_monitor", serves=True, code=self._code(REACHING.format(address=address)))
+        self.supervisor.start(
+            "environment_monitor", serves=True, code=self._code(REACHING.format(address=address))
+        )
         (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
-    def client(self, ports: tuple[int, int] | None = None, *, more: dict[str, Any] | None = None, **options: Any) -> Any:
+    def client(
+        self,
+        ports: tuple[int, int] | None = None,
+        *,
+        more: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
         wire, plugin = ports or (self.fabric.wire_port, self.fabric.plugin_port)
-        configuration = {"Extensions.GoalStatePeriod": PERIOD_S, "Extensions.Enabled": True, **(more or {})}
+        configuration = {
+            "Extensions.GoalStatePeriod": PERIOD_S,
+            "Extensions.Enabled": True,
+            **(more or {}),
+        }
         process = self.supervisor.start(
-            "fabric_client", configuration=configuration, serves=True, code=self._code(CLIENT.format(wire=wire, plugin=plugin)), **options)
+            "fabric_client",
+            configuration=configuration,
+            serves=True,
+            code=self._code(CLIENT.format(wire=wire, plugin=plugin)),
+            **options,
+        )
         self.supervisor.wait_for("fabric_client", "ready")
         return process
 
     def keeper(self) -> None:
-        self.supervisor.start("certificate_keeper", configuration={"Lib.Dir": "/var/lib/waagent"}, serves=True)
+        self.supervisor.start(
+            "certificate_keeper", configuration={"Lib.Dir": "/var/lib/waagent"}, serves=True
+        )
 
     def ask(self, name: str, *asked: tuple[str, dict[str, Any], float]) -> None:
         self.supervisor.start(name, code=self._code(ASKER.format(asked=list(asked))))
@@ -122,7 +147,10 @@ class Stage:
                 return value
             time.sleep(0.05)
         log = self.supervisor.log_text()[-5000:]
-        raise AssertionError(f"{what} did not happen in {deadline_s:g} s; fabric complains {self.fabric.complaints}; log:\n{log}")
+        raise AssertionError(
+            f"{what} did not happen in {deadline_s:g} s; fabric complains {self.fabric.complaints};"
+            f" log:\n{log}"
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""certificate_keeper for real: keys made once, the platform's certificates opened with every cipher, nothing left readable."""
+"""certificate_keeper for real: keys made once, the platform's certificates opened with every
+cipher, nothing left readable.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,37 @@ def thumbprints(stage) -> list[str]:
 
 
 @pytest.mark.parametrize("ciphers", [("AES128_CBC",), ("DES_EDE3_CBC",)])
-def test_keys_and_certificates_are_files_named_by_thumbprint(stage, ciphers: tuple[str, ...]) -> None:
+def test_keys_and_certificates_are_files_named_by_thumbprint(
+    stage, ciphers: tuple[str, ...]
+) -> None:
     stage.fabric.goal_state(ciphers=ciphers)
     a_keeper_at_work(stage)
     stage.ask("provisioner")
 
-    told = stage.until(lambda: [value for value, _ in stage.answers("fabric_client.goal_state") if value["certificates"]], "certificates")
+    told = stage.until(
+        lambda: [
+            value for value, _ in stage.answers("fabric_client.goal_state") if value["certificates"]
+        ],
+        "certificates",
+    )
     library = stage.supervisor.paths.library
     assert thumbprints(stage) == sorted(told[-1]["certificates"])
     keys = list(library.glob("*.prv"))
     assert keys
     for path in (*keys, *library.glob("*.crt")):
         assert path.stat().st_mode & 0o777 == 0o600
-    public = subprocess.run(["openssl", "pkey", "-in", keys[0], "-pubout"], capture_output=True, check=True).stdout
+    public = subprocess.run(
+        ["openssl", "pkey", "-in", keys[0], "-pubout"], capture_output=True, check=True
+    ).stdout
     certificate = keys[0].with_suffix(".crt")
-    assert subprocess.run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey"], capture_output=True, check=True).stdout == public
+    assert (
+        subprocess.run(
+            ["openssl", "x509", "-in", certificate, "-noout", "-pubkey"],
+            capture_output=True,
+            check=True,
+        ).stdout
+        == public
+    )
     assert "PRIVATE" not in stage.supervisor.log_text()
 
 
@@ -45,23 +63,39 @@ def test_the_transport_key_is_made_once_and_found_at_the_old_place(stage) -> Non
     stage.supervisor.kill("certificate_keeper")
     stage.keeper()
     stage.fabric.goal_state()
-    stage.until(lambda: stage.fabric.statuses[-1]["aggregateStatus"]["vmArtifactsAggregateStatus"]["goalStateAggregateStatus"]["inSvdSeqNo"]
-                == "2", "the next goal state")
+    stage.until(
+        lambda: (
+            stage.fabric.statuses[-1]["aggregateStatus"]["vmArtifactsAggregateStatus"][
+                "goalStateAggregateStatus"
+            ]["inSvdSeqNo"]
+            == "2"
+        ),
+        "the next goal state",
+    )
 
     assert (library / "TransportPrivate.pem").read_bytes() == key
     assert transport.stat().st_mode & 0o777 == 0o700
     assert (transport / "TransportPrivate.pem").stat().st_mode & 0o777 == 0o600
-    shown = subprocess.run(["openssl", "x509", "-in", transport / "TransportCert.pem", "-noout", "-text"], capture_output=True, check=True)
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", transport / "TransportCert.pem", "-noout", "-text"],
+        capture_output=True,
+        check=True,
+    )
     text = shown.stdout
     assert b"Subject Key Identifier" in text and b"LinuxTransport" in text
-    assert sorted(path.name for path in transport.iterdir()) == ["TransportCert.pem", "TransportPrivate.pem"]
+    assert sorted(path.name for path in transport.iterdir()) == [
+        "TransportCert.pem",
+        "TransportPrivate.pem",
+    ]
 
 
 def test_a_foreign_recipient_is_one_clear_line_and_stops_nothing(stage) -> None:
     stage.fabric.goal_state(certificates_case="wrong_recipient")
     a_keeper_at_work(stage)
 
-    stage.until(lambda: "not for our transport certificate" in stage.supervisor.log_text(), "a line")
+    stage.until(
+        lambda: "not for our transport certificate" in stage.supervisor.log_text(), "a line"
+    )
     stored = len(stage.fabric.statuses)
     stage.until(lambda: len(stage.fabric.statuses) > stored + 1, "statuses meanwhile")
     assert thumbprints(stage) == []
@@ -81,7 +115,9 @@ def test_twenty_certificates_are_all_there(stage) -> None:
 
     def are_there() -> bool:
         if stage.supervisor.processes["certificate_keeper"].poll() is not None:
-            stage.keeper()  # the platform took so long to make 20 keys that it ended; it is wanted, so a supervisor starts it again
+            # the platform took so long to make 20 keys that it ended; it is wanted, so a supervisor
+            # starts it again
+            stage.keeper()
         return len(thumbprints(stage)) >= 20
 
     stage.until(are_there, "20 certificates", 150)

@@ -1,4 +1,6 @@
-"""fabric_client against the emulated platform: what the platform received, what the other workers were answered."""
+"""fabric_client against the emulated platform: what the platform received, what the other workers
+were answered.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,14 @@ READY = ("fabric_client.health", {"state": "Ready"}, 60.0)
 def test_ready_fingerprint_and_status_reach_the_platform(stage) -> None:
     stage.environment()
     stage.client()
-    stage.ask("provisioner", READY, ("fabric_client.properties", {"fingerprint": "SHA256abc+/"}, 60.0))
+    stage.ask(
+        "provisioner", READY, ("fabric_client.properties", {"fingerprint": "SHA256abc+/"}, 60.0)
+    )
 
-    stage.until(lambda: stage.fabric.health and stage.fabric.properties and stage.fabric.statuses, "Ready, fingerprint and status")
+    stage.until(
+        lambda: stage.fabric.health and stage.fabric.properties and stage.fabric.statuses,
+        "Ready, fingerprint and status",
+    )
     assert stage.fabric.health[-1]["state"] == "Ready"
     assert stage.until(lambda: stage.answers("fabric_client.health"), "an answer") == [({}, "")]
     assert "SHA256abc+/" in str(stage.fabric.properties[-1])
@@ -32,19 +39,33 @@ def test_ready_fingerprint_and_status_reach_the_platform(stage) -> None:
 def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage) -> None:
     package = os.urandom(300_000)
     settings = Settings(public={"k": 1}, protected={"secret": "x"}, sequence=4)
-    stage.fabric.set_extensions([Extension("Contoso.Sample", "1.2.0", package=package, settings=(settings,))])
+    stage.fabric.set_extensions(
+        [Extension("Contoso.Sample", "1.2.0", package=package, settings=(settings,))]
+    )
     stage.environment()
     stage.client()
     stage.keeper()
-    report = {"handler": "Contoso.Sample", "version": "1.2.0", "handler_status": "Ready", "handler_code": 0,
-              "handler_message": "Plugin enabled", "extension": "", "sequence": 4, "status": '{"name": "x", "status": "success"}'}
+    report = {
+        "handler": "Contoso.Sample",
+        "version": "1.2.0",
+        "handler_status": "Ready",
+        "handler_code": 0,
+        "handler_message": "Plugin enabled",
+        "extension": "",
+        "sequence": 4,
+        "status": '{"name": "x", "status": "success"}',
+    }
     stage.until(lambda: stage.fabric.statuses, "a status")
-    stage.ask("extension_runner", ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 60.0),
-              ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0), ("fabric_client.status", report, 60.0))
+    stage.ask(
+        "extension_runner",
+        ("fabric_client.handler", {"name": "contoso.SAMPLE"}, 60.0),
+        ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0),
+        ("fabric_client.status", report, 60.0),
+    )
 
-    (handler, _), = stage.until(lambda: stage.answers("fabric_client.handler"), "the handler")
+    ((handler, _),) = stage.until(lambda: stage.answers("fabric_client.handler"), "the handler")
     assert (handler["version"], handler["extensions"][0]["sequence"]) == ("1.2.0", 4)
-    (answer, error), = stage.until(lambda: stage.answers("fabric_client.package"), "the package")
+    ((answer, error),) = stage.until(lambda: stage.answers("fabric_client.package"), "the package")
     assert error == ""
     file = stage.supervisor.paths.cache / answer["file"]
     assert file.read_bytes() == package and answer["sha256"] == hashlib.sha256(package).hexdigest()
@@ -55,17 +76,33 @@ def test_a_handler_is_described_its_package_fetched_and_its_status_stored(stage)
 
     def is_stored() -> bool:
         entries = stage.fabric.statuses[-1]["aggregateStatus"]["handlerAggregateStatus"]
-        return bool(entries and entries[0].get("runtimeSettingsStatus", {}).get("sequenceNumber") == 4)
+        return bool(
+            entries and entries[0].get("runtimeSettingsStatus", {}).get("sequenceNumber") == 4
+        )
 
     stage.until(is_stored, "the reported status")
     assert stage.fabric.complaints == []
 
 
 FAULTS = (
-    ("goal_state", "garbage"), ("goal_state", "html"), ("goal_state", "dtd"), ("goal_state", "truncated"), ("goal_state", "empty"),
-    ("goal_state", "huge"), ("goal_state", "huge_open"), ("goal_state", "reset"), ("goal_state", "redirect"), ("goal_state", "short"),
-    ("goal_state", "status:503"), ("goal_state", "status:410"), ("versions", "html"), ("versions", "huge_open"),
-    ("extensions_config", "dtd"), ("extensions_config", "huge_open"), ("extensions_config", "truncated"), ("shared_config", "garbage"),
+    ("goal_state", "garbage"),
+    ("goal_state", "html"),
+    ("goal_state", "dtd"),
+    ("goal_state", "truncated"),
+    ("goal_state", "empty"),
+    ("goal_state", "huge"),
+    ("goal_state", "huge_open"),
+    ("goal_state", "reset"),
+    ("goal_state", "redirect"),
+    ("goal_state", "short"),
+    ("goal_state", "status:503"),
+    ("goal_state", "status:410"),
+    ("versions", "html"),
+    ("versions", "huge_open"),
+    ("extensions_config", "dtd"),
+    ("extensions_config", "huge_open"),
+    ("extensions_config", "truncated"),
+    ("shared_config", "garbage"),
 )
 
 
@@ -80,10 +117,16 @@ def test_bad_answers_are_named_once_and_survived_by_the_same_process(stage) -> N
         if target == "versions":
             stage.supervisor.kill("fabric_client")
             process = stage.client()
-        stage.until(lambda number=number: stage.supervisor.log_text().count("cannot be used") >= number, f"a line about {target} {kind}")
+        stage.until(
+            lambda number=number: stage.supervisor.log_text().count("cannot be used") >= number,
+            f"a line about {target} {kind}",
+        )
         stage.fabric.clear_faults()
         stored = len(stage.fabric.statuses)
-        stage.until(lambda stored=stored: len(stage.fabric.statuses) > stored, f"a status after {target} {kind}")
+        stage.until(
+            lambda stored=stored: len(stage.fabric.statuses) > stored,
+            f"a status after {target} {kind}",
+        )
         stage.until(lambda: _is_up_to_date(stage), f"the newest goal state after {target} {kind}")
         assert process.poll() is None
 
@@ -91,7 +134,9 @@ def test_bad_answers_are_named_once_and_survived_by_the_same_process(stage) -> N
 
 
 def _is_up_to_date(stage) -> bool:
-    outcome = stage.fabric.statuses[-1]["aggregateStatus"]["vmArtifactsAggregateStatus"]["goalStateAggregateStatus"]
+    outcome = stage.fabric.statuses[-1]["aggregateStatus"]["vmArtifactsAggregateStatus"][
+        "goalStateAggregateStatus"
+    ]
     return outcome["code"] == 0 and outcome["inSvdSeqNo"] == str(stage.fabric.vm.incarnation)
 
 
@@ -101,8 +146,10 @@ def test_a_dripping_platform_does_not_stop_heartbeats(stage) -> None:
     stage.client()
     before = len(stage.supervisor.said("fabric_client", "heartbeat"))
 
-    stage.until(lambda: len(stage.supervisor.said("fabric_client", "heartbeat")) - before >= 3, "three heartbeats")
-
+    stage.until(
+        lambda: len(stage.supervisor.said("fabric_client", "heartbeat")) - before >= 3,
+        "three heartbeats",
+    )
 
 
 def test_a_byte_order_mark_and_missing_role_instances_change_nothing(stage) -> None:
@@ -141,7 +188,10 @@ def test_status_goes_directly_to_storage_when_the_host_refuses_it(stage) -> None
     stage.environment()
     stage.client(more={"HttpProxy.Host": "127.0.0.1", "HttpProxy.Port": stage.fabric.wire_port})
 
-    stage.until(lambda: any(item["lab"]["channel"] == "direct" for item in stage.fabric.statuses), "a status in storage")
+    stage.until(
+        lambda: any(item["lab"]["channel"] == "direct" for item in stage.fabric.statuses),
+        "a status in storage",
+    )
 
 
 def test_a_page_blob_is_stored(stage) -> None:
@@ -157,12 +207,18 @@ def test_probe_ports_are_wanted_changed_and_released(stage) -> None:
     stage.environment()
     stage.client()
     supervisor = stage.supervisor
-    supervisor.wait_for("fabric_client", "want", lambda message: message["name"] == "probe_responder" and message["numbers"] == [16001])
+    supervisor.wait_for(
+        "fabric_client",
+        "want",
+        lambda message: message["name"] == "probe_responder" and message["numbers"] == [16001],
+    )
 
     stage.fabric.goal_state(probe_ports=(80, 443))
     supervisor.wait_for("fabric_client", "want", lambda message: message["numbers"] == [80, 443])
     stage.fabric.goal_state(probe_ports=())
-    supervisor.wait_for("fabric_client", "unwant", lambda message: message["name"] == "probe_responder")
+    supervisor.wait_for(
+        "fabric_client", "unwant", lambda message: message["name"] == "probe_responder"
+    )
 
 
 def test_others_may_not_ask(stage) -> None:
@@ -170,14 +226,18 @@ def test_others_may_not_ask(stage) -> None:
     stage.client()
     stage.ask("probe_responder", READY, ("fabric_client.handler", {"name": "x"}, 10.0))
 
-    assert "may not" in stage.until(lambda: stage.answers("fabric_client.health"), "a refusal")[0][1]
+    assert (
+        "may not" in stage.until(lambda: stage.answers("fabric_client.health"), "a refusal")[0][1]
+    )
     assert stage.fabric.health == []
 
 
 @pytest.mark.usefixtures("readable_python")
 @pytest.mark.parametrize("root_can", [True, False])
 def test_when_only_root_can_connect_it_ends_with_the_agreed_status(stage, root_can: bool) -> None:
-    """A port that refuses stands for the firewall; root's attempt goes to port 80 of another loopback address."""
+    """A port that refuses stands for the firewall; root's attempt goes to port 80 of another
+    loopback address.
+    """
     address = "127.80.32.52"
     with contextlib.ExitStack() as stack:
         if root_can:
@@ -225,7 +285,13 @@ def test_a_later_incarnation_is_told_to_who_subscribed(stage) -> None:
 
     number = stage.fabric.goal_state()
 
-    stage.until(lambda: stage.answers("fabric_client.goal_state")[-1][0]["goal_state_id"] == f"incarnation_{number}", "the next summary")
+    stage.until(
+        lambda: (
+            stage.answers("fabric_client.goal_state")[-1][0]["goal_state_id"]
+            == f"incarnation_{number}"
+        ),
+        "the next summary",
+    )
     assert stage.answers("fabric_client.goal_state")[-1][0]["extensions_complete"] is True
 
 
@@ -240,7 +306,9 @@ def test_a_package_comes_through_faults_and_is_not_fetched_twice(stage) -> None:
     question = ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0)
     stage.ask("extension_runner", question, question)
 
-    answers = stage.until(lambda: len(stage.answers(question[0])) == 2 and stage.answers(question[0]), "two answers")
+    answers = stage.until(
+        lambda: len(stage.answers(question[0])) == 2 and stage.answers(question[0]), "two answers"
+    )
 
     assert answers[0] == answers[1]
     assert [path.read_bytes() for path in stage.supervisor.paths.cache.iterdir()] == [package]
@@ -253,23 +321,42 @@ def test_a_stale_container_is_renewed_for_a_package(stage) -> None:
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.fabric.fault("artifact", "stale", 1)
     polls = sum(item.path.startswith("/machine/?comp=goalstate") for item in stage.fabric.recorded)
-    stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0))
+    stage.ask(
+        "extension_runner",
+        ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0),
+    )
 
-    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "an answer")
+    ((_, error),) = stage.until(lambda: stage.answers("fabric_client.package"), "an answer")
     assert error.startswith("1001: ") and "sig=" not in error
-    stage.until(lambda: sum(i.path.startswith("/machine/?comp=goalstate") for i in stage.fabric.recorded) > polls, "a new look")
+    stage.until(
+        lambda: (
+            sum(i.path.startswith("/machine/?comp=goalstate") for i in stage.fabric.recorded)
+            > polls
+        ),
+        "a new look",
+    )
 
 
-@pytest.mark.parametrize(("extension", "asked", "code"), [
-    (Extension("Contoso.Sample", "1.2.0", package=b"x"), "9.9", "1001: "), (Extension("Contoso.Sample", "1.2.0"), "1.2.0", "1004: ")])
-def test_what_is_not_there_is_refused_with_its_code(stage, extension: Extension, asked: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("extension", "asked", "code"),
+    [
+        (Extension("Contoso.Sample", "1.2.0", package=b"x"), "9.9", "1001: "),
+        (Extension("Contoso.Sample", "1.2.0"), "1.2.0", "1004: "),
+    ],
+)
+def test_what_is_not_there_is_refused_with_its_code(
+    stage, extension: Extension, asked: str, code: str
+) -> None:
     stage.fabric.set_extensions([extension])
     stage.environment()
     stage.client()
     stage.until(lambda: stage.fabric.statuses, "a status")
-    stage.ask("extension_runner", ("fabric_client.package", {"name": "Contoso.Sample", "version": asked}, 60.0))
+    stage.ask(
+        "extension_runner",
+        ("fabric_client.package", {"name": "Contoso.Sample", "version": asked}, 60.0),
+    )
 
-    (_, error), = stage.until(lambda: stage.answers("fabric_client.package"), "a refusal")
+    ((_, error),) = stage.until(lambda: stage.answers("fabric_client.package"), "a refusal")
     assert error.startswith(code)
     assert "?" not in error
 
@@ -277,8 +364,20 @@ def test_what_is_not_there_is_refused_with_its_code(stage, extension: Extension,
 def test_killed_it_comes_back_and_says_everything_again(stage) -> None:
     stage.environment()
     stage.client()
-    stage.ask("extension_runner", ("fabric_client.status", {
-        "handler": "C.A", "version": "1.0", "handler_status": "Ready", "handler_code": 0, "handler_message": "x"}, 60.0))
+    stage.ask(
+        "extension_runner",
+        (
+            "fabric_client.status",
+            {
+                "handler": "C.A",
+                "version": "1.0",
+                "handler_status": "Ready",
+                "handler_code": 0,
+                "handler_message": "x",
+            },
+            60.0,
+        ),
+    )
     stage.until(lambda: stage.fabric.statuses, "a status")
     stage.supervisor.kill("fabric_client")
     stored = len(stage.fabric.statuses)

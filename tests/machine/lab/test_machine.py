@@ -1,4 +1,6 @@
-"""The throw-away machine: it comes up with namespaces of its own, and nothing of it stays, however it ends."""
+"""The throw-away machine: it comes up with namespaces of its own, and nothing of it stays, however
+it ends.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def test_it_has_namespaces_of_its_own(machine: Machine) -> None:
     kinds = ("mnt", "net", "pid", "uts", "ipc", "cgroup")
 
-    inside = {kind: machine.run(["readlink", f"/proc/self/ns/{kind}"], check=True).stdout.strip() for kind in kinds}
+    inside = {
+        kind: machine.run(["readlink", f"/proc/self/ns/{kind}"], check=True).stdout.strip()
+        for kind in kinds
+    }
 
     assert [kind for kind in kinds if inside[kind] == os.readlink(f"/proc/self/ns/{kind}")] == []
     assert machine.run(["hostname"]).stdout.strip() == "fresh"
@@ -51,12 +56,18 @@ def test_it_has_namespaces_of_its_own(machine: Machine) -> None:
 def test_its_address_came_by_dhcp_and_only_a_default_route(machine: Machine) -> None:
     routes = machine.run(["ip", "route"]).stdout.splitlines()
 
-    assert [route.split(" proto")[0].strip() for route in routes] == ["default via 10.4.0.1 dev eth0", "10.4.0.0/24 dev eth0"]
+    assert [route.split(" proto")[0].strip() for route in routes] == [
+        "default via 10.4.0.1 dev eth0",
+        "10.4.0.0/24 dev eth0",
+    ]
     assert "option:245   a8:3f:81:10" in (machine.folder / "dnsmasq.log").read_text()
 
 
 def test_the_platform_answers_at_its_address(machine: Machine) -> None:
-    script = "import urllib.request as u; print(u.urlopen('http://168.63.129.16/?comp=versions', timeout=9).read().decode())"
+    script = (
+        "import urllib.request as u; print(u.urlopen('http://168.63.129.16/?comp=versions',"
+        " timeout=9).read().decode())"
+    )
 
     done = machine.run(["/usr/bin/python3", "-c", script])
 
@@ -81,11 +92,16 @@ def test_what_is_changed_inside_does_not_change_the_host(machine: Machine) -> No
     machine.write("/etc/lab-was-here", b"x")
 
     assert "lab-visitor" in machine.read("/etc/passwd")
-    assert "lab-visitor" not in Path("/etc/passwd").read_text() and not Path("/etc/lab-was-here").exists()
+    assert (
+        "lab-visitor" not in Path("/etc/passwd").read_text()
+        and not Path("/etc/lab-was-here").exists()
+    )
 
 
 def test_a_key_in_the_home_folder_opens_ssh(machine: Machine, tmp_path: Path) -> None:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True
+    )
     machine.write("/root/.ssh/authorized_keys", (tmp_path / "key.pub").read_bytes(), 0o600)
 
     first = machine.ssh("root", tmp_path / "key", "echo $SSH_CONNECTION")
@@ -103,8 +119,15 @@ def test_commands_can_join_the_machines_cgroups(machine: Machine) -> None:
 
 
 def leftovers(name: str) -> list[str]:
-    """What is still there of the machine ``name``: cgroups, processes, loop devices, its folder's mounts."""
-    looked = [*host_state.cgroups(), *host_state.processes(), *host_state.loops(), *host_state.mounts()]
+    """What is still there of the machine ``name``: cgroups, processes, loop devices, its folder's
+    mounts.
+    """
+    looked = [
+        *host_state.cgroups(),
+        *host_state.processes(),
+        *host_state.loops(),
+        *host_state.mounts(),
+    ]
     return [line for line in looked if name in line]
 
 
@@ -144,7 +167,9 @@ time.sleep(1000)
 @pytest.mark.parametrize("victim", ["the test", "the keeper"])
 def test_nothing_stays_after_kill_9(tmp_path: Path, victim: str) -> None:
     dvd = write_dvd(tmp_path / "dvd.iso", ovf_env(Order()))
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path), str(dvd)], stdout=subprocess.PIPE, cwd=ROOT)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(tmp_path), str(dvd)], stdout=subprocess.PIPE, cwd=ROOT
+    )
     assert starter.stdout is not None
     name, init, keeper = json.loads(starter.stdout.readline())
 

@@ -25,7 +25,9 @@ def _root() -> None:
 def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A key pair as a customer has it; the path of the private half."""
     path = tmp_path_factory.mktemp("key") / "id_ed25519"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30)
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True, timeout=30
+    )
     return path
 
 
@@ -37,14 +39,28 @@ def public(key: Path) -> str:
 
 @pytest.fixture
 def a_vm(tmp_path: Path) -> Iterator[Callable[..., Machine]]:
-    """Starts VMs: `a_vm(order or None, variant="good", options={option: value}, **machine)`; they end with the test."""
+    """Starts VMs: `a_vm(order or None, variant="good", options={option: value}, **machine)`; they
+    end with the test.
+    """
     started: list[Machine] = []
 
-    def start(order: Order | None, *, variant: str = "good", options: dict[str, str] | None = None, **more: Any) -> Machine:
-        dvd = None if order is None else write_dvd(tmp_path / f"boot{len(started)}.iso", ovf_env(order), variant)
+    def start(
+        order: Order | None,
+        *,
+        variant: str = "good",
+        options: dict[str, str] | None = None,
+        **more: Any,
+    ) -> Machine:
+        dvd = (
+            None
+            if order is None
+            else write_dvd(tmp_path / f"boot{len(started)}.iso", ovf_env(order), variant)
+        )
         files = dict(more.pop("files", {}))
         if options:
-            files["/etc/waagent/conf.d/test.conf"] = "".join(f"{name}={value}\n" for name, value in options.items())
+            files["/etc/waagent/conf.d/test.conf"] = "".join(
+                f"{name}={value}\n" for name, value in options.items()
+            )
         started.append(Machine(tmp_path, dvd=dvd, files=files, **more))
         return started[-1]
 
@@ -73,6 +89,10 @@ def wait_failed() -> Callable[[Machine, str], None]:
         def failed(item: dict[str, Any]) -> bool:
             return item["substatus"] == "ProvisioningFailed" and text in item["description"]
 
-        machine.fabric.wait_for(lambda fabric: [item for item in fabric.health if failed(item)], 90, f"ProvisioningFailed with {text!r}")
+        machine.fabric.wait_for(
+            lambda fabric: [item for item in fabric.health if failed(item)],
+            90,
+            f"ProvisioningFailed with {text!r}",
+        )
 
     return wait

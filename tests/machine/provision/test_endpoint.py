@@ -14,7 +14,9 @@ DISABLED = {"Provisioning.Enabled": "n"}
 def source_of(vm: Machine) -> str:
     """How the endpoint was found at last, once the platform heard Ready."""
     vm.fabric.wait_ready(90)
-    lines = [line for line in vm.read("/var/log/waagent.log").splitlines() if "WireServer found" in line]
+    lines = [
+        line for line in vm.read("/var/log/waagent.log").splitlines() if "WireServer found" in line
+    ]
     return lines[-1].partition("source=")[2]
 
 

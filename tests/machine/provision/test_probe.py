@@ -1,4 +1,6 @@
-"""Claims about the probe responder in a VM: behind its fence, following the goal state and the VM's address."""
+"""Claims about the probe responder in a VM: behind its fence, following the goal state and the VM's
+address.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,14 @@ print(sum(caller.recv(4096).endswith(b"OK") for caller in callers))
 """
 
 
-def wait_probe(vm: Machine, address: str, port: int, answered: bool, within_s: float = 90.0) -> None:
+def wait_probe(
+    vm: Machine, address: str, port: int, answered: bool, within_s: float = 90.0
+) -> None:
     end = time.monotonic() + within_s
     while vm.fabric.probe(address, port).endswith("OK") is not answered:
-        assert time.monotonic() < end, f"{address}:{port} answered is not {answered}: {vm.trouble()}"
+        assert time.monotonic() < end, (
+            f"{address}:{port} answered is not {answered}: {vm.trouble()}"
+        )
         time.sleep(0.2)
 
 
@@ -44,7 +50,9 @@ def test_ports_and_address_are_followed_and_hundreds_are_answered_at_once(a_vm: 
 
     other = vm.address.rpartition(".")[0] + ".77"
     vm.run(["ip", "addr", "add", f"{other}/24", "dev", "eth0"], check=True)
-    vm.run(["ip", "route", "replace", "default", "via", addresses.GATEWAY, "src", other], check=True)
+    vm.run(
+        ["ip", "route", "replace", "default", "via", addresses.GATEWAY, "src", other], check=True
+    )
     wait_probe(vm, other, 8085, True)
     assert vm.pid_of("probe_responder") == pid
 
@@ -66,6 +74,8 @@ def test_it_listens_on_the_primary_address_only(a_vm: AVm) -> None:
     vm = a_vm(None, options=DISABLED)
     wait_probe(vm, vm.address, 16001, True)
 
-    local = vm.run(["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 16001), 2)"])
+    local = vm.run(
+        ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 16001), 2)"]
+    )
 
     assert "ConnectionRefusedError" in local.stderr

@@ -1,4 +1,6 @@
-"""Claims about a VM's first boot that differ from the usual one, as its user and the platform see them."""
+"""Claims about a VM's first boot that differ from the usual one, as its user and the platform see
+them.
+"""
 
 from __future__ import annotations
 
@@ -40,15 +42,40 @@ def test_a_user_with_a_password_may_log_in_by_it_and_is_asked_by_sudo(a_vm: AVm)
     assert sha512_crypt.verify(PASSWORD, shadow_of(vm, "harbor"))
     assert vm.read("/etc/sudoers.d/waagent") == "harbor ALL=(ALL) ALL\n"
     assert sshd_says(vm, "passwordauthentication") == "yes"
-    for path in ("/var/log/waagent.log", "/var/lib/waagent/ovf-env.xml", "/var/log/agent-console.log"):
+    for path in (
+        "/var/log/waagent.log",
+        "/var/lib/waagent/ovf-env.xml",
+        "/var/log/agent-console.log",
+    ):
         assert "Str0ng" not in vm.read(path), path
-    written = ["find", "/var", "/run", "/tmp", "/etc", "/home", "-type", "f", "-newerct", f"@{begun_at}"]  # the host's /var may be large
+    # the host's /var may be large
+    written = [
+        "find",
+        "/var",
+        "/run",
+        "/tmp",
+        "/etc",
+        "/home",
+        "-type",
+        "f",
+        "-newerct",
+        f"@{begun_at}",
+    ]
     assert "/etc/shadow\n" in vm.run(written, timeout_s=WALK_S).stdout
-    assert vm.run([*written, "-exec", "grep", "-l", "Str0ng", "{}", "+"], timeout_s=WALK_S).stdout == ""
+    assert (
+        vm.run([*written, "-exec", "grep", "-l", "Str0ng", "{}", "+"], timeout_s=WALK_S).stdout
+        == ""
+    )
 
 
-def test_a_user_with_a_key_only_has_no_password_and_sshd_refuses_passwords(a_vm: AVm, public: str, key: Path) -> None:
-    vm = a_vm(Order(user_name="harbor", public_keys=(public, public), disable_password_authentication=None))
+def test_a_user_with_a_key_only_has_no_password_and_sshd_refuses_passwords(
+    a_vm: AVm, public: str, key: Path
+) -> None:
+    vm = a_vm(
+        Order(
+            user_name="harbor", public_keys=(public, public), disable_password_authentication=None
+        )
+    )
     vm.fabric.wait_ready(PATIENCE_S)
 
     assert shadow_of(vm, "harbor") == "*"
@@ -56,13 +83,20 @@ def test_a_user_with_a_key_only_has_no_password_and_sshd_refuses_passwords(a_vm:
     assert sshd_says(vm, "kbdinteractiveauthentication") == "no"
     assert vm.read("/home/harbor/.ssh/authorized_keys") == public + "\n"
     files = ["/home/harbor/.ssh", "/home/harbor/.ssh/authorized_keys", "/etc/sudoers.d/waagent"]
-    assert vm.run(["stat", "-c", "%a %U", *files]).stdout.splitlines() == ["700 harbor", "600 harbor", "440 root"]
+    assert vm.run(["stat", "-c", "%a %U", *files]).stdout.splitlines() == [
+        "700 harbor",
+        "600 harbor",
+        "440 root",
+    ]
     assert vm.ssh("harbor", key, "sudo -n id -u").stdout == "0\n"
     assert vm.read("/etc/hostname") == "tern-07\n"
 
 
 def test_a_key_may_come_as_a_certificate_and_the_disc_late(
-    a_vm: AVm, tmp_path: Path, insert_disc: Insert, wait_failed: WaitFailed,
+    a_vm: AVm,
+    tmp_path: Path,
+    insert_disc: Insert,
+    wait_failed: WaitFailed,
 ) -> None:
     vm = a_vm(None)
     wait_failed(vm, "No DVD device detected")
@@ -88,9 +122,17 @@ def wait_certificate(vm: Machine) -> str:
     raise AssertionError("no certificate came: " + vm.trouble())
 
 
-def test_custom_data_is_executed_once_though_the_provisioner_is_killed_meanwhile(a_vm: AVm, public: str) -> None:
-    script = b"#!/bin/sh\necho begun >> /root/custom\nwhile [ ! -e /root/go ]; do sleep 0.2; done\necho ended >> /root/custom\n"
-    vm = a_vm(Order(public_keys=(public,), custom_data=script), options={"Provisioning.ExecuteCustomData": "y"})
+def test_custom_data_is_executed_once_though_the_provisioner_is_killed_meanwhile(
+    a_vm: AVm, public: str
+) -> None:
+    script = (
+        b"#!/bin/sh\necho begun >> /root/custom\nwhile [ ! -e /root/go ]; do sleep 0.2; done\necho"
+        b" ended >> /root/custom\n"
+    )
+    vm = a_vm(
+        Order(public_keys=(public,), custom_data=script),
+        options={"Provisioning.ExecuteCustomData": "y"},
+    )
     wait_for(vm, "custom data", lambda: vm.exists("/root/custom"))
 
     vm.run(["kill", "-9", str(vm.pid_of("provisioner"))], check=True)
@@ -110,10 +152,18 @@ def test_custom_data_is_executed_once_though_the_provisioner_is_killed_meanwhile
 
 
 def test_custom_data_that_is_binary_is_kept_as_it_is(a_vm: AVm, public: str) -> None:
-    vm = a_vm(Order(public_keys=(public,), custom_data=b"\x1f\x8b\xff\0binary"), options={"Provisioning.DecodeCustomData": "y"})
+    vm = a_vm(
+        Order(public_keys=(public,), custom_data=b"\x1f\x8b\xff\0binary"),
+        options={"Provisioning.DecodeCustomData": "y"},
+    )
     vm.fabric.wait_ready(PATIENCE_S)
 
-    assert vm.run(["od", "-An", "-tx1", "/var/lib/waagent/CustomData"]).stdout.split()[:4] == ["1f", "8b", "ff", "00"]
+    assert vm.run(["od", "-An", "-tx1", "/var/lib/waagent/CustomData"]).stdout.split()[:4] == [
+        "1f",
+        "8b",
+        "ff",
+        "00",
+    ]
     assert vm.run(["stat", "-c", "%a", "/var/lib/waagent/CustomData"]).stdout == "600\n"
 
 
@@ -135,7 +185,9 @@ done
 """
 
 
-def test_killed_again_and_again_it_comes_to_the_same_result(a_vm: AVm, public: str, key: Path) -> None:
+def test_killed_again_and_again_it_comes_to_the_same_result(
+    a_vm: AVm, public: str, key: Path
+) -> None:
     vm = a_vm(Order(user_name="harbor", public_keys=(public,)), agent=False)
     killer = vm.popen(["sh", "-c", KILLER], stdout=subprocess.PIPE)
     assert killer.stdout is not None and killer.stdout.readline() == b"watching\n"
@@ -151,12 +203,22 @@ def test_killed_again_and_again_it_comes_to_the_same_result(a_vm: AVm, public: s
     assert vm.read("/etc/sudoers.d/waagent") == "harbor ALL=(ALL) NOPASSWD: ALL\n"
     assert vm.run(["grep", "-c", "^harbor:", "/etc/passwd"]).stdout == "1\n"
     assert vm.ssh("harbor", key, "sudo -n id -u").stdout == "0\n"
-    assert not [name for name in vm.run(["ls", "-A", "/etc/ssh"]).stdout.split() if name.startswith(".")]
+    assert not [
+        name for name in vm.run(["ls", "-A", "/etc/ssh"]).stdout.split() if name.startswith(".")
+    ]
 
 
-@pytest.mark.parametrize(("variant", "says"), [("udf_only", "udf: not in this kernel"), ("without_ovf", "has no ovf-env.xml")])
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [("udf_only", "udf: not in this kernel"), ("without_ovf", "has no ovf-env.xml")],
+)
 def test_a_useless_disc_is_told_to_the_platform_and_a_good_one_is_taken_later(
-    a_vm: AVm, public: str, insert_disc: Insert, wait_failed: WaitFailed, variant: str, says: str,
+    a_vm: AVm,
+    public: str,
+    insert_disc: Insert,
+    wait_failed: WaitFailed,
+    variant: str,
+    says: str,
 ) -> None:
     if variant == "udf_only" and "udf" in Path("/proc/filesystems").read_text():
         pytest.skip("this kernel reads UDF")
@@ -169,11 +231,18 @@ def test_a_useless_disc_is_told_to_the_platform_and_a_good_one_is_taken_later(
     assert vm.exists("/home/azureuser/.ssh/authorized_keys")
 
 
-@pytest.mark.parametrize(("order", "says"), [
-    (Order(user_name="daemon"), "system user (uid 1)"), (Order(user_name="root"), "superuser"),
-    (Order(host_name="a;reboot"), "not one by RFC 1123"), (Order(preprovisioned=True), "VM of a pool"),
-])
-def test_what_must_not_be_done_is_refused_before_anything_is_done(a_vm: AVm, wait_failed: WaitFailed, order: Order, says: str) -> None:
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        (Order(user_name="daemon"), "system user (uid 1)"),
+        (Order(user_name="root"), "superuser"),
+        (Order(host_name="a;reboot"), "not one by RFC 1123"),
+        (Order(preprovisioned=True), "VM of a pool"),
+    ],
+)
+def test_what_must_not_be_done_is_refused_before_anything_is_done(
+    a_vm: AVm, wait_failed: WaitFailed, order: Order, says: str
+) -> None:
     vm = a_vm(order)
 
     wait_failed(vm, says)
@@ -183,7 +252,9 @@ def test_what_must_not_be_done_is_refused_before_anything_is_done(a_vm: AVm, wai
     assert shadow_of(vm, "daemon") == "*"
 
 
-def test_disabled_provisioning_says_ready_and_leaves_the_image_alone(a_vm: AVm, public: str) -> None:
+def test_disabled_provisioning_says_ready_and_leaves_the_image_alone(
+    a_vm: AVm, public: str
+) -> None:
     vm = a_vm(Order(public_keys=(public,)), options={"Provisioning.Enabled": "n"})
     vm.fabric.wait_ready(PATIENCE_S)
 
@@ -192,7 +263,9 @@ def test_disabled_provisioning_says_ready_and_leaves_the_image_alone(a_vm: AVm, 
     assert [item["state"] for item in vm.fabric.health] == ["Ready"]
 
 
-def test_a_second_start_needs_no_disc_and_a_copied_disk_only_loses_cached_state(a_vm: AVm, public: str) -> None:
+def test_a_second_start_needs_no_disc_and_a_copied_disk_only_loses_cached_state(
+    a_vm: AVm, public: str
+) -> None:
     vm = a_vm(Order(public_keys=(public,)))
     vm.fabric.wait_ready(PATIENCE_S)
     host_key = vm.read("/etc/ssh/ssh_host_rsa_key.pub")
@@ -204,7 +277,9 @@ def test_a_second_start_needs_no_disc_and_a_copied_disk_only_loses_cached_state(
     before = len(vm.fabric.health)
 
     vm.order("start-agent")
-    vm.fabric.wait_for(lambda fabric: fabric.health[before:], PATIENCE_S, "a report after the restart")
+    vm.fabric.wait_for(
+        lambda fabric: fabric.health[before:], PATIENCE_S, "a report after the restart"
+    )
 
     vm.wait_states(["provisioner"], "DONE")
     assert [item["state"] for item in vm.fabric.health[before:]] == ["Ready"]

@@ -14,7 +14,8 @@ from tests.machine.runner.runner_house import House
 
 @pytest.fixture()
 def house() -> Iterator[House]:
-    root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))  # a path of a Unix socket ends at 107 bytes
+    # a path of a Unix socket ends at 107 bytes
+    root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))
     made = House(root)
     yield made
     made.close()

@@ -1,4 +1,5 @@
-"""Stands in for fabric_client's room: says what ROOT/goal.json says, hands over packages, notes what it is told in ROOT/reports.jsonl.
+"""Stands in for fabric_client's room: says what ROOT/goal.json says, hands over packages, notes
+what it is told in ROOT/reports.jsonl.
 
 goal.json is `{"summary": …, "handlers": {name: body}, "packages": {"name-version": file}}`.
 """
@@ -42,7 +43,12 @@ class Files:
         text = path.read_text() if path.exists() else ""
         if text != self._text:
             self._text, self._document = text, json.loads(text)
-            self._server.publish(topics.GOAL_STATE, topics.to_body(topics.from_body(topics.GoalStateSummary, self._document["summary"])))
+            self._server.publish(
+                topics.GOAL_STATE,
+                topics.to_body(
+                    topics.from_body(topics.GoalStateSummary, self._document["summary"])
+                ),
+            )
 
     def _handler(self, request: Request) -> Mapping[str, Any] | None:
         return self._document["handlers"][request.body["name"]]  # type: ignore[no-any-return]
@@ -55,7 +61,9 @@ class Files:
             return None
         data = Path(source).read_bytes()
         shutil.copy(source, self._worker.paths.cache / name)
-        return topics.to_body(topics.PackageFile(name, len(data), hashlib.sha256(data).hexdigest(), "http://x/y"))
+        return topics.to_body(
+            topics.PackageFile(name, len(data), hashlib.sha256(data).hexdigest(), "http://x/y")
+        )
 
     def _status(self, request: Request) -> Mapping[str, Any] | None:
         report = topics.from_body(topics.ExtensionReport, request.body)

@@ -1,4 +1,6 @@
-"""A house for the runner: root prefix, packages made of shell scripts, goal states, and what was reported."""
+"""A house for the runner: root prefix, packages made of shell scripts, goal states, and what was
+reported.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.supervisor_stand_in import StandIn
-from waagent.distro import cgroups, operations, processes
+from waagent.distro import processes
+from waagent.distro.cgroups import trees
+from waagent.distro.operations import launch
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
@@ -26,7 +30,10 @@ SUCCESS = json.dumps([{"version": 1.0, "timestampUTC": "t", "status": STATUS}])
 def a_status(message: str = "done", state: str = "success") -> str:
     """Shell text that writes the status file of the operation's sequence number."""
     text = SUCCESS.replace("MESSAGE", message).replace("STATE", state)
-    return f"cat > status/${{ConfigExtensionName:+$ConfigExtensionName.}}$ConfigSequenceNumber.status <<'EOF'\n{text}\nEOF\n"
+    return (
+        "cat > status/${ConfigExtensionName:+$ConfigExtensionName.}$ConfigSequenceNumber.status"
+        f" <<'EOF'\n{text}\nEOF\n"
+    )
 
 
 class House:
@@ -34,7 +41,14 @@ class House:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in ("var/lib/waagent", "var/cache/waagent", "run/waagent", "etc/waagent/sandbox.d", "var/log/azure", "packages"):
+        for folder in (
+            "var/lib/waagent",
+            "var/cache/waagent",
+            "run/waagent",
+            "etc/waagent/sandbox.d",
+            "var/log/azure",
+            "packages",
+        ):
             (root / folder).mkdir(parents=True)
         self.configuration: dict[str, Any] = {"Extensions.GoalStatePeriod": 1}
         (root / "var/lib/waagent/provisioned").touch()
@@ -59,16 +73,33 @@ class House:
     ) -> None:
         """A handler whose commands are shell scripts that note each call in ROOT/calls."""
         path = self.root / "packages" / f"{name}-{version}"
-        path.write_bytes(data if data is not None else self.archive(name, install, enable, disable, **manifest))
+        path.write_bytes(
+            data if data is not None else self.archive(name, install, enable, disable, **manifest)
+        )
         self._goal["packages"][f"{name}-{version}"] = str(path)
 
-    def archive(self, name: str, install: str = "", enable: str = "", disable: str = "", **manifest: Any) -> bytes:
+    def archive(
+        self, name: str, install: str = "", enable: str = "", disable: str = "", **manifest: Any
+    ) -> bytes:
         buffer = io.BytesIO()
-        commands = {f"{word}Command": f"bin/{word}" for word in ("install", "enable", "disable", "update", "uninstall")}
+        commands = {
+            f"{word}Command": f"bin/{word}"
+            for word in ("install", "enable", "disable", "update", "uninstall")
+        }
         with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("HandlerManifest.json", json.dumps([{"version": 1.0, "handlerManifest": {**commands, **manifest}}]))
-            for word, text in (("install", install), ("enable", enable or a_status()), ("disable", disable)):
-                note = f"echo {name} {word} $$ ${{ConfigExtensionName:-}} $ConfigSequenceNumber >> {self.root}/calls\n"
+            archive.writestr(
+                "HandlerManifest.json",
+                json.dumps([{"version": 1.0, "handlerManifest": {**commands, **manifest}}]),
+            )
+            for word, text in (
+                ("install", install),
+                ("enable", enable or a_status()),
+                ("disable", disable),
+            ):
+                note = (
+                    f"echo {name} {word} $$ ${{ConfigExtensionName:-}} $ConfigSequenceNumber >>"
+                    f" {self.root}/calls\n"
+                )
                 archive.writestr(f"bin/{word}", f"#!/bin/sh\n{note}{text}")
         return buffer.getvalue()
 
@@ -87,7 +118,9 @@ class House:
         """Publish the next goal state."""
         self._incarnation += 1
         identity = f"incarnation_{self._incarnation}"
-        self._goal["handlers"] = {handler["name"]: {**handler, "goal_state_id": identity} for handler in handlers}
+        self._goal["handlers"] = {
+            handler["name"]: {**handler, "goal_state_id": identity} for handler in handlers
+        }
         self._goal["summary"] = {
             "incarnation": str(self._incarnation),
             "container_id": "c",
@@ -105,7 +138,11 @@ class House:
     # the runner
 
     def start(self) -> None:
-        environment = {"NOTIFY_SOCKET": "/leak", "LD_LIBRARY_PATH": "", "http_proxy": "http://proxy"}
+        environment = {
+            "NOTIFY_SOCKET": "/leak",
+            "LD_LIBRARY_PATH": "",
+            "http_proxy": "http://proxy",
+        }
         self._supervisor.start(RUNNER, configuration=self.configuration, environment=environment)
 
     def kill(self) -> None:
@@ -128,8 +165,12 @@ class House:
 
     def reports(self, name: str, extension: str = "") -> list[dict[str, Any]]:
         path = self.root / "reports.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [line for line in lines if line["handler"] == name and line["extension"] == extension]
+        lines = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
+        return [
+            line for line in lines if line["handler"] == name and line["extension"] == extension
+        ]
 
     def last(self, name: str, extension: str = "") -> dict[str, Any]:
         reports = self.reports(name, extension)
@@ -143,14 +184,27 @@ class House:
         until = time.monotonic() + patience_s
         while not claim():
             if time.monotonic() > until:
-                reported = (self.root / "reports.jsonl").read_text()[-3000:] if (self.root / "reports.jsonl").exists() else ""
-                raise AssertionError(f"not within {patience_s} s; calls {self.calls()}\nreported {reported}\nlog {self.log()[-4000:]}")
+                reported = (
+                    (self.root / "reports.jsonl").read_text()[-3000:]
+                    if (self.root / "reports.jsonl").exists()
+                    else ""
+                )
+                raise AssertionError(
+                    f"not within {patience_s} s; calls {self.calls()}\nreported {reported}\nlog"
+                    f" {self.log()[-4000:]}"
+                )
             runner = self._supervisor.processes.get(RUNNER)
             assert runner is None or runner.poll() is None, self.log()[-4000:]
             time.sleep(0.03)
 
     def wait_state(
-        self, name: str, state: str, *, sequence: int = 0, extension: str = "", patience_s: float = PATIENCE_S
+        self,
+        name: str,
+        state: str,
+        *,
+        sequence: int = 0,
+        extension: str = "",
+        patience_s: float = PATIENCE_S,
     ) -> dict[str, Any]:
         """The extension's status once it is ``state`` for ``sequence``."""
         self.wait(lambda: self.is_settled(name, extension, sequence, state), patience_s)
@@ -160,32 +214,63 @@ class House:
         """The state is reported, and for a success the end of its command too."""
         last = self.last(name, extension)
         is_ended = last.get("handler_status") == "Ready" or state != "success"
-        return is_ended and last.get("sequence") == sequence and self.status(name, extension).get("status") == state
+        return (
+            is_ended
+            and last.get("sequence") == sequence
+            and self.status(name, extension).get("status") == state
+        )
 
     def operations(self) -> list[Path]:
-        return [folder for folder in (self.lib / "operations").iterdir() if re.fullmatch("[0-9a-f]{32}", folder.name)]
+        return [
+            folder
+            for folder in (self.lib / "operations").iterdir()
+            if re.fullmatch("[0-9a-f]{32}", folder.name)
+        ]
 
     def shims(self) -> dict[str, int]:
         """Operation -> pid of its shim, of those that run."""
-        seen = {folder.name: operations.observe(folder) for folder in self.operations()}
-        return {name: one.started["pid"] for name, one in seen.items() if one.state == "running" and "pid" in one.started}
+        seen = {folder.name: launch.observe(folder) for folder in self.operations()}
+        return {
+            name: one.started["pid"]
+            for name, one in seen.items()
+            if one.state == "running" and "pid" in one.started
+        }
 
     def close(self) -> None:
         self._supervisor.__exit__()
         for folder in self.operations() if (self.lib / "operations").is_dir() else ():
-            if operations.observe(folder).state in ("running", "lost"):
+            if launch.observe(folder).state in ("running", "lost"):
                 for pid in self.shims().values():
                     if processes.is_alive(pid):
                         os.kill(pid, signal.SIGKILL)
-            operations.kill_leftovers(folder)
-        tree = cgroups.operation_tree(name=f"{cgroups.tree_name(str(self.root))}-operations")
+            launch.kill_leftovers(folder)
+        tree = trees.operation_tree(name=f"{trees.tree_name(str(self.root))}-operations")
         tree.empty(deadline_s=5)
         tree.remove()
 
 
-def handler(name: str, *extensions: dict[str, Any], version: str = "1.0.0", state: str = "enabled", **more: Any) -> dict[str, Any]:
-    return {"name": name, "version": version, "state": state, "extensions": list(extensions) or [settings()], **more}
+def handler(
+    name: str,
+    *extensions: dict[str, Any],
+    version: str = "1.0.0",
+    state: str = "enabled",
+    **more: Any,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "state": state,
+        "extensions": list(extensions) or [settings()],
+        **more,
+    }
 
 
-def settings(sequence: int = 0, *, name: str = "", state: str = "enabled", **public: Any) -> dict[str, Any]:
-    return {"name": name, "sequence": sequence, "state": state, "public_settings": json.dumps(public)}
+def settings(
+    sequence: int = 0, *, name: str = "", state: str = "enabled", **public: Any
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "sequence": sequence,
+        "state": state,
+        "public_settings": json.dumps(public),
+    }

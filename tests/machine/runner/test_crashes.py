@@ -1,4 +1,6 @@
-"""The runner and the shims killed at the wrong moment: what ran once ran once, and everybody ends terminal."""
+"""The runner and the shims killed at the wrong moment: what ran once ran once, and everybody ends
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def pids_in(file: Path) -> list[int]:
     return [int(word) for word in file.read_text().split()] if file.exists() else []
 
 
-def test_an_enable_that_outlives_several_runners_runs_once_and_the_same_process_ends_it(house: House) -> None:
+def test_an_enable_that_outlives_several_runners_runs_once_and_the_same_process_ends_it(
+    house: House,
+) -> None:
     house.package(SLOW, enable=f"sleep 5; echo $$ > ended; {a_status()}")
     house.start()
     house.want(handler(SLOW))
@@ -63,7 +67,10 @@ def test_an_exit_7_during_the_runners_absence_is_told(house: House) -> None:
     house.start()
 
     status = house.wait_state(SLOW, "error")
-    assert status["code"] == 1009 and "Non-zero exit code: 7, " in status["formattedMessage"]["message"]
+    assert (
+        status["code"] == 1009
+        and "Non-zero exit code: 7, " in status["formattedMessage"]["message"]
+    )
     assert house.words(SLOW) == ["install", "enable"]
 
 
@@ -88,7 +95,13 @@ def test_a_killed_shim_ends_in_a_terminal_status_and_its_command_is_ended(house:
 def test_a_handler_that_hangs_costs_only_itself(house: House) -> None:
     (house.root / f"etc/waagent/sandbox.d/{HANGS}.conf").write_text("Timeout.Enable=10\n")
     child = "sh -c 'trap \"\" TERM INT HUP; echo $$ >> ../pids; while :; do sleep 1; done'"
-    house.package(HANGS, enable=f"trap '' TERM; echo $$ >> ../pids; setsid {child} & setsid setsid {child} & while :; do sleep 1; done")
+    house.package(
+        HANGS,
+        enable=(
+            f"trap '' TERM; echo $$ >> ../pids; setsid {child} & setsid setsid {child} & while :;"
+            " do sleep 1; done"
+        ),
+    )
     house.package(SLOW, enable="sleep 300")
     house.package(GOOD)
     house.start()
@@ -110,7 +123,9 @@ def test_a_handler_that_hangs_costs_only_itself(house: House) -> None:
 def operation_of(house: House, identity: str) -> str:
     import json
 
-    return str(json.loads((house.lib / "operations" / identity / "planned.json").read_text())["handler"])
+    return str(
+        json.loads((house.lib / "operations" / identity / "planned.json").read_text())["handler"]
+    )
 
 
 def test_a_background_process_of_a_successful_enable_lives_on(house: House) -> None:
@@ -127,7 +142,9 @@ def test_a_background_process_of_a_successful_enable_lives_on(house: House) -> N
     assert processes.is_alive(pid)
 
 
-def test_a_truncated_journal_is_kept_aside_and_the_folder_says_what_is_installed(house: House) -> None:
+def test_a_truncated_journal_is_kept_aside_and_the_folder_says_what_is_installed(
+    house: House,
+) -> None:
     house.package(GOOD)
     house.start()
     house.want(handler(GOOD))
@@ -140,7 +157,10 @@ def test_a_truncated_journal_is_kept_aside_and_the_folder_says_what_is_installed
     house.want(handler(GOOD, settings(1)))
 
     house.wait_state(GOOD, "success", sequence=1)
-    assert house.words(GOOD).count("install") == 1 and journal.with_name(journal.name + ".corrupt").exists()
+    assert (
+        house.words(GOOD).count("install") == 1
+        and journal.with_name(journal.name + ".corrupt").exists()
+    )
 
 
 def test_a_handler_that_the_predecessor_installed_is_enabled_not_installed(house: House) -> None:

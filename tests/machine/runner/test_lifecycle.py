@@ -1,4 +1,6 @@
-"""Handlers that are real processes: installed, enabled, given new settings, disabled; what goes wrong is said."""
+"""Handlers that are real processes: installed, enabled, given new settings, disabled; what goes
+wrong is said.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,23 @@ def test_a_handler_is_installed_enabled_and_its_status_reported(house: House) ->
     folder = house.lib / f"{NAME}-1.0.0"
     assert status["formattedMessage"]["message"] == "hello" and status["name"] == NAME
     assert house.words(NAME) == ["install", "enable"]
-    assert (house.last(NAME)["handler_status"], house.last(NAME)["handler_message"]) == ("Ready", "Plugin enabled")
-    assert json.loads((folder / "config/0.settings").read_text())["runtimeSettings"][0]["handlerSettings"] == {
+    assert (house.last(NAME)["handler_status"], house.last(NAME)["handler_message"]) == (
+        "Ready",
+        "Plugin enabled",
+    )
+    assert json.loads((folder / "config/0.settings").read_text())["runtimeSettings"][0][
+        "handlerSettings"
+    ] == {
         "publicSettings": {"name_of_user": "bob"},
         "protectedSettings": None,
         "protectedSettingsCertThumbprint": None,
     }
     assert (folder / "config/HandlerState").read_text() == "Enabled"
     assert json.loads((folder / "config/HandlerStatus").read_text())["message"] == "Plugin enabled"
-    assert [oct((folder / name).stat().st_mode & 0o777) for name in ("config", "status", "config/0.settings")] == [
+    assert [
+        oct((folder / name).stat().st_mode & 0o777)
+        for name in ("config", "status", "config/0.settings")
+    ] == [
         "0o700",
         "0o700",
         "0o600",
@@ -57,7 +67,9 @@ def test_new_settings_enable_again_and_disable_disables(house: House) -> None:
     assert [line[-1] for line in house.calls(NAME)] == ["0", "0", "1", "1", "2"]
 
 
-def test_a_restart_in_the_same_boot_runs_nothing_again_and_a_new_goal_state_enables(house: House) -> None:
+def test_a_restart_in_the_same_boot_runs_nothing_again_and_a_new_goal_state_enables(
+    house: House,
+) -> None:
     house.package(NAME)
     house.start()
     house.want(handler(NAME))
@@ -65,7 +77,12 @@ def test_a_restart_in_the_same_boot_runs_nothing_again_and_a_new_goal_state_enab
 
     house.kill()
     house.start()
-    house.wait(lambda: house.log().count("goal state taken up") == 2 and house.is_settled(NAME, "", 0, "success"))
+    house.wait(
+        lambda: (
+            house.log().count("goal state taken up") == 2
+            and house.is_settled(NAME, "", 0, "success")
+        )
+    )
     assert house.words(NAME) == ["install", "enable"]
     house.want(handler(NAME))
     house.wait(lambda: house.words(NAME) == ["install", "enable", "enable"])
@@ -89,16 +106,29 @@ def test_several_extensions_of_one_handler_live_side_by_side(house: House) -> No
     house.wait_state(NAME, "success", extension="one")
     house.wait_state(NAME, "success", sequence=3, extension="two")
 
-    house.want(handler(NAME, settings(name="one"), settings(3, name="two", state="disabled"), multi_config=True))
+    house.want(
+        handler(
+            NAME, settings(name="one"), settings(3, name="two", state="disabled"), multi_config=True
+        )
+    )
     house.wait(lambda: house.last(NAME, "two").get("handler_status") == "Gone")
 
     house.wait(lambda: len(house.calls(NAME)) == 5)
     assert [(line[1], line[3]) for line in house.calls(NAME)] == [
-        ("install", "one"), ("enable", "one"), ("enable", "two"), ("disable", "two"), ("enable", "one"),
-    ]  # fmt: skip
+        ("install", "one"),
+        ("enable", "one"),
+        ("enable", "two"),
+        ("disable", "two"),
+        ("enable", "one"),
+    ]
     folder = house.lib / f"{NAME}-1.0.0"
-    assert (folder / "config/one.0.settings").exists() and not (folder / "config/two.3.settings").exists()
-    assert not (folder / "status/two.3.status").exists() and (folder / "config/HandlerState").read_text() == "Enabled"
+    assert (folder / "config/one.0.settings").exists() and not (
+        folder / "config/two.3.settings"
+    ).exists()
+    assert (
+        not (folder / "status/two.3.status").exists()
+        and (folder / "config/HandlerState").read_text() == "Enabled"
+    )
 
 
 def test_several_extensions_need_a_manifest_that_says_so(house: House) -> None:
@@ -108,7 +138,11 @@ def test_several_extensions_need_a_manifest_that_says_so(house: House) -> None:
     house.want(handler(NAME, settings(name="one"), multi_config=True))
 
     status = house.wait_state(NAME, "error", extension="one")
-    assert status["code"] == -1 and "supportsMultipleExtensions" in status["formattedMessage"]["message"] and house.calls() == []
+    assert (
+        status["code"] == -1
+        and "supportsMultipleExtensions" in status["formattedMessage"]["message"]
+        and house.calls() == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,19 +151,33 @@ def test_several_extensions_need_a_manifest_that_says_so(house: House) -> None:
         (
             {"enable": "echo out; echo oops >&2; exit 7"},
             1009,
-            ["[ExtensionOperationError] Non-zero exit code: 7, ", "[stdout]\nout", "[stderr]\noops"],
+            [
+                "[ExtensionOperationError] Non-zero exit code: 7, ",
+                "[stdout]\nout",
+                "[stderr]\noops",
+            ],
         ),
         ({"install": "exit 3"}, 1007, ["Non-zero exit code: 3, "]),
         ({"enable": "kill -TERM $PPID; sleep 1"}, 1009, ["Terminated by signal 15 (SIGTERM)"]),
         ({"enable": "exec /nowhere/python"}, 1009, ["Non-zero exit code: 127"]),
         ({"enable": "printf 'a\\000b\\033[31m\\377\\n'; exit 1"}, 1009, ["a\\x00b\\x1b[31m\\xff"]),
-        ({"enable": "echo 'https://x/y?sv=1&sig=SECRETSECRET password=SECRETSECRET'; exit 1"}, 1009, ["https://x/y?<redacted>"]),
-        ({"enable": "head -c 3000000 /dev/zero | tr '\\0' x; echo END; exit 1"}, 1009, ["bytes dropped", "xEND"]),
+        (
+            {"enable": "echo 'https://x/y?sv=1&sig=SECRETSECRET password=SECRETSECRET'; exit 1"},
+            1009,
+            ["https://x/y?<redacted>"],
+        ),
+        (
+            {"enable": "head -c 3000000 /dev/zero | tr '\\0' x; echo END; exit 1"},
+            1009,
+            ["bytes dropped", "xEND"],
+        ),
         ({"manifest": {"enableCommand": ""}}, 1009, ["no enableCommand"]),
         ({"manifest": {"enableCommand": "python3 x.py"}}, 1009, ["Non-zero exit code: 127"]),
     ],
 )
-def test_a_command_that_fails_is_told_with_code_and_output(house: House, scripts: dict[str, Any], code: int, words: list[str]) -> None:
+def test_a_command_that_fails_is_told_with_code_and_output(
+    house: House, scripts: dict[str, Any], code: int, words: list[str]
+) -> None:
     more = dict(scripts)
     house.package(NAME, **more.pop("manifest", {}), **more)
     house.start()
@@ -137,10 +185,18 @@ def test_a_command_that_fails_is_told_with_code_and_output(house: House, scripts
     house.want(handler(NAME))
 
     message = house.wait_state(NAME, "error")["formattedMessage"]["message"]
-    assert house.status(NAME)["code"] == code and all(word in message for word in words), message[-800:]
-    assert (house.last(NAME)["handler_status"], house.last(NAME)["handler_code"]) == ("NotReady", code)
+    assert house.status(NAME)["code"] == code and all(word in message for word in words), message[
+        -800:
+    ]
+    assert (house.last(NAME)["handler_status"], house.last(NAME)["handler_code"]) == (
+        "NotReady",
+        code,
+    )
     assert len(message) <= 4096 and "SECRET" not in (house.root / "reports.jsonl").read_text()
-    assert "SECRETSECRET" not in (house.root / f"var/log/azure/{NAME}/CommandExecution.log").read_text()
+    assert (
+        "SECRETSECRET"
+        not in (house.root / f"var/log/azure/{NAME}/CommandExecution.log").read_text()
+    )
 
 
 def test_after_a_failed_install_the_next_goal_state_installs_again(house: House) -> None:
@@ -167,7 +223,12 @@ def test_the_handlers_own_terminal_status_wins_over_its_exit_code(house: House) 
 
 def test_a_command_sees_the_documented_environment_and_nothing_else(house: House) -> None:
     house.package(
-        NAME, enable="env | cut -d= -f1 | sort > names; env > values; umask > umask; ls -l /proc/self/fd | wc -l > fds\n" + a_status()
+        NAME,
+        enable=(
+            "env | cut -d= -f1 | sort > names; env > values; umask > umask; ls -l /proc/self/fd |"
+            " wc -l > fds\n"
+        )
+        + a_status(),
     )
     house.start()
 
@@ -175,14 +236,34 @@ def test_a_command_sees_the_documented_environment_and_nothing_else(house: House
 
     house.wait_state(NAME, "success")
     folder = house.lib / f"{NAME}-1.0.0"
-    handed_on = {"HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "LC_ALL"}  # where this machine has them
-    assert set((folder / "names").read_text().split()) - {"PWD", "SHLVL", "_", "OLDPWD"} - handed_on == {
-        "AZURE_GUEST_AGENT_EXTENSION_PATH", "AZURE_GUEST_AGENT_EXTENSION_SUPPORTED_FEATURES", "AZURE_GUEST_AGENT_EXTENSION_VERSION",
-        "AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE", "AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS", "ConfigSequenceNumber", "HOME", "LANG",
-        "LOGNAME", "PATH", "SHELL", "TERM", "USER", "http_proxy",
-    }  # fmt: skip
+    # where this machine has them
+    handed_on = {"HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "LC_ALL"}
+    assert set((folder / "names").read_text().split()) - {
+        "PWD",
+        "SHLVL",
+        "_",
+        "OLDPWD",
+    } - handed_on == {
+        "AZURE_GUEST_AGENT_EXTENSION_PATH",
+        "AZURE_GUEST_AGENT_EXTENSION_SUPPORTED_FEATURES",
+        "AZURE_GUEST_AGENT_EXTENSION_VERSION",
+        "AZURE_GUEST_AGENT_UNINSTALL_CMD_EXIT_CODE",
+        "AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS",
+        "ConfigSequenceNumber",
+        "HOME",
+        "LANG",
+        "LOGNAME",
+        "PATH",
+        "SHELL",
+        "TERM",
+        "USER",
+        "http_proxy",
+    }
     values = (folder / "values").read_text()
-    assert f"AZURE_GUEST_AGENT_EXTENSION_PATH={folder}\n" in values and "UNINSTALL_CMD_EXIT_CODE=NOT_RUN" in values
+    assert (
+        f"AZURE_GUEST_AGENT_EXTENSION_PATH={folder}\n" in values
+        and "UNINSTALL_CMD_EXIT_CODE=NOT_RUN" in values
+    )
     assert (folder / "umask").read_text().strip() == "0022"
 
 
@@ -199,11 +280,17 @@ def test_what_is_not_in_this_version_is_said(house: House) -> None:
     house.want(handler(NAME, state="uninstall"))
     house.wait(lambda: "uninstall" in house.last(NAME)["handler_message"])
 
-    assert (update["handler_status"], update["handler_code"], house.words(NAME)) == ("NotReady", 1008, ["install", "enable"])
+    assert (update["handler_status"], update["handler_code"], house.words(NAME)) == (
+        "NotReady",
+        1008,
+        ["install", "enable"],
+    )
     assert (house.lib / f"{NAME}-1.0.0").is_dir() and not (house.lib / f"{NAME}-2.0.0").exists()
 
 
-def test_a_new_goal_state_waits_for_the_running_command_and_only_the_newest_counts(house: House) -> None:
+def test_a_new_goal_state_waits_for_the_running_command_and_only_the_newest_counts(
+    house: House,
+) -> None:
     house.package(NAME, enable=f"sleep 2; {a_status()}")
     house.start()
     house.want(handler(NAME, settings(1)))
@@ -213,7 +300,11 @@ def test_a_new_goal_state_waits_for_the_running_command_and_only_the_newest_coun
     house.want(handler(NAME, settings(3)))
 
     house.wait_state(NAME, "success", sequence=3)
-    assert [(line[1], line[-1]) for line in house.calls(NAME)] == [("install", "1"), ("enable", "1"), ("enable", "3")]
+    assert [(line[1], line[-1]) for line in house.calls(NAME)] == [
+        ("install", "1"),
+        ("enable", "1"),
+        ("enable", "3"),
+    ]
 
 
 def test_nothing_starts_before_the_marker(house: House) -> None:
@@ -237,7 +328,11 @@ def test_switched_off_extensions_say_so(house: House) -> None:
     house.want(handler(NAME))
 
     status = house.wait_state(NAME, "error")
-    assert status["code"] == 1009 and "Extensions.Enabled=y" in status["formattedMessage"]["message"] and house.calls() == []
+    assert (
+        status["code"] == 1009
+        and "Extensions.Enabled=y" in status["formattedMessage"]["message"]
+        and house.calls() == []
+    )
 
 
 def test_a_log_folder_that_is_a_file_stops_nobody(house: House) -> None:
@@ -257,7 +352,10 @@ def test_a_strict_profile_is_never_run_wider(house: House) -> None:
 
     house.want(handler(NAME))
 
-    assert "Profile=strict" in house.wait_state(NAME, "error")["formattedMessage"]["message"] and house.calls() == []
+    assert (
+        "Profile=strict" in house.wait_state(NAME, "error")["formattedMessage"]["message"]
+        and house.calls() == []
+    )
 
 
 def test_the_operations_view_says_what_runs_and_what_failed(house: House) -> None:
@@ -269,7 +367,11 @@ def test_the_operations_view_says_what_runs_and_what_failed(house: House) -> Non
 
     def rows() -> dict[str, dict[str, Any]]:
         path = house.root / "run/waagent/operations"
-        return {row["handler"]: row for row in json.loads(path.read_text())["operations"]} if path.exists() else {}
+        return (
+            {row["handler"]: row for row in json.loads(path.read_text())["operations"]}
+            if path.exists()
+            else {}
+        )
 
     house.wait(
         lambda: (
@@ -277,17 +379,29 @@ def test_the_operations_view_says_what_runs_and_what_failed(house: House) -> Non
             == {NAME: ("running", "enable"), BAD: ("failed", "enable")}
         )
     )
-    assert (rows()[BAD]["exit_code"], rows()[BAD]["reported"], rows()[NAME]["limit_s"]) == (7, "error", 300)
+    assert (rows()[BAD]["exit_code"], rows()[BAD]["reported"], rows()[NAME]["limit_s"]) == (
+        7,
+        "error",
+        300,
+    )
     assert oct((house.root / "run/waagent/operations").stat().st_mode & 0o777) == "0o644"
     house.wait(lambda: rows()[NAME]["pid"])
     place = rows()[NAME]["cgroup"]
-    assert place is None or str(rows()[NAME]["pid"]) in Path(place, "cgroup.procs").read_text().split()
+    assert (
+        place is None or str(rows()[NAME]["pid"]) in Path(place, "cgroup.procs").read_text().split()
+    )
 
 
 def test_many_handlers_run_at_the_same_time(house: House) -> None:
     names = [f"Contoso.H{number}" for number in range(6)]
     for name in names:
-        house.package(name, enable=f"touch ../here.$$; while [ $(ls ../here.* | wc -l) -lt 6 ]; do sleep 0.1; done; {a_status()}")
+        house.package(
+            name,
+            enable=(
+                "touch ../here.$$; while [ $(ls ../here.* | wc -l) -lt 6 ]; do sleep 0.1; done;"
+                f" {a_status()}"
+            ),
+        )
     house.start()
 
     house.want(*[handler(name) for name in names])
@@ -317,4 +431,7 @@ def test_an_extension_waits_for_what_it_names_and_fails_with_it(house: House) ->
     assert status["code"] == -1 and BAD.lower() in status["formattedMessage"]["message"]
     assert "not in the goal state" in house.wait_state(NAME, "error")["formattedMessage"]["message"]
     order = [line[0] for line in house.calls() if line[1] == "enable"]
-    assert order.index("Contoso.First") < order.index("Contoso.Second") and house.calls("Contoso.Skipped") == house.calls(NAME) == []
+    assert (
+        order.index("Contoso.First") < order.index("Contoso.Second")
+        and house.calls("Contoso.Skipped") == house.calls(NAME) == []
+    )

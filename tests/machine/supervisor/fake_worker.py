@@ -1,4 +1,6 @@
-"""A worker with nothing but the control channel, for the supervisor's own tests; what it does is said by its configuration."""
+"""A worker with nothing but the control channel, for the supervisor's own tests; what it does is
+said by its configuration.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from typing import Any
 from waagent.distro import run as tools
 from waagent.distro.paths import Paths
 from waagent.protocol import control
-from waagent.protocol.birth import Birth
+from waagent.protocol.worker_start import Birth
 
 DAEMON = """
 import os, sys, time
@@ -78,7 +80,9 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
         else:
             progress += 1
             try:
-                line.send(control.pack("heartbeat", doing="beats", progress=progress), socket.MSG_DONTWAIT)
+                line.send(
+                    control.pack("heartbeat", doing="beats", progress=progress), socket.MSG_DONTWAIT
+                )
             except BlockingIOError:
                 pass  # the supervisor is stopped
 
@@ -86,7 +90,11 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
 def _leave_behind(behaviour: dict[str, Any], birth: Birth) -> None:
     """A tool in our tools' place, and one that leaves a daemon, outside of it."""
     for kind, file in behaviour.get("tools", ()):
-        tools.run([sys.executable, "-I", "-c", DAEMON, file], deadline_s=20, place=birth.outside if kind == "daemon" else birth.place)
+        tools.run(
+            [sys.executable, "-I", "-c", DAEMON, file],
+            deadline_s=20,
+            place=birth.outside if kind == "daemon" else birth.place,
+        )
     if "hoard_mib" in behaviour and not os.path.exists(behaviour["once"]):
         open(behaviour["once"], "w").close()
         print(len(b"x" * (behaviour["hoard_mib"] << 20)), file=sys.stderr, flush=True)

@@ -1,4 +1,6 @@
-"""`python run_supervisor.py ROOT ROWS WITHOUT TREE [read]`: one supervisor over fake workers, or the settings for it."""
+"""`python run_supervisor.py ROOT ROWS WITHOUT TREE [read]`: one supervisor over fake workers, or
+the settings for it.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +10,45 @@ from pathlib import Path
 from typing import Any
 
 from waagent.distro.paths import Paths
-from waagent.protocol.settings import Settings, write_settings
-from waagent.supervisor import core, spawn
-from waagent.supervisor.roster import ONDEMAND, ONESHOT, RESIDENT, ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
+from waagent.protocol.configuration.supervisor_settings import Settings, write_settings
+from waagent.supervisor import supervisor, zygote_client
+from waagent.supervisor.roster import (
+    ONDEMAND,
+    ONESHOT,
+    RESIDENT,
+    ROOT,
+    ROOT_ACCOUNT,
+    UNPRIVILEGED,
+    WAAGENT,
+    Row,
+)
 
 HERE = Path(__file__).resolve().parent
 
 
 def a_row(name: str, kind: str = RESIDENT, **fields: Any) -> Row:
     """A worker with short periods, root without capabilities unless said otherwise."""
-    usual = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, "capabilities": (), "memory_mib": 64, "pids": 32, "nofile": 128}
+    usual = {
+        "privilege": ROOT,
+        "account": ROOT_ACCOUNT,
+        "serves": False,
+        "capabilities": (),
+        "memory_mib": 64,
+        "pids": 32,
+        "nofile": 128,
+    }
     return Row(name=name, kind=kind, **{**usual, "beat_s": 0.5, "beat_limit_s": 3.0, **fields})
 
 
 def main() -> int:
     root, rows, without, tree = sys.argv[1:5]
-    names = {"a_row": a_row, "ONESHOT": ONESHOT, "ONDEMAND": ONDEMAND, "UNPRIVILEGED": UNPRIVILEGED, "WAAGENT": WAAGENT}
+    names = {
+        "a_row": a_row,
+        "ONESHOT": ONESHOT,
+        "ONDEMAND": ONDEMAND,
+        "UNPRIVILEGED": UNPRIVILEGED,
+        "WAAGENT": WAAGENT,
+    }
     table: dict[Row, dict[str, Any]] = dict(eval(rows, names))  # our own tests' text
 
     off = [name[:-4] for name in os.listdir(root) if name.endswith(".off")]
@@ -33,8 +58,10 @@ def main() -> int:
         write_settings(1, settings)
         return 0
     reader = [sys.executable, *sys.argv, "read"]
-    switches = spawn.Switches(frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree)
-    return core.supervise(Paths(root), tuple(table), settings, reader, switches)
+    switches = zygote_client.Switches(
+        frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree
+    )
+    return supervisor.supervise(Paths(root), tuple(table), settings, reader, switches)
 
 
 sys.exit(main())

@@ -1,4 +1,6 @@
-"""Workers that are killed, stopped, hang or never speak, with each optional thing there and switched off."""
+"""Workers that are killed, stopped, hang or never speak, with each optional thing there and
+switched off.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,25 @@ import pytest
 from a_supervisor import ASupervisor, a_supervisor, is_alive
 
 ROWS = (
-    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED, account=WAAGENT,"
-    " writes=('/var/cache/waagent',)), {}), (a_row('setup', ONESHOT), {'result': 'azureuser'}), (a_row('runner', after=('setup',)), {})]"
+    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
+    " account=WAAGENT, writes=('/var/cache/waagent',)), {}), (a_row('setup', ONESHOT), {'result':"
+    " 'azureuser'}), (a_row('runner', after=('setup',)), {})]"
 )
 RESIDENT = ("environment_monitor", "client", "runner")
-SWITCHED_OFF = ("", "subreaper", "cgroups", "landlock", "psi", "subreaper,cgroups,landlock,psi,systemd")
+SWITCHED_OFF = (
+    "",
+    "subreaper",
+    "cgroups",
+    "landlock",
+    "psi",
+    "subreaper,cgroups,landlock,psi,systemd",
+)
 
 
 def in_each_variant(root: Path, check: Callable[[ASupervisor], None], rows: str = ROWS) -> None:
-    """``check`` with a supervisor of each kind, all at the same time; says which kinds failed, and how."""
+    """``check`` with a supervisor of each kind, all at the same time; says which kinds failed, and
+    how.
+    """
 
     def run(without: str) -> str:
         folder = root / (without.replace(",", "-") or "nothing")
@@ -60,7 +72,11 @@ def test_each_killed_worker_is_replaced_and_the_others_stay(root: Path) -> None:
 
         for name in RESIDENT:
             os.kill(before[name], signal.SIGKILL)
-            supervisor.wait(lambda rows, name=name: rows[name]["state"] == "READY" and rows[name]["pid"] != before[name])
+            supervisor.wait(
+                lambda rows, name=name: (
+                    rows[name]["state"] == "READY" and rows[name]["pid"] != before[name]
+                )
+            )
 
         after = supervisor.wait_ready(*RESIDENT)
         assert [after[name]["restarts"] for name in RESIDENT] == [1, 1, 1], supervisor.log()
@@ -74,10 +90,16 @@ def test_all_stopped_workers_at_once_are_replaced_and_the_old_ones_gone(root: Pa
         supervisor.wait_ready(*RESIDENT)
 
         before = kill_all(supervisor, signal.SIGSTOP)
-        supervisor.wait(lambda rows: all(rows[name]["state"] == "READY" and rows[name]["pid"] != before[name] for name in RESIDENT))
+        supervisor.wait(
+            lambda rows: all(
+                rows[name]["state"] == "READY" and rows[name]["pid"] != before[name]
+                for name in RESIDENT
+            )
+        )
 
         assert not any(is_alive(pid) for pid in before.values())
-        supervisor.wait(lambda rows: "client: HUNG, no heartbeat for 3 s" in supervisor.log())  # by way of a worker that was hung, too
+        # by way of a worker that was hung, too
+        supervisor.wait(lambda rows: "client: HUNG, no heartbeat for 3 s" in supervisor.log())
 
     in_each_variant(root, check)
 
@@ -89,32 +111,48 @@ def test_a_stopped_supervisor_kills_nobody_when_it_goes_on(root: Path) -> None:
         os.kill(supervisor.pid, signal.SIGSTOP)
         time.sleep(7)
         os.kill(supervisor.pid, signal.SIGCONT)
-        supervisor.wait(lambda rows: all(time.monotonic() - rows[name]["beat_at"] < 2 for name in RESIDENT))
+        supervisor.wait(
+            lambda rows: all(time.monotonic() - rows[name]["beat_at"] < 2 for name in RESIDENT)
+        )
         time.sleep(4)
 
         after = supervisor.rows_now()
-        assert {name: after[name]["pid"] for name in RESIDENT} == {name: before[name]["pid"] for name in RESIDENT}
+        assert {name: after[name]["pid"] for name in RESIDENT} == {
+            name: before[name]["pid"] for name in RESIDENT
+        }
 
     in_each_variant(root, check)
 
 
-def test_a_killed_supervisor_is_followed_by_one_with_new_workers_and_the_same_results(root: Path) -> None:
+def test_a_killed_supervisor_is_followed_by_one_with_new_workers_and_the_same_results(
+    root: Path,
+) -> None:
     def check(supervisor: ASupervisor) -> None:
         supervisor.wait_ready(*RESIDENT)
-        old = [row["pid"] for row in supervisor.rows_now().values() if row["pid"]] + [supervisor.ask()["zygote"]["pid"]]
+        old = [row["pid"] for row in supervisor.rows_now().values() if row["pid"]] + [
+            supervisor.ask()["zygote"]["pid"]
+        ]
 
         os.kill(supervisor.pid, signal.SIGKILL)
         killed_at = time.monotonic()
         assert supervisor.process is not None
         supervisor.process.wait()
         supervisor.start()
-        rows = supervisor.wait(lambda rows: all(rows[name]["state"] == "READY" and rows[name]["pid"] not in old for name in RESIDENT))
+        rows = supervisor.wait(
+            lambda rows: all(
+                rows[name]["state"] == "READY" and rows[name]["pid"] not in old for name in RESIDENT
+            )
+        )
         took_s = time.monotonic() - killed_at
 
-        print(f"supervisor kill -9 to all READY: {took_s:.2f} s")  # the budget is the bench's, on a machine of its own
+        # the budget is the bench's, on a machine of its own
+        print(f"supervisor kill -9 to all READY: {took_s:.2f} s")
         assert not any(is_alive(pid) for pid in old)
         assert rows["setup"]["state"] == "DONE" and rows["setup"]["restarts"] == 0
-        assert "setup configured" in supervisor.log() and supervisor.log().count("setup configured") == 1
+        assert (
+            "setup configured" in supervisor.log()
+            and supervisor.log().count("setup configured") == 1
+        )
 
     in_each_variant(root, check)
 
@@ -122,7 +160,9 @@ def test_a_killed_supervisor_is_followed_by_one_with_new_workers_and_the_same_re
 def test_stop_leaves_no_worker_and_no_zygote(root: Path) -> None:
     def check(supervisor: ASupervisor) -> None:
         supervisor.wait_ready(*RESIDENT, "deaf")
-        old = [row["pid"] for row in supervisor.rows_now().values() if row["pid"]] + [supervisor.ask()["zygote"]["pid"]]
+        old = [row["pid"] for row in supervisor.rows_now().values() if row["pid"]] + [
+            supervisor.ask()["zygote"]["pid"]
+        ]
         assert supervisor.process is not None
 
         os.kill(supervisor.pid, signal.SIGTERM)
@@ -135,7 +175,9 @@ def test_stop_leaves_no_worker_and_no_zygote(root: Path) -> None:
     in_each_variant(root, check, ROWS[:-1] + ", (a_row('deaf'), {'deaf': True})]")
 
 
-def test_a_zygote_that_dies_again_and_again_is_followed_after_a_growing_pause_and_operators_see_it(root: Path) -> None:
+def test_a_zygote_that_dies_again_and_again_is_followed_after_a_growing_pause_and_operators_see_it(
+    root: Path,
+) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         before = supervisor.wait_ready(*RESIDENT)
         notes: list[str] = []
@@ -144,12 +186,19 @@ def test_a_zygote_that_dies_again_and_again_is_followed_after_a_growing_pause_an
             zygote = supervisor.ask()["zygote"]["pid"]
             if zygote:
                 os.kill(zygote, signal.SIGKILL)
-                supervisor.wait(lambda rows, zygote=zygote: supervisor.ask()["zygote"]["pid"] != zygote)
+                supervisor.wait(
+                    lambda rows, zygote=zygote: supervisor.ask()["zygote"]["pid"] != zygote
+                )
             notes = [note for note in supervisor.ask()["notes"] if note.startswith("zygote")]
 
         supervisor.wait(lambda rows: supervisor.ask()["zygote"]["pid"])
         os.kill(before["runner"]["pid"], signal.SIGKILL)
-        after = supervisor.wait(lambda rows: rows["runner"]["state"] == "READY" and rows["runner"]["pid"] != before["runner"]["pid"])
+        after = supervisor.wait(
+            lambda rows: (
+                rows["runner"]["state"] == "READY"
+                and rows["runner"]["pid"] != before["runner"]["pid"]
+            )
+        )
         assert after["client"]["pid"] == before["client"]["pid"]
         assert "in 0.0 s" in notes[0]
 
@@ -163,7 +212,11 @@ def test_a_killed_or_stopped_zygote_is_replaced_and_workers_do_not_notice(root: 
             os.kill(zygote, number)
             old = supervisor.row("runner")["pid"]
             os.kill(old, signal.SIGKILL)
-            supervisor.wait(lambda rows, old=old: rows["runner"]["state"] == "READY" and rows["runner"]["pid"] != old)
+            supervisor.wait(
+                lambda rows, old=old: (
+                    rows["runner"]["state"] == "READY" and rows["runner"]["pid"] != old
+                )
+            )
             assert supervisor.ask()["zygote"]["pid"] != zygote
             assert not is_alive(zygote)
 
@@ -189,7 +242,11 @@ def test_a_worker_that_never_says_hello_is_killed_and_tried_again(root: Path) ->
     with a_supervisor(root, ROWS[:-1] + ", (a_row('mute'), {})]") as supervisor:
         supervisor.wait_ready(*RESIDENT)
 
-        rows = supervisor.wait(lambda rows: rows["mute"]["restarts"] >= 1 and "mute: no hello within 5 s" in supervisor.log())
+        rows = supervisor.wait(
+            lambda rows: (
+                rows["mute"]["restarts"] >= 1 and "mute: no hello within 5 s" in supervisor.log()
+            )
+        )
 
         assert rows["mute"]["last_exit"] == "signal 9" and rows["mute"]["reason"]
         assert rows["client"]["restarts"] == 0
@@ -207,7 +264,10 @@ def test_the_stack_of_a_hung_worker_is_handed_to_the_one_who_writes(root: Path) 
 
 
 def test_exit_77_starts_the_unprivileged_worker_as_root_without_capabilities(root: Path) -> None:
-    rows = "[(a_row('client', privilege=UNPRIVILEGED, account=WAAGENT, writes=('/var/cache/waagent',)), {'status': 77})]"
+    rows = (
+        "[(a_row('client', privilege=UNPRIVILEGED, account=WAAGENT,"
+        " writes=('/var/cache/waagent',)), {'status': 77})]"
+    )
     with a_supervisor(root, rows) as supervisor:
         row = supervisor.wait_ready("client")["client"]
 
@@ -217,7 +277,10 @@ def test_exit_77_starts_the_unprivileged_worker_as_root_without_capabilities(roo
 
 
 def test_a_wanted_worker_gets_its_numbers_and_a_switched_off_one_ends(root: Path) -> None:
-    rows = "[(a_row('client', wants=('probe',)), {'wants': ['probe'], 'numbers': [80, 443]}), (a_row('probe', ONDEMAND), {})]"
+    rows = (
+        "[(a_row('client', wants=('probe',)), {'wants': ['probe'], 'numbers': [80, 443]}),"
+        " (a_row('probe', ONDEMAND), {})]"
+    )
     with a_supervisor(root, rows) as supervisor:
         supervisor.wait_ready("client", "probe")
         assert "probe configured [80, 443]" in supervisor.log()
@@ -235,7 +298,9 @@ def has_another(file: Path, pid: int) -> bool:
 
 def test_tools_die_with_their_worker_and_a_daemon_outside_lives_on(root: Path) -> None:
     tool, daemon = root / "tool", root / "daemon"
-    rows = f"[(a_row('runner'), {{'tools': [('tool', {str(tool)!r}), ('daemon', {str(daemon)!r})]}})]"
+    rows = (
+        f"[(a_row('runner'), {{'tools': [('tool', {str(tool)!r}), ('daemon', {str(daemon)!r})]}})]"
+    )
     with a_supervisor(root, rows) as supervisor:
         if supervisor.wait_ready("runner") and supervisor.ask()["cgroups"] == "none":
             pytest.skip("no cgroup hierarchy can be written here")
@@ -243,7 +308,9 @@ def test_tools_die_with_their_worker_and_a_daemon_outside_lives_on(root: Path) -
         runner = supervisor.row("runner")["pid"]
 
         os.kill(runner, signal.SIGKILL)
-        supervisor.wait(lambda rows: rows["runner"]["pid"] != runner and has_another(daemon, pids[1]))
+        supervisor.wait(
+            lambda rows: rows["runner"]["pid"] != runner and has_another(daemon, pids[1])
+        )
 
         assert [is_alive(pid) for pid in pids] == [False, True]
         for pid in (int(daemon.read_text()), pids[1]):
@@ -268,13 +335,18 @@ def test_a_daemon_lives_on_without_cgroups_too(root: Path) -> None:
 
 
 def test_a_worker_that_eats_memory_is_killed_alone(root: Path) -> None:
-    rows = f"[(a_row('client'), {{}}), (a_row('glutton'), {{'hoard_mib': 1024, 'once': {str(root / 'once')!r}}})]"
+    rows = (
+        "[(a_row('client'), {}), (a_row('glutton'), {'hoard_mib': 1024, 'once':"
+        f" {str(root / 'once')!r}}})]"
+    )
     with a_supervisor(root, rows) as supervisor:
         supervisor.wait_ready("client")
         if "memory" not in supervisor.ask()["cgroups"]:
             pytest.skip("no memory controller here")
 
-        rows_now = supervisor.wait(lambda rows: rows["glutton"]["restarts"] == 1 and rows["glutton"]["state"] == "READY")
+        rows_now = supervisor.wait(
+            lambda rows: rows["glutton"]["restarts"] == 1 and rows["glutton"]["state"] == "READY"
+        )
 
         assert rows_now["glutton"]["last_exit"] == "signal 9"
         assert rows_now["client"]["restarts"] == 0

@@ -1,4 +1,6 @@
-"""The supervisor's own process: what it holds, who may speak to it, that there is one, and what a full /run changes."""
+"""The supervisor's own process: what it holds, who may speak to it, that there is one, and what a
+full /run changes.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,21 @@ from waagent.distro.paths import Paths
 from waagent.protocol import control
 
 ROWS = (
-    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED, account=WAAGENT), {}),"
-    " (a_row('runner', serves=True), {})]"
+    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
+    " account=WAAGENT), {}), (a_row('runner', serves=True), {})]"
 )
 NAMES = ("environment_monitor", "client", "runner")
 
 
 def held(pid: int) -> dict[str, str]:
-    return {number: os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+    return {
+        number: os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")
+    }
 
 
-def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_log(root: Path) -> None:
+def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_log(
+    root: Path,
+) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
 
@@ -37,7 +43,9 @@ def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_
 
         assert len(os.listdir(f"/proc/{supervisor.pid}/task")) == 1
         assert not any(word in maps for word in ("zmq", "lxml", "psutil", "libssl"))
-        assert {name for name in files if not name.startswith(str(root / "run"))} == {str(supervisor.paths.log)}
+        assert {name for name in files if not name.startswith(str(root / "run"))} == {
+            str(supervisor.paths.log)
+        }
 
 
 def test_a_worker_holds_nothing_of_the_supervisors(root: Path) -> None:
@@ -50,8 +58,13 @@ def test_a_worker_holds_nothing_of_the_supervisors(root: Path) -> None:
         allowed = {"/dev/null", str(supervisor.paths.log), str(supervisor.paths.state)}
         for name in NAMES:
             extra = {link for link in shared[name] - allowed if "stack-" not in link}
-            assert len(extra) == (0 if name == "client" else 1), f"{name} shares {extra}"  # its listening socket
-            state = next(number for number, link in held(rows[name]["pid"]).items() if link == str(supervisor.paths.state))
+            # its listening socket
+            assert len(extra) == (0 if name == "client" else 1), f"{name} shares {extra}"
+            state = next(
+                number
+                for number, link in held(rows[name]["pid"]).items()
+                if link == str(supervisor.paths.state)
+            )
             flags = Path(f"/proc/{rows[name]['pid']}/fdinfo/{state}").read_text()
             assert int(flags.split("flags:")[1].split()[0], 8) & os.O_ACCMODE == os.O_RDONLY
         assert ours & zygote <= {"/dev/null", str(supervisor.paths.log)}
@@ -60,7 +73,10 @@ def test_a_worker_holds_nothing_of_the_supervisors(root: Path) -> None:
 def test_sockets_have_their_owner_and_mode(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
-        bus, line = os.stat(supervisor.paths.bus / "runner"), os.stat(supervisor.paths.control_socket)
+        bus, line = (
+            os.stat(supervisor.paths.bus / "runner"),
+            os.stat(supervisor.paths.control_socket),
+        )
 
         assert (stat.S_IMODE(bus.st_mode), bus.st_uid, bus.st_gid) == (0o660, 0, 64512)
         assert stat.S_IMODE(line.st_mode) == 0o666
@@ -71,12 +87,22 @@ def test_a_second_one_names_pid_and_lock(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
 
-        argv = [sys.executable, str(HERE / "run_supervisor.py"), str(root), ROWS, "", supervisor.tree]
+        argv = [
+            sys.executable,
+            str(HERE / "run_supervisor.py"),
+            str(root),
+            ROWS,
+            "",
+            supervisor.tree,
+        ]
         environment = {**os.environ, "PYTHONPATH": f"{HOUSE}:{HERE}"}
         second = subprocess.run(argv, cwd=HOUSE, env=environment, capture_output=True, timeout=20)
 
         assert second.returncode == 1
-        assert f"pid {supervisor.pid} holds {supervisor.paths.locks / 'supervisor'}" in second.stderr.decode()
+        assert (
+            f"pid {supervisor.pid} holds {supervisor.paths.locks / 'supervisor'}"
+            in second.stderr.decode()
+        )
         supervisor.wait_ready(*NAMES)
 
 
@@ -97,7 +123,9 @@ def test_an_impostor_on_the_control_socket_changes_nothing(root: Path) -> None:
 
         after = supervisor.rows_now()
         assert [answer["type"] for answer in answers] == ["refused"] * 6
-        assert {name: row["pid"] for name, row in after.items()} == {name: row["pid"] for name, row in before.items()}
+        assert {name: row["pid"] for name, row in after.items()} == {
+            name: row["pid"] for name, row in before.items()
+        }
         assert after["client"]["doing"] != "I am client"
         assert "6 control messages or connections refused" in supervisor.ask()["notes"]
 
@@ -112,7 +140,8 @@ def test_strangers_are_few_and_have_a_second(root: Path) -> None:
         time.sleep(0.5)
         assert len(held(supervisor.pid)) - before <= control.FOREIGN_CONNECTIONS
 
-        supervisor.wait(lambda rows: len(held(supervisor.pid)) - before <= 1)  # the one of this question
+        # the one of this question
+        supervisor.wait(lambda rows: len(held(supervisor.pid)) - before <= 1)
 
         for line in lines:
             line.close()
@@ -141,16 +170,22 @@ def test_an_ordinary_user_lists_and_changes_nothing(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
         code = (
-            "import socket, msgpack, os, sys; os.setresuid(*[int(sys.argv[2])] * 3)\n"
-            "for kind in ('list', 'restart', 'stop', 'reload'):\n"
-            "    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); line.connect(sys.argv[1])\n"
-            "    line.send(msgpack.packb({'type': kind, 'name': 'client'})); print(msgpack.unpackb(line.recv(65536))['type'])\n"
+            "import socket, msgpack, os, sys; os.setresuid(*[int(sys.argv[2])] * 3)\nfor kind in"
+            " ('list', 'restart', 'stop', 'reload'):\n    line = socket.socket(socket.AF_UNIX,"
+            " socket.SOCK_SEQPACKET); line.connect(sys.argv[1])\n   "
+            " line.send(msgpack.packb({'type': kind, 'name': 'client'}));"
+            " print(msgpack.unpackb(line.recv(65536))['type'])\n"
         )
 
         argv = [sys.executable, "-c", code, str(supervisor.paths.control_socket), "64999"]
         said = subprocess.run(argv, capture_output=True, timeout=20)
 
-        assert said.stdout.decode().split() == ["table", "refused", "refused", "refused"], said.stderr.decode()
+        assert said.stdout.decode().split() == [
+            "table",
+            "refused",
+            "refused",
+            "refused",
+        ], said.stderr.decode()
 
 
 def test_hangup_opens_the_log_again_for_everyone(root: Path) -> None:
@@ -165,7 +200,9 @@ def test_hangup_opens_the_log_again_for_everyone(root: Path) -> None:
             assert time.monotonic() < until, supervisor.log()
             time.sleep(0.05)
         os.kill(supervisor.row("client")["pid"], signal.SIGKILL)
-        supervisor.wait(lambda rows: rows["client"]["state"] == "READY" and rows["client"]["restarts"] == 1)
+        supervisor.wait(
+            lambda rows: rows["client"]["state"] == "READY" and rows["client"]["restarts"] == 1
+        )
 
         assert supervisor.log().count("client configured") == 1
         pids = (supervisor.pid, *(row["pid"] for row in supervisor.rows_now().values()))
@@ -182,13 +219,18 @@ def test_a_full_run_changes_nothing(root: Path) -> None:
         time.sleep(0.5)
         supervisor.paths = Paths(f"/proc/{supervisor.pid}/root{root}")
         supervisor.wait_ready(*NAMES)
-        with pytest.raises(OSError), open(supervisor.paths.run / "filler", "wb", buffering=0) as filler:
+        with (
+            pytest.raises(OSError),
+            open(supervisor.paths.run / "filler", "wb", buffering=0) as filler,
+        ):
             while True:
                 filler.write(b"x" * 4096)
         old = supervisor.row("client")["pid"]
 
         os.kill(old, signal.SIGKILL)
-        supervisor.wait(lambda rows: rows["client"]["state"] == "READY" and rows["client"]["pid"] != old)
+        supervisor.wait(
+            lambda rows: rows["client"]["state"] == "READY" and rows["client"]["pid"] != old
+        )
 
         in_file = {row["name"]: row["pid"] for row in supervisor.state_file()["workers"]}
         assert in_file["client"] == supervisor.row("client")["pid"]
@@ -209,5 +251,6 @@ def test_workers_that_ran_well_are_restarted_without_a_pause(root: Path) -> None
                 seen.add(row["state"])
             took_ms.append((row["since"] - killed_at) * 1000)
 
-        print("SIGKILL to hello or ready, ms:", [round(value) for value in took_ms])  # the budget is the bench's, on a machine of its own
+        # the budget is the bench's, on a machine of its own
+        print("SIGKILL to hello or ready, ms:", [round(value) for value in took_ms])
         assert "BACKOFF" not in seen

@@ -1,4 +1,6 @@
-"""A supervisor's stand-in in a root of its own, short enough for Unix sockets, and rooms written in the test."""
+"""A supervisor's stand-in in a root of its own, short enough for Unix sockets, and rooms written in
+the test.
+"""
 
 from __future__ import annotations
 

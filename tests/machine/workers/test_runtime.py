@@ -1,4 +1,6 @@
-"""A worker's life as the supervisor sees it: hello, heartbeats, leases, stop, reload, and every way to end."""
+"""A worker's life as the supervisor sees it: hello, heartbeats, leases, stop, reload, and every way
+to end.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def beats(supervisor: StandIn, name: str) -> int:
     return len(supervisor.said(name, "heartbeat"))
 
 
-def until(claim: Callable[[], object], what: Callable[[], object], deadline_s: float = 60.0) -> None:
+def until(
+    claim: Callable[[], object], what: Callable[[], object], deadline_s: float = 60.0
+) -> None:
     ends_at = time.monotonic() + deadline_s
     while not claim():
         assert time.monotonic() < ends_at, what()
@@ -47,7 +51,9 @@ def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: StandIn, room: Room
     assert process.wait(60) == 0
 
 
-def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(supervisor: StandIn, room: Room, tmp_path: Path) -> None:
+def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(
+    supervisor: StandIn, room: Room, tmp_path: Path
+) -> None:
     supervisor.beat_s = 0.5
     code = f"""
         def main(worker):
@@ -85,7 +91,10 @@ def test_heartbeats_fall_on_multiples_of_the_period(supervisor: StandIn, room: R
         phases.append(time.monotonic() % 0.5)
 
     assert min(phases) <= 0.1, phases
-    assert supervisor.said("resident", "heartbeat")[-1]["facts"] == {"endpoint": "168.63.129.16", "answered_at": 1.5}
+    assert supervisor.said("resident", "heartbeat")[-1]["facts"] == {
+        "endpoint": "168.63.129.16",
+        "answered_at": 1.5,
+    }
 
 
 def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, room: Room) -> None:
@@ -109,7 +118,9 @@ def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, ro
     supervisor.wait_for("resident", "ready")
 
     supervisor.pause()
-    until(lambda: "worked all the time" in supervisor.log_text(), supervisor.log_text, deadline_s=60)
+    until(
+        lambda: "worked all the time" in supervisor.log_text(), supervisor.log_text, deadline_s=60
+    )
     assert not supervisor.said("resident", "want")
     supervisor.resume()
 
@@ -138,7 +149,10 @@ def test_stop_calls_on_stop_and_ends_with_zero(supervisor: StandIn, room: Room) 
 
 
 def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
-    process = supervisor.start("resident", code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"))
+    process = supervisor.start(
+        "resident",
+        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+    )
     supervisor.wait_for("resident", "ready")
 
     process.terminate()
@@ -146,25 +160,34 @@ def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
     assert process.wait(60) == 0
 
 
-def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(supervisor: StandIn, room: Room) -> None:
+def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(
+    supervisor: StandIn, room: Room
+) -> None:
     code = "def main(worker):\n    worker.after(0, lambda: 1 / 0)\n    worker.loop()\n"
     process = supervisor.start("resident", code=room("resident", code))
 
     assert process.wait(20) == 70
     lines = supervisor.log_text().splitlines()
-    form = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ERROR resident\[" + str(process.pid) + r"\] ")
+    form = re.compile(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ERROR resident\[" + str(process.pid) + r"\] "
+    )
     assert len(lines) > 4 and all(form.match(line) for line in lines)
     assert lines[-1].endswith("| ZeroDivisionError: division by zero")
 
 
 def test_an_exit_status_of_its_own_is_kept(supervisor: StandIn, room: Room) -> None:
-    process = supervisor.start("resident", code=room("resident", "def main(worker):\n    raise SystemExit(77)\n"))
+    process = supervisor.start(
+        "resident", code=room("resident", "def main(worker):\n    raise SystemExit(77)\n")
+    )
 
     assert process.wait(20) == 77
 
 
 def test_the_end_of_the_control_connection_ends_the_worker(supervisor: StandIn, room: Room) -> None:
-    process = supervisor.start("resident", code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"))
+    process = supervisor.start(
+        "resident",
+        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+    )
     supervisor.wait_for("resident", "ready")
 
     supervisor._connections["resident"].shutdown(socket.SHUT_RDWR)
@@ -184,7 +207,14 @@ def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: 
     new_log = supervisor.paths.log.with_suffix(".new")
 
     descriptor = os.open(new_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    supervisor.tell("resident", "configure", (descriptor,), configuration={"Logs.Verbose": True}, numbers=[80, 443], verbose=False)
+    supervisor.tell(
+        "resident",
+        "configure",
+        (descriptor,),
+        configuration={"Logs.Verbose": True},
+        numbers=[80, 443],
+        verbose=False,
+    )
     os.close(descriptor)
 
     until(lambda: "now True (80, 443)" in new_log.read_text(), supervisor.log_text)
@@ -192,7 +222,10 @@ def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: 
 
 
 def test_a_change_that_nobody_applies_ends_the_worker(supervisor: StandIn, room: Room) -> None:
-    process = supervisor.start("resident", code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"))
+    process = supervisor.start(
+        "resident",
+        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+    )
     supervisor.wait_for("resident", "ready")
 
     supervisor.tell("resident", "configure", configuration={}, numbers=[], verbose=False)
@@ -276,11 +309,19 @@ def test_an_idle_worker_wakes_for_its_heartbeats_only(supervisor: StandIn, room:
     supervisor.wait_for("resident", "heartbeat")
 
     def switches() -> int:
-        texts = [(task / "status").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()]
-        return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if "_ctxt_switches" in line)
+        texts = [
+            (task / "status").read_text() for task in Path(f"/proc/{process.pid}/task").iterdir()
+        ]
+        return sum(
+            int(line.split()[1])
+            for text in texts
+            for line in text.splitlines()
+            if "_ctxt_switches" in line
+        )
 
     counted: list[int] = []
-    while len(counted) < 8 and min(counted, default=99) > 15:  # a busy machine interrupts it now and then
+    # a busy machine interrupts it now and then
+    while len(counted) < 8 and min(counted, default=99) > 15:
         before, seen = switches(), beats(supervisor, "resident")
         until(lambda seen=seen: beats(supervisor, "resident") >= seen + 5, lambda: "no heartbeats")
         counted.append(switches() - before)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.admission import Peer, peer_of, worker_of
-from waagent.protocol.bus.errors import SocketPathError
+from waagent.protocol.bus.bus_errors import SocketPathError
 
 
 def test_a_path_over_107_bytes_gives_one_clear_error() -> None:
@@ -38,11 +38,17 @@ def test_the_kernels_word_stands_at_the_end_of_the_address() -> None:
 def test_any_address_names_a_peer_or_nobody(address: bytes) -> None:
     peer = peer_of(address)
 
-    assert peer is None or address.endswith(b":%d" % peer.pid) or address.rsplit(b":", 1)[1].startswith(b"0")
+    assert (
+        peer is None
+        or address.endswith(b":%d" % peer.pid)
+        or address.rsplit(b":", 1)[1].startswith(b"0")
+    )
 
 
 def test_only_a_pid_of_the_table_has_a_name() -> None:
-    table = {"workers": [{"name": "provisioner", "pid": None}, {"name": "fabric_client", "pid": 731}]}
+    table = {
+        "workers": [{"name": "provisioner", "pid": None}, {"name": "fabric_client", "pid": 731}]
+    }
 
     assert worker_of(table, 731) == "fabric_client"
     assert worker_of(table, 732) is None

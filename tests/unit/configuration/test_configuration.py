@@ -11,17 +11,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waagent.distro.paths import Paths
-from waagent.protocol.configuration.loading import FILE_LIMIT_BYTES, defaults, for_worker, load, load_bytes
+from waagent.protocol.configuration.loading import (
+    FILE_LIMIT_BYTES,
+    defaults,
+    for_worker,
+    load,
+    load_bytes,
+)
 from waagent.protocol.configuration.options import OPTIONS, SEED
 
 SEED_SAMPLE = {
-    "Role.StateConsumer": None, "Role.ConfigurationConsumer": None, "Role.TopologyConsumer": None,
-    "Provisioning.Enabled": True, "Provisioning.DeleteRootPassword": False, "Provisioning.RegenerateSshHostKeyPair": True,
-    "Provisioning.SshHostKeyPairType": "rsa", "Provisioning.MonitorHostName": True, "Provisioning.DecodeCustomData": False,
-    "Provisioning.ExecuteCustomData": False, "Provisioning.PasswordCryptId": "6", "Provisioning.PasswordCryptSaltLength": 10,
-    "ResourceDisk.Format": True, "ResourceDisk.Filesystem": "ext4", "ResourceDisk.MountPoint": "/mnt/resource",
-    "ResourceDisk.EnableSwap": False, "ResourceDisk.SwapSizeMB": 0, "LBProbeResponder": True, "Logs.Verbose": False,
-    "OS.RootDeviceScsiTimeout": 300, "OS.OpensslPath": None, "HttpProxy.Host": None, "HttpProxy.Port": None,
+    "Role.StateConsumer": None,
+    "Role.ConfigurationConsumer": None,
+    "Role.TopologyConsumer": None,
+    "Provisioning.Enabled": True,
+    "Provisioning.DeleteRootPassword": False,
+    "Provisioning.RegenerateSshHostKeyPair": True,
+    "Provisioning.SshHostKeyPairType": "rsa",
+    "Provisioning.MonitorHostName": True,
+    "Provisioning.DecodeCustomData": False,
+    "Provisioning.ExecuteCustomData": False,
+    "Provisioning.PasswordCryptId": "6",
+    "Provisioning.PasswordCryptSaltLength": 10,
+    "ResourceDisk.Format": True,
+    "ResourceDisk.Filesystem": "ext4",
+    "ResourceDisk.MountPoint": "/mnt/resource",
+    "ResourceDisk.EnableSwap": False,
+    "ResourceDisk.SwapSizeMB": 0,
+    "LBProbeResponder": True,
+    "Logs.Verbose": False,
+    "OS.RootDeviceScsiTimeout": 300,
+    "OS.OpensslPath": None,
+    "HttpProxy.Host": None,
+    "HttpProxy.Port": None,
 }
 FINDING = re.compile(r"[^:]+:\d+: [^:]+: .+: .+")
 
@@ -50,27 +72,30 @@ def test_an_empty_file_means_the_documented_defaults() -> None:
     assert {name for name, option in OPTIONS.items() if option.use == SEED} == set(SEED_SAMPLE)
 
 
-@pytest.mark.parametrize(("line", "value"), [
-    ("OS.RdmaRepository=a", "a"),
-    (" OS.RdmaRepository = a ", "a"),
-    ("\tOS.RdmaRepository=a\r", "a"),
-    ('OS.RdmaRepository="x y"', "x y"),
-    ("OS.RdmaRepository='x y'", "x y"),
-    ('OS.RdmaRepository="x # y" # note', "x # y"),
-    ("OS.RdmaRepository=a b", "a b"),
-    ("OS.RdmaRepository=a # note", "a"),
-    ("OS.RdmaRepository=a#b", "a#b"),
-    ("OS.RdmaRepository=1=2", "1=2"),
-    ("OS.RdmaRepository=", None),
-    ("OS.RdmaRepository=None", None),
-    ('OS.RdmaRepository="None"', None),
-    ('OS.RdmaRepository="a"\r', "a"),
-    ("\ufeffOS.RdmaRepository=a", "a"),
-    ("# OS.RdmaRepository=a", None),
-    ("   # OS.RdmaRepository=a", None),
-    ("OS.RdmaRepository=a\nOS.RdmaRepository=b", "b"),
-    ("OS.RdmaRepository=a\nOS.RdmaRepository=None", None),
-])
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("OS.RdmaRepository=a", "a"),
+        (" OS.RdmaRepository = a ", "a"),
+        ("\tOS.RdmaRepository=a\r", "a"),
+        ('OS.RdmaRepository="x y"', "x y"),
+        ("OS.RdmaRepository='x y'", "x y"),
+        ('OS.RdmaRepository="x # y" # note', "x # y"),
+        ("OS.RdmaRepository=a b", "a b"),
+        ("OS.RdmaRepository=a # note", "a"),
+        ("OS.RdmaRepository=a#b", "a#b"),
+        ("OS.RdmaRepository=1=2", "1=2"),
+        ("OS.RdmaRepository=", None),
+        ("OS.RdmaRepository=None", None),
+        ('OS.RdmaRepository="None"', None),
+        ('OS.RdmaRepository="a"\r', "a"),
+        ("\ufeffOS.RdmaRepository=a", "a"),
+        ("# OS.RdmaRepository=a", None),
+        ("   # OS.RdmaRepository=a", None),
+        ("OS.RdmaRepository=a\nOS.RdmaRepository=b", "b"),
+        ("OS.RdmaRepository=a\nOS.RdmaRepository=None", None),
+    ],
+)
 def test_a_line_means(line: str, value: object) -> None:
     assert value_of(line) == value
 
@@ -85,26 +110,61 @@ def test_words_for_no(word: str) -> None:
     assert value_of(f"LBProbeResponder={word}", "LBProbeResponder") is False
 
 
-@pytest.mark.parametrize(("line", "key", "default", "names"), [
-    ("ResourceDisk.SwapSizeMB=lots", "ResourceDisk.SwapSizeMB", 0, "'lots' is no number, using 0: write digits, 0 to 1048576"),
-    ("ResourceDisk.SwapSizeMB=-5", "ResourceDisk.SwapSizeMB", 0, "using 0"),
-    ("LBProbeResponder=maybe", "LBProbeResponder", True, "'maybe' is neither y nor n, using True: write y or n"),
-    ("LBProbeResponder=", "LBProbeResponder", True, "neither y nor n"),
-    ("ResourceDisk.Filesystem=ext4;reboot", "ResourceDisk.Filesystem", "ext4", "using ext4"),
-    ("ResourceDisk.MountPoint=mnt", "ResourceDisk.MountPoint", "/mnt/resource", "not an absolute path"),
-    ("ResourceDisk.MountPoint=/mnt/../etc", "ResourceDisk.MountPoint", "/mnt/resource", ".."),
-    ("ResourceDisk.MountPoint=/var", "ResourceDisk.MountPoint", "/mnt/resource", "hidden by the disk"),
-    ("Lib.Dir=/var/lib/", "Lib.Dir", "/var/lib/waagent", "belongs to the system"),
-    ("Extension.LogDir=/", "Extension.LogDir", "/var/log/azure", "belongs to the system"),
-    ("OS.OpensslPath=none", "OS.OpensslPath", None, "write None, with a capital N"),
-    ("HttpProxy.Port=8080/", "HttpProxy.Port", None, "no number"),
-    ("HttpProxy.Port=65536", "HttpProxy.Port", None, "1 to 65535"),
-    ("OS.RootDeviceScsiTimeout=0", "OS.RootDeviceScsiTimeout", 300, "1 to 86400"),
-    ("Provisioning.PasswordCryptSaltLength=17", "Provisioning.PasswordCryptSaltLength", 10, "1 to 16"),
-    ("Provisioning.Agent=cloudinit", "Provisioning.Agent", "auto", "auto, waagent, cloud-init or disabled"),
-    ("Extensions.GoalStatePeriod=0", "Extensions.GoalStatePeriod", 6, "number from 1"),
-])
-def test_an_invalid_value_falls_back_and_is_named(line: str, key: str, default: object, names: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "key", "default", "names"),
+    [
+        (
+            "ResourceDisk.SwapSizeMB=lots",
+            "ResourceDisk.SwapSizeMB",
+            0,
+            "'lots' is no number, using 0: write digits, 0 to 1048576",
+        ),
+        ("ResourceDisk.SwapSizeMB=-5", "ResourceDisk.SwapSizeMB", 0, "using 0"),
+        (
+            "LBProbeResponder=maybe",
+            "LBProbeResponder",
+            True,
+            "'maybe' is neither y nor n, using True: write y or n",
+        ),
+        ("LBProbeResponder=", "LBProbeResponder", True, "neither y nor n"),
+        ("ResourceDisk.Filesystem=ext4;reboot", "ResourceDisk.Filesystem", "ext4", "using ext4"),
+        (
+            "ResourceDisk.MountPoint=mnt",
+            "ResourceDisk.MountPoint",
+            "/mnt/resource",
+            "not an absolute path",
+        ),
+        ("ResourceDisk.MountPoint=/mnt/../etc", "ResourceDisk.MountPoint", "/mnt/resource", ".."),
+        (
+            "ResourceDisk.MountPoint=/var",
+            "ResourceDisk.MountPoint",
+            "/mnt/resource",
+            "hidden by the disk",
+        ),
+        ("Lib.Dir=/var/lib/", "Lib.Dir", "/var/lib/waagent", "belongs to the system"),
+        ("Extension.LogDir=/", "Extension.LogDir", "/var/log/azure", "belongs to the system"),
+        ("OS.OpensslPath=none", "OS.OpensslPath", None, "write None, with a capital N"),
+        ("HttpProxy.Port=8080/", "HttpProxy.Port", None, "no number"),
+        ("HttpProxy.Port=65536", "HttpProxy.Port", None, "1 to 65535"),
+        ("OS.RootDeviceScsiTimeout=0", "OS.RootDeviceScsiTimeout", 300, "1 to 86400"),
+        (
+            "Provisioning.PasswordCryptSaltLength=17",
+            "Provisioning.PasswordCryptSaltLength",
+            10,
+            "1 to 16",
+        ),
+        (
+            "Provisioning.Agent=cloudinit",
+            "Provisioning.Agent",
+            "auto",
+            "auto, waagent, cloud-init or disabled",
+        ),
+        ("Extensions.GoalStatePeriod=0", "Extensions.GoalStatePeriod", 6, "number from 1"),
+    ],
+)
+def test_an_invalid_value_falls_back_and_is_named(
+    line: str, key: str, default: object, names: str
+) -> None:
     loaded = load_bytes(f"\n{line}\n".encode(), "/etc/waagent.conf")
 
     assert loaded.values[key] == default
@@ -122,14 +182,20 @@ def test_a_bad_line_never_rejects_the_file() -> None:
 
 def test_an_unknown_option_is_named_with_the_nearest_one() -> None:
     assert complaints("AutoUpdate.Frequency=3") == [
-        "waagent.conf:1: AutoUpdate.Frequency: unknown option, ignored: did you mean Autoupdate.Frequency"]
-    assert complaints("Provisioning.DeleteRootPasword=y")[0].endswith("did you mean Provisioning.DeleteRootPassword")
+        "waagent.conf:1: AutoUpdate.Frequency: unknown option, ignored: did you mean"
+        " Autoupdate.Frequency"
+    ]
+    assert complaints("Provisioning.DeleteRootPasword=y")[0].endswith(
+        "did you mean Provisioning.DeleteRootPassword"
+    )
     assert complaints("Qqqq=y")[0].endswith("unknown option, ignored: remove the line")
 
 
 def test_the_last_of_two_lines_wins_and_both_are_named() -> None:
     assert complaints("Logs.Verbose=n\nLogs.Verbose=y") == [
-        "waagent.conf:2: Logs.Verbose: is set in line 1 already, this line wins: remove one of the two"]
+        "waagent.conf:2: Logs.Verbose: is set in line 1 already, this line wins: remove one of"
+        " the two"
+    ]
 
 
 def test_disabled_provisioning_has_two_names() -> None:
@@ -155,7 +221,10 @@ def test_none_leaves_the_scsi_timeout_of_the_system_alone() -> None:
 
 
 def test_a_proxy_without_port_is_named() -> None:
-    assert "HttpProxy.Port is missing, no proxy is used: add HttpProxy.Port=NUMBER" in complaints("HttpProxy.Host=proxy.corp")[0]
+    assert (
+        "HttpProxy.Port is missing, no proxy is used: add HttpProxy.Port=NUMBER"
+        in complaints("HttpProxy.Host=proxy.corp")[0]
+    )
 
 
 def test_a_password_in_a_proxy_is_not_repeated() -> None:
@@ -164,7 +233,11 @@ def test_a_password_in_a_proxy_is_not_repeated() -> None:
 
 def test_drop_ins_come_after_the_main_file_in_the_order_of_their_names(tmp_path: Path) -> None:
     paths = write_configuration(
-        tmp_path, "Logs.Verbose=n\nOS.RdmaRepository=main\n", b="OS.RdmaRepository=b\n", a="OS.RdmaRepository=a\nLogs.Verbose=y\n")
+        tmp_path,
+        "Logs.Verbose=n\nOS.RdmaRepository=main\n",
+        b="OS.RdmaRepository=b\n",
+        a="OS.RdmaRepository=a\nLogs.Verbose=y\n",
+    )
     (paths.configuration_folder / "c.conf.rpmsave").write_text("OS.RdmaRepository=c\n")
 
     loaded = load(paths)
@@ -179,10 +252,20 @@ def test_a_missing_file_gives_defaults_and_one_finding(tmp_path: Path) -> None:
     loaded = load(Paths(tmp_path))
 
     assert loaded.values == defaults()
-    assert [finding.problem for finding in loaded.findings] == ["the file is missing, every option has its default"]
+    assert [finding.problem for finding in loaded.findings] == [
+        "the file is missing, every option has its default"
+    ]
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path), lambda path: os.symlink(path, path)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        os.mkfifo,
+        os.mkdir,
+        lambda path: os.symlink("/dev/zero", path),
+        lambda path: os.symlink(path, path),
+    ],
+)
 def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     paths = Paths(tmp_path)
     paths.configuration.parent.mkdir()
@@ -207,7 +290,9 @@ def test_a_file_that_others_may_write_is_named(tmp_path: Path) -> None:
     paths = write_configuration(tmp_path, "")
     paths.configuration.chmod(0o666)
 
-    assert "others than root can change what root executes: chown root" in str(load(paths).findings[0])
+    assert "others than root can change what root executes: chown root" in str(
+        load(paths).findings[0]
+    )
     assert load(paths, judge_owner=False).findings == ()
 
 
@@ -232,7 +317,11 @@ def test_any_bytes_are_a_configuration(data: bytes) -> None:
     assert set(loaded.values) == set(OPTIONS)
 
 
-_LINE = st.tuples(st.sampled_from(sorted(OPTIONS)), st.sampled_from(["=", " = ", '="', "='"]), st.text(max_size=30)).map("".join)
+_LINE = st.tuples(
+    st.sampled_from(sorted(OPTIONS)),
+    st.sampled_from(["=", " = ", '="', "='"]),
+    st.text(max_size=30),
+).map("".join)
 
 
 @given(st.lists(_LINE, max_size=8))
@@ -240,7 +329,11 @@ def test_every_value_has_its_type_and_every_finding_its_form(written: list[str])
     loaded = load_bytes("\n".join(written).encode("utf-8", "surrogatepass"))
 
     for name, value in loaded.values.items():
-        assert value is None or type(value) is type(OPTIONS[name].default) or OPTIONS[name].default in (None, "auto")
+        assert (
+            value is None
+            or type(value) is type(OPTIONS[name].default)
+            or OPTIONS[name].default in (None, "auto")
+        )
         if isinstance(value, str):
             assert "\n" not in value and "\x00" not in value
     for finding in loaded.findings:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from waagent.distro import groups
-from waagent.distro.cgroups import operation_tree, worker_tree
+from waagent.distro.cgroups import groups
+from waagent.distro.cgroups.trees import operation_tree, worker_tree
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = """\
@@ -50,7 +50,10 @@ def test_a_hierarchy_mounted_twice_counts_once() -> None:
     assert len(groups.find(V2 + "\n" + V2.replace("/sys/fs/cgroup", "/mnt/c"), "0::/\n")) == 1
 
 
-@pytest.mark.parametrize("mounts, membership", [("", ""), ("garbage", "0::/\n"), ("1 2 0:3 / /x rw - ext4 /dev/sda rw", "0::/\n")])
+@pytest.mark.parametrize(
+    "mounts, membership",
+    [("", ""), ("garbage", "0::/\n"), ("1 2 0:3 / /x rw - ext4 /dev/sda rw", "0::/\n")],
+)
 def test_a_machine_without_cgroups_has_none(mounts: str, membership: str) -> None:
     assert groups.find(mounts, membership) == []
 
@@ -79,5 +82,10 @@ def test_switched_off_means_none_and_nothing_fails() -> None:
         leaf.remove()
 
         assert tree.description == "none"
-        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), leaf.oom_kills()) == ((), [], True, 0)
+        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), leaf.oom_kills()) == (
+            (),
+            [],
+            True,
+            0,
+        )
         assert tree.existing() == [] and tree.empty(deadline_s=0.1) == []

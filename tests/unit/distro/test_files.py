@@ -65,7 +65,9 @@ def test_mode_and_content_are_as_asked_and_nothing_else_is_left(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("broken", [b"", b'{"a": 1', b"\x00" * 40, b"\xff\xfe", b"[" * 100000])
-def test_a_broken_state_file_counts_as_absent_and_is_kept_aside(tmp_path: Path, broken: bytes, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_state_file_counts_as_absent_and_is_kept_aside(
+    tmp_path: Path, broken: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "state.json").write_bytes(broken)
 
     value = files.read_state_json(tmp_path / "state.json")
@@ -123,7 +125,16 @@ def make_socket(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [make_fifo, make_link_to_a_secret, make_link_to_endless_zeros, make_hard_link, make_huge, make_folder, make_socket]
+    "make",
+    [
+        make_fifo,
+        make_link_to_a_secret,
+        make_link_to_endless_zeros,
+        make_hard_link,
+        make_huge,
+        make_folder,
+        make_socket,
+    ],
 )
 def test_a_trap_in_place_of_a_status_file_is_refused_at_once(tmp_path: Path, make) -> None:
     make(tmp_path / "0.status")

@@ -37,14 +37,25 @@ def test_streams_are_pipes_and_what_was_not_asked_for_is_null() -> None:
     assert program.streams == [-1, -1, -1]
 
 
-def test_it_has_its_environment_alone_no_descriptor_of_ours_and_signals_as_a_shell_has_them() -> None:
+def test_it_has_its_environment_alone_no_descriptor_of_ours_and_signals_as_a_shell_has_them() -> (
+    None
+):
     with open("/dev/null") as ours:
         ours_number = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, 77)
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
-            code = "import os; print(dict(os.environ), os.listdir('/proc/self/fd')); print(open('/proc/self/status').read())"
-            program = programs.start([sys.executable, "-I", "-S", "-c", code], {"A": "b", "LC_ALL": "C"}, NULL, PIPE, NULL)
+            code = (
+                "import os; print(dict(os.environ), os.listdir('/proc/self/fd'));"
+                " print(open('/proc/self/status').read())"
+            )
+            program = programs.start(
+                [sys.executable, "-I", "-S", "-c", code],
+                {"A": "b", "LC_ALL": "C"},
+                NULL,
+                PIPE,
+                NULL,
+            )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})
             signal.signal(signal.SIGTERM, before)
@@ -85,7 +96,12 @@ def test_what_cannot_be_executed_is_said_and_leaves_no_descriptor(tmp_path: Path
     (tmp_path / "plain").write_text("no program")
     before = os.listdir("/proc/self/fd")
 
-    for argv in (["/absent/tool"], ["waagent-absent-tool"], [str(tmp_path / "plain")], [str(tmp_path)]):
+    for argv in (
+        ["/absent/tool"],
+        ["waagent-absent-tool"],
+        [str(tmp_path / "plain")],
+        [str(tmp_path)],
+    ):
         with pytest.raises(OSError):
             programs.start(argv, HERE, PIPE, PIPE, PIPE)
 

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.distro import operations, shim_output, shim_plan
 from waagent.distro.clock import LAG_S, Deadline
+from waagent.distro.operations import launch
+from waagent.distro.operations.shim import output as shim_output
+from waagent.distro.operations.shim import plan as shim_plan
 
 WITHOUT_NUL = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)))
 
@@ -28,7 +30,11 @@ def read_back(data: bytes) -> shim_plan.Plan:
 
 @given(command=WITHOUT_NUL, name=st.from_regex(r"[A-Z_]+", fullmatch=True), value=WITHOUT_NUL)
 def test_a_plan_arrives_as_it_was_sent(command: str, name: str, value: str) -> None:
-    values = [("command", command), ("environment", f"{name}={value}"), ("command_group", "1|memory,pids|/x|y")]
+    values = [
+        ("command", command),
+        ("environment", f"{name}={value}"),
+        ("command_group", "1|memory,pids|/x|y"),
+    ]
 
     plan = read_back(shim_plan.to_bytes(values))
 
@@ -45,20 +51,32 @@ def test_a_plan_cut_off_anywhere_is_no_plan() -> None:
             read_back(whole[:length])
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
 def test_records_are_json(value: object) -> None:
     assert json.loads(shim_plan.to_json(value)) == value
 
 
 def test_text_with_astral_characters_and_stray_bytes_is_json() -> None:
-    assert json.loads(shim_plan.to_json("\U0001f600 \udcff\n\"")) == "\U0001f600 \udcff\n\""
+    assert json.loads(shim_plan.to_json('\U0001f600 \udcff\n"')) == '\U0001f600 \udcff\n"'
 
 
 @given(st.lists(st.integers(0, 3 * 65536), max_size=8))
 def test_head_and_tail_are_the_first_and_last_bytes(sizes: list[int]) -> None:
     said = b"".join(bytes([65 + number % 26]) * size for number, size in enumerate(sizes))
-    said = bytes((byte + index // 997) % 256 for index, byte in enumerate(said)) if len(said) < 200000 else said
+    said = (
+        bytes((byte + index // 997) % 256 for index, byte in enumerate(said))
+        if len(said) < 200000
+        else said
+    )
     file = os.memfd_create("output")
     reader, writer = os.pipe()
     other_reader, other_writer = os.pipe()
@@ -128,7 +146,7 @@ def test_an_early_wake_does_not_count_as_late() -> None:
 
 
 def test_the_scope_is_in_the_handler_s_slice_without_a_version() -> None:
-    argv = operations.scope_argv("Microsoft.Azure.Custom-Script", "enable", "3f2a")
+    argv = launch.scope_argv("Microsoft.Azure.Custom-Script", "enable", "3f2a")
 
     assert argv[:4] == ["systemd-run", "--scope", "--quiet", "--collect"]
     assert "--slice=azure-vmextensions-Microsoft.Azure.Custom_Script.slice" in argv
@@ -138,16 +156,16 @@ def test_the_scope_is_in_the_handler_s_slice_without_a_version() -> None:
 
 
 def test_an_operation_without_a_plan_is_absent_and_cannot_be_started(tmp_path: Path) -> None:
-    assert operations.observe(tmp_path).state == "absent"
-    with pytest.raises(operations.OperationError):
-        operations.start_shim(tmp_path, python="python3")
+    assert launch.observe(tmp_path).state == "absent"
+    with pytest.raises(launch.OperationError):
+        launch.start_shim(tmp_path, python="python3")
 
 
 def test_a_command_with_a_nul_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    spec = operations.Spec("echo \0", "/", {}, 1, "Contoso", "1.0", "enable")
+    spec = launch.Spec("echo \0", "/", {}, 1, "Contoso", "1.0", "enable")
 
-    with pytest.raises(operations.OperationError):
-        operations.plan_operation(tmp_path / "one", spec)
+    with pytest.raises(launch.OperationError):
+        launch.plan_operation(tmp_path / "one", spec)
     assert not (tmp_path / "one").exists()
 
 
@@ -158,11 +176,22 @@ def test_a_command_with_a_nul_is_refused_before_anything_is_written(tmp_path: Pa
         ({"exit_code": 7}, "Non-zero exit code: 7"),
         ({"signal": 15}, "Terminated by signal 15 (SIGTERM)"),
         ({"signal": 9, "timed_out": True}, "Timeout(300)"),
-        ({"signal": 9, "oom_kills": 1}, "Terminated by signal 9 (SIGKILL), out of memory in /cg/command"),
-        ({"exit_code": 137, "oom_kills": 2}, "Non-zero exit code: 137, out of memory in /cg/command"),
+        (
+            {"signal": 9, "oom_kills": 1},
+            "Terminated by signal 9 (SIGKILL), out of memory in /cg/command",
+        ),
+        (
+            {"exit_code": 137, "oom_kills": 2},
+            "Non-zero exit code: 137, out of memory in /cg/command",
+        ),
     ],
 )
 def test_the_end_is_told_in_the_contract_s_words(fields: dict, text: str) -> None:
     started = {"groups": [[1, ["cpu"], "/c"], [1, ["memory"], "/cg/command"]]}
 
-    assert operations.describe_end(operations.Observation("finished", {"deadline_s": 300.0}, started, **fields)) == text
+    assert (
+        launch.describe_end(
+            launch.Observation("finished", {"deadline_s": 300.0}, started, **fields)
+        )
+        == text
+    )

@@ -29,9 +29,23 @@ def a_reply(options: bytes, *, xid: int = 7, mac: bytes = MAC, kind: int = 2, op
     return bytes(payload[:240]) + bytes((53, 1, kind)) + options
 
 
-def a_frame(payload: bytes, *, source: int = 67, target: int = 68, protocol: int = 17, fragment: int = 0) -> bytes:
+def a_frame(
+    payload: bytes, *, source: int = 67, target: int = 68, protocol: int = 17, fragment: int = 0
+) -> bytes:
     udp = struct.pack("!HHHH", source, target, 8 + len(payload), 0) + payload
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, fragment, 64, protocol, 0, b"\x0a\0\0\1", b"\xff" * 4)
+    ip = struct.pack(
+        "!BBHHHBBH4s4s",
+        0x45,
+        0,
+        20 + len(udp),
+        1,
+        fragment,
+        64,
+        protocol,
+        0,
+        b"\x0a\0\0\1",
+        b"\xff" * 4,
+    )
     return b"\xff" * 6 + MAC + b"\x08\x00" + ip + udp
 
 
@@ -73,28 +87,42 @@ def test_several_routers_and_classless_routes_are_all_read() -> None:
     )
 
 
-@pytest.mark.parametrize("packed", [(127, 0, 0, 1), (0, 1, 2, 3), (224, 0, 0, 1), (255, 255, 255, 255), (240, 0, 0, 1)])
+@pytest.mark.parametrize(
+    "packed", [(127, 0, 0, 1), (0, 1, 2, 3), (224, 0, 0, 1), (255, 255, 255, 255), (240, 0, 0, 1)]
+)
 def test_an_endpoint_that_cannot_be_one_is_none(packed: tuple[int, ...]) -> None:
     assert read_reply(a_reply(bytes((245, 4, *packed))), 7, MAC).endpoint is None
 
 
-@pytest.mark.parametrize(("payload", "says"), [
-    (a_reply(ENDPOINT, xid=8), "somebody else"),
-    (a_reply(ENDPOINT, mac=b"\x02" * 6), "somebody else"),
-    (a_reply(ENDPOINT, op=1), "not a DHCP reply"),
-    (a_reply(ENDPOINT, kind=6), "message type 06"),
-    (a_reply(b"")[:242], "too short"),
-    (a_reply(b"")[:236] + b"\0\0\0\0" + a_reply(b"")[240:], "not a DHCP reply"),
-])
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (a_reply(ENDPOINT, xid=8), "somebody else"),
+        (a_reply(ENDPOINT, mac=b"\x02" * 6), "somebody else"),
+        (a_reply(ENDPOINT, op=1), "not a DHCP reply"),
+        (a_reply(ENDPOINT, kind=6), "message type 06"),
+        (a_reply(b"")[:242], "too short"),
+        (a_reply(b"")[:236] + b"\0\0\0\0" + a_reply(b"")[240:], "not a DHCP reply"),
+    ],
+)
 def test_what_is_no_answer_to_us_is_refused_with_its_reason(payload: bytes, says: str) -> None:
     with pytest.raises(DhcpError, match=says):
         read_reply(payload, 7, MAC)
 
 
-@pytest.mark.parametrize("frame", [
-    a_frame(b"x", source=53), a_frame(b"x", target=69), a_frame(b"x", protocol=6), a_frame(b"x", fragment=0x2000),
-    a_frame(b"x", fragment=5), b"", a_frame(b"x")[:30], b"\0" * 60,
-])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        a_frame(b"x", source=53),
+        a_frame(b"x", target=69),
+        a_frame(b"x", protocol=6),
+        a_frame(b"x", fragment=0x2000),
+        a_frame(b"x", fragment=5),
+        b"",
+        a_frame(b"x")[:30],
+        b"\0" * 60,
+    ],
+)
 def test_other_frames_are_refused(frame: bytes) -> None:
     with pytest.raises(DhcpError):
         payload_of_frame(frame)

@@ -16,29 +16,55 @@ from waagent.workers.environment_monitor.leases import (
     endpoint_in_lease_files,
     endpoint_in_networkd_lease,
 )
-from waagent.workers.environment_monitor.network import Interface, has_wireserver_route, order_interfaces, parse_routes
+from waagent.workers.environment_monitor.network import (
+    Interface,
+    has_wireserver_route,
+    order_interfaces,
+    parse_routes,
+)
 
 NOW_S = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 FUTURE, PAST = "4 2023/11/14 22:13:21", "4 2023/11/14 22:13:19"
 
 
 def a_lease(value: str, expire: str, option: str = "unknown-245") -> str:
-    return f"lease {{\n  interface \"eth0\";\n  option {option} {value};\n  expire {expire};\n}}\n"
+    return f'lease {{\n  interface "eth0";\n  option {option} {value};\n  expire {expire};\n}}\n'
 
 
-@pytest.mark.parametrize(("value", "address"), [
-    ("a8:3f:81:10", "168.63.129.16"), ("a8:3f:1:10", "168.63.1.16"), ("a83f8110", "168.63.129.16"),
-    ('"bL6 "', "98.76.54.32"), ('"b\\"6\\\\"', "98.34.54.92"),
-    ("7f:0:0:1", None), ("0:1:2:3", None), ("e0:0:0:1", None), ("a8:3f:81", None), ("a8:3f:81:100", None), ('"abcde"', None), ("", None),
-])
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("a8:3f:81:10", "168.63.129.16"),
+        ("a8:3f:1:10", "168.63.1.16"),
+        ("a83f8110", "168.63.129.16"),
+        ('"bL6 "', "98.76.54.32"),
+        ('"b\\"6\\\\"', "98.34.54.92"),
+        ("7f:0:0:1", None),
+        ("0:1:2:3", None),
+        ("e0:0:0:1", None),
+        ("a8:3f:81", None),
+        ("a8:3f:81:100", None),
+        ('"abcde"', None),
+        ("", None),
+    ],
+)
 def test_every_form_that_clients_write_is_read(value: str, address: str | None) -> None:
     assert address_of_text(value) == (address or None)
 
 
-@pytest.mark.parametrize(("expire", "counts"), [
-    (FUTURE, True), (PAST, False), ("never", True), ("epoch 1700000001", True), ("epoch 1699999999", False),
-    (f"{FUTURE} UTC", True), ("tomorrow", False), ("4 2023/99/99 22:13:21", False),
-])
+@pytest.mark.parametrize(
+    ("expire", "counts"),
+    [
+        (FUTURE, True),
+        (PAST, False),
+        ("never", True),
+        ("epoch 1700000001", True),
+        ("epoch 1699999999", False),
+        (f"{FUTURE} UTC", True),
+        ("tomorrow", False),
+        ("4 2023/99/99 22:13:21", False),
+    ],
+)
 def test_only_a_block_that_has_not_expired_counts(expire: str, counts: bool) -> None:
     found = endpoint_in_dhclient_leases(a_lease("a8:3f:81:10", expire), NOW_S)
 
@@ -52,7 +78,10 @@ def test_the_last_valid_block_wins() -> None:
 
 
 def test_the_bsd_spelling_is_known() -> None:
-    assert endpoint_in_dhclient_leases(a_lease("a8:3f:81:10", "never", "option-245"), NOW_S) == "168.63.129.16"
+    assert (
+        endpoint_in_dhclient_leases(a_lease("a8:3f:81:10", "never", "option-245"), NOW_S)
+        == "168.63.129.16"
+    )
 
 
 def test_systemd_networkd_writes_plain_hex() -> None:

@@ -1,4 +1,6 @@
-"""The house stands as designed: imports run downwards, files and functions stay small, each folder is a package."""
+"""The house stands as designed: imports run downwards, files and functions stay small, each folder
+is a package.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,16 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
     """Every module of ours that a file names in an import, with its line."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names if alias.name.split(".")[0] == "waagent")
-        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "waagent":
+            yield from (
+                (node.lineno, alias.name)
+                for alias in node.names
+                if alias.name.split(".")[0] == "waagent"
+            )
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "waagent"
+        ):
             yield node.lineno, node.module
             yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
 
@@ -38,7 +48,11 @@ def room_of(module: str) -> str:
 def test_imports_run_downwards(path: Path) -> None:
     own = path.relative_to(ROOT).parts[0]
 
-    upwards = [f"{line}: {module}" for line, module in imported(path) if room_of(module) in FLOOR and FLOOR[room_of(module)] > FLOOR[own]]
+    upwards = [
+        f"{line}: {module}"
+        for line, module in imported(path)
+        if room_of(module) in FLOOR and FLOOR[room_of(module)] > FLOOR[own]
+    ]
 
     assert upwards == []
 
@@ -46,26 +60,45 @@ def test_imports_run_downwards(path: Path) -> None:
 @pytest.mark.parametrize("path", sources("workers"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_worker_imports_another(path: Path) -> None:
     own = path.relative_to(ROOT).parts[1]
-    neighbours = {folder.name for folder in (ROOT / "workers").iterdir() if folder.is_dir() and folder.name != own}
+    neighbours = {
+        folder.name
+        for folder in (ROOT / "workers").iterdir()
+        if folder.is_dir() and folder.name != own
+    }
 
     crossings = [
-        module for _, module in imported(path)
-        if module.split(".")[1:2] == ["workers"] and module.split(".")[2:3] and module.split(".")[2] in neighbours
+        module
+        for _, module in imported(path)
+        if module.split(".")[1:2] == ["workers"]
+        and module.split(".")[2:3]
+        and module.split(".")[2] in neighbours
     ]
 
     assert crossings == []
 
 
-@pytest.mark.parametrize("path", sources("supervisor"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", sources("supervisor"), ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_the_core_knows_only_control_configuration_and_distro(path: Path) -> None:
     if path.stem.startswith(PEOPLES_COMMANDS):
         return
-    allowed = ("waagent.protocol.control", "waagent.protocol.statefile", "waagent.protocol.configuration", "waagent.protocol.birth",
-               "waagent.protocol.records", "waagent.protocol.watch", "waagent.protocol.settings",
-               "waagent.distro", "waagent.supervisor", "waagent.__version__")
+    allowed = (
+        "waagent.protocol.control",
+        "waagent.protocol.state_table",
+        "waagent.protocol.configuration",
+        "waagent.protocol.worker_start",
+        "waagent.protocol.base.records",
+        "waagent.supervisor.poll",
+        "waagent.protocol.configuration.supervisor_settings",
+        "waagent.distro",
+        "waagent.supervisor",
+        "waagent.__version__",
+    )
 
     strange = [
-        module for _, module in imported(path)
+        module
+        for _, module in imported(path)
         if module not in ("waagent", "waagent.protocol") and not module.startswith(allowed)
     ]
 
@@ -74,11 +107,29 @@ def test_the_core_knows_only_control_configuration_and_distro(path: Path) -> Non
 
 @pytest.mark.parametrize("path", sources("distro"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_distro_needs_the_standard_library_only(path: Path) -> None:
-    others = {"msgpack", "zmq", "psutil", "lxml", "cryptography", "requests", "pycdlib", "passlib", "libpass", "pyroute2"}
+    others = {
+        "msgpack",
+        "zmq",
+        "psutil",
+        "lxml",
+        "cryptography",
+        "requests",
+        "pycdlib",
+        "passlib",
+        "libpass",
+        "pyroute2",
+    }
 
     nodes = list(ast.walk(ast.parse(path.read_text())))
-    named = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    named |= {(node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)}
+    named = {
+        alias.name.split(".")[0]
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    named |= {
+        (node.module or "").split(".")[0] for node in nodes if isinstance(node, ast.ImportFrom)
+    }
 
     assert named & others == set()
 
@@ -87,10 +138,16 @@ def test_distro_needs_the_standard_library_only(path: Path) -> None:
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
 
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
 
     assert text.count("\n") <= FILE_LIMIT
-    assert [node.name for node in functions if (node.end_lineno or 0) - node.lineno > FUNCTION_LIMIT] == []
+    assert [
+        node.name for node in functions if (node.end_lineno or 0) - node.lineno > FUNCTION_LIMIT
+    ] == []
 
 
 @pytest.mark.parametrize("path", sources(*ROOMS), ids=lambda path: str(path.relative_to(ROOT)))
@@ -98,7 +155,8 @@ def test_public_things_have_docstrings(path: Path) -> None:
     tree = ast.parse(path.read_text())
 
     public = [
-        node for node in tree.body
+        node
+        for node in tree.body
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
     ]
 
@@ -120,6 +178,8 @@ def test_the_front_door_is_links_and_three_files() -> None:
     found = {path.name: path.is_symlink() for path in door.iterdir() if path.name != "__pycache__"}
 
     assert found == {
-        "__init__.py": False, "__main__.py": False, "py.typed": False,
+        "__init__.py": False,
+        "__main__.py": False,
+        "py.typed": False,
         **{room: True for room in (*ROOMS, "etc")},
     }

@@ -15,27 +15,51 @@ ROOT = Path(__file__).resolve().parents[3]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built from a copy, without a network: setuptools of this environment, 180 s (a custom `install` recursed for ever)."""
+    """A wheel built from a copy, without a network: setuptools of this environment, 180 s (a custom
+    `install` recursed for ever).
+    """
     copy = tmp_path_factory.mktemp("checkout") / "copy"
     ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=ignored)
-    argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(copy / "dist"), str(copy)]
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(copy / "dist"),
+        str(copy),
+    ]
     built = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
-    if "No module named 'setuptools'" in built.stderr or "Cannot import 'setuptools" in built.stderr:
+    if (
+        "No module named 'setuptools'" in built.stderr
+        or "Cannot import 'setuptools" in built.stderr
+    ):
         pytest.skip("setuptools is not in this environment")
     assert built.returncode == 0, built.stderr
     return zipfile.ZipFile(next((copy / "dist").glob("*.whl")))
 
 
 def test_every_file_of_etc_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    wanted = {f"waagent/etc/{path.relative_to(ROOT / 'etc')}" for path in (ROOT / "etc").rglob("*") if path.is_file()}
+    wanted = {
+        f"waagent/etc/{path.relative_to(ROOT / 'etc')}"
+        for path in (ROOT / "etc").rglob("*")
+        if path.is_file()
+    }
 
     assert wanted - set(wheel.namelist()) == set()
 
 
 def test_every_module_is_in_the_wheel_under_its_full_name(wheel: zipfile.ZipFile) -> None:
     rooms = ("protocol", "distro", "workers", "supervisor", "lab")
-    wanted = {f"waagent/{path.relative_to(ROOT)}" for room in rooms for path in (ROOT / room).rglob("*.py")}
+    wanted = {
+        f"waagent/{path.relative_to(ROOT)}"
+        for room in rooms
+        for path in (ROOT / room).rglob("*.py")
+    }
 
     assert wanted - set(wheel.namelist()) == set()
 

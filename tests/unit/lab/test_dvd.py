@@ -40,9 +40,24 @@ def test_an_odd_disc_cannot_be_opened(tmp_path: Path, variant: str) -> None:
 
 
 def test_what_is_ordered_is_in_the_document() -> None:
-    found = ElementTree.fromstring(ovf_env(Order("web1", "ada", ("ssh-ed25519 AAAA x",), password="a<b", custom_data=b"#!/bin/sh\n")))
+    found = ElementTree.fromstring(
+        ovf_env(
+            Order(
+                "web1", "ada", ("ssh-ed25519 AAAA x",), password="a<b", custom_data=b"#!/bin/sh\n"
+            )
+        )
+    )
 
-    texts = {item.tag.split("}")[1]: item.text for item in found.iter() if item.text and item.tag.startswith(f"{{{WA}}}")}
+    texts = {
+        item.tag.split("}")[1]: item.text
+        for item in found.iter()
+        if item.text and item.tag.startswith(f"{{{WA}}}")
+    }
 
-    assert (texts["HostName"], texts["UserName"], texts["Value"], texts["UserPassword"]) == ("web1", "ada", "ssh-ed25519 AAAA x", "a<b")
+    assert (texts["HostName"], texts["UserName"], texts["Value"], texts["UserPassword"]) == (
+        "web1",
+        "ada",
+        "ssh-ed25519 AAAA x",
+        "a<b",
+    )
     assert texts["CustomData"] == "IyEvYmluL3NoCg=="

@@ -1,4 +1,6 @@
-"""The emulated platform answers as the specification says, and refuses what the real one would refuse."""
+"""The emulated platform answers as the specification says, and refuses what the real one would
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,22 @@ def fabric(tenant_folder: Path) -> Iterator[Fabric]:
 
 
 def ask(
-    fabric: Fabric, method: str, path: str, headers: dict[str, str], body: bytes = b"", port: int = 0
+    fabric: Fabric,
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    body: bytes = b"",
+    port: int = 0,
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port or fabric.wire_port, timeout=20)
     try:
         connection.request(method, path, body or None, headers)
         answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        return (
+            answer.status,
+            {name.lower(): value for name, value in answer.getheaders()},
+            answer.read(),
+        )
     finally:
         connection.close()
 
@@ -53,11 +64,15 @@ def goal_state(fabric: Fabric) -> str:
 def url_of(fabric: Fabric, tag: str) -> str:
     found = re.search(f"<{tag}>(.*?)</{tag}>", goal_state(fabric))
     assert found is not None
-    return found[1].replace("&amp;", "&")[len(fabric.base):]
+    return found[1].replace("&amp;", "&")[len(fabric.base) :]
 
 
 def plugin_headers(fabric: Fabric) -> dict[str, str]:
-    return {"x-ms-version": "2015-09-01", "x-ms-containerid": fabric.vm.container_id, "x-ms-host-config-name": fabric.vm.config_name}
+    return {
+        "x-ms-version": "2015-09-01",
+        "x-ms-containerid": fabric.vm.container_id,
+        "x-ms-host-config-name": fabric.vm.config_name,
+    }
 
 
 def test_the_goal_state_names_documents_that_are_there(fabric: Fabric) -> None:
@@ -65,8 +80,13 @@ def test_the_goal_state_names_documents_that_are_there(fabric: Fabric) -> None:
 
     found = {tag: ask(fabric, "GET", url_of(fabric, tag), HEADERS) for tag in tags}
 
-    assert {tag: (answer[0], answer[2].count(b"goalStateIncarnation")) for tag, answer in found.items()} == {
-        "HostingEnvironmentConfig": (200, 1), "SharedConfig": (200, 1), "ExtensionsConfig": (200, 1)}
+    assert {
+        tag: (answer[0], answer[2].count(b"goalStateIncarnation")) for tag, answer in found.items()
+    } == {
+        "HostingEnvironmentConfig": (200, 1),
+        "SharedConfig": (200, 1),
+        "ExtensionsConfig": (200, 1),
+    }
     assert fabric.complaints == []
 
 
@@ -80,14 +100,45 @@ def test_a_request_without_the_headers_is_refused_and_noted(fabric: Fabric) -> N
 @pytest.fixture(scope="module")
 def transport(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("transport")
-    argv = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=LinuxTransport", "-days", "730", "-newkey", "rsa:2048"]
-    subprocess.run([*argv, "-keyout", folder / "key.pem", "-out", folder / "crt.pem"], check=True, capture_output=True)
-    subprocess.run(["openssl", "x509", "-in", folder / "crt.pem", "-outform", "DER", "-out", folder / "crt.der"], check=True)
+    argv = [
+        "openssl",
+        "req",
+        "-x509",
+        "-nodes",
+        "-subj",
+        "/CN=LinuxTransport",
+        "-days",
+        "730",
+        "-newkey",
+        "rsa:2048",
+    ]
+    subprocess.run(
+        [*argv, "-keyout", folder / "key.pem", "-out", folder / "crt.pem"],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        [
+            "openssl",
+            "x509",
+            "-in",
+            folder / "crt.pem",
+            "-outform",
+            "DER",
+            "-out",
+            folder / "crt.der",
+        ],
+        check=True,
+    )
     return folder
 
 
-@pytest.mark.parametrize(("cipher", "transport_form"), [("AES128_CBC", "rsaesOaep"), ("DES_EDE3_CBC", "rsaEncryption")])
-def test_certificates_open_with_the_transport_key(fabric: Fabric, transport: Path, cipher: str, transport_form: str) -> None:
+@pytest.mark.parametrize(
+    ("cipher", "transport_form"), [("AES128_CBC", "rsaesOaep"), ("DES_EDE3_CBC", "rsaEncryption")]
+)
+def test_certificates_open_with_the_transport_key(
+    fabric: Fabric, transport: Path, cipher: str, transport_form: str
+) -> None:
     header = base64.b64encode((transport / "crt.der").read_bytes()).decode()
     headers = {**HEADERS, "x-ms-guest-agent-public-x509-cert": header, "x-ms-cipher-name": cipher}
 
@@ -96,31 +147,73 @@ def test_certificates_open_with_the_transport_key(fabric: Fabric, transport: Pat
     data = re.search(rb"<Data>(.*?)</Data>", body, re.S)
     assert data is not None
     envelope = base64.b64decode(data[1])
-    form = subprocess.run(["openssl", "cms", "-cmsout", "-print", "-inform", "DER"], input=envelope, capture_output=True, check=True).stdout
-    argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-inkey", transport / "key.pem", "-recip", transport / "crt.pem"]
+    form = subprocess.run(
+        ["openssl", "cms", "-cmsout", "-print", "-inform", "DER"],
+        input=envelope,
+        capture_output=True,
+        check=True,
+    ).stdout
+    argv = [
+        "openssl",
+        "cms",
+        "-decrypt",
+        "-inform",
+        "DER",
+        "-inkey",
+        transport / "key.pem",
+        "-recip",
+        transport / "crt.pem",
+    ]
     pfx = subprocess.run(argv, input=envelope, capture_output=True, check=True).stdout
-    pem = subprocess.run(["openssl", "pkcs12", "-nodes", "-password", "pass:"], input=pfx, capture_output=True, check=True).stdout
+    pem = subprocess.run(
+        ["openssl", "pkcs12", "-nodes", "-password", "pass:"],
+        input=pfx,
+        capture_output=True,
+        check=True,
+    ).stdout
     assert b"subjectKeyIdentifier" in form and transport_form.encode() in form
     assert pem.count(b"BEGIN CERTIFICATE") == 2 and pem.count(b"PRIVATE KEY-----\n") == 2
 
 
 def test_protected_settings_open_with_the_tenant_key(fabric: Fabric) -> None:
-    fabric.set_extensions([{"name": "Contoso.Hello", "version": "1.0.0", "public": {"a": 1}, "protected": {"to": "Ada"}}])
+    fabric.set_extensions(
+        [
+            {
+                "name": "Contoso.Hello",
+                "version": "1.0.0",
+                "public": {"a": 1},
+                "protected": {"to": "Ada"},
+            }
+        ]
+    )
 
     _, _, body = ask(fabric, "GET", url_of(fabric, "ExtensionsConfig"), HEADERS)
 
     text = re.search(r"<RuntimeSettings.*?>(.*?)</RuntimeSettings>", body.decode())
     assert text is not None
     settings = json.loads(text[1])["runtimeSettings"][0]["handlerSettings"]
-    argv = ["openssl", "cms", "-decrypt", "-inform", "DER", "-recip", fabric.tenant.certificate, "-inkey", fabric.tenant.key]
-    opened = subprocess.run(argv, input=base64.b64decode(settings["protectedSettings"]), capture_output=True, check=True)
+    argv = [
+        "openssl",
+        "cms",
+        "-decrypt",
+        "-inform",
+        "DER",
+        "-recip",
+        fabric.tenant.certificate,
+        "-inkey",
+        fabric.tenant.key,
+    ]
+    opened = subprocess.run(
+        argv, input=base64.b64decode(settings["protectedSettings"]), capture_output=True, check=True
+    )
     assert json.loads(opened.stdout) == {"to": "Ada"}
     assert settings["protectedSettingsCertThumbprint"] == fabric.tenant.thumbprint
 
 
 def test_a_health_report_is_kept_and_a_stale_container_is_answered_410(fabric: Fabric) -> None:
     report = (
-        '<?xml version="1.0" encoding="utf-8"?><Health><GoalStateIncarnation>1</GoalStateIncarnation>'
+        '<?xml version="1.0"'
+        ' encoding="utf-8"?><Health><GoalStateIncarnation>1</GoalStateIncarnation>'
         "<Container><ContainerId>{}</ContainerId><RoleInstanceList><Role><InstanceId>i</InstanceId><Health><State>Ready</State></Health></Role></RoleInstanceList></Container></Health>"
     )
     headers = {**HEADERS, "Content-Type": "text/xml;charset=utf-8"}
@@ -130,25 +223,50 @@ def test_a_health_report_is_kept_and_a_stale_container_is_answered_410(fabric: F
 
     second = ask(fabric, "POST", "/machine?comp=health", headers, report.format(old).encode())
 
-    assert (first[0], first[1]["x-ms-latest-goal-state-incarnation-number"], second[0]) == (200, "1", 410)
+    assert (first[0], first[1]["x-ms-latest-goal-state-incarnation-number"], second[0]) == (
+        200,
+        "1",
+        410,
+    )
     assert [item["state"] for item in fabric.health] == ["Ready"]
 
 
 @pytest.mark.parametrize("kind", ["BlockBlob", "PageBlob"])
 def test_a_status_put_through_the_plugin_is_read_back(fabric: Fabric, kind: str) -> None:
-    document = json.dumps({"version": "1.1", "aggregateStatus": {"guestAgentStatus": {"status": "Ready"}}}).encode()
+    document = json.dumps(
+        {"version": "1.1", "aggregateStatus": {"guestAgentStatus": {"status": "Ready"}}}
+    ).encode()
     block = {"x-ms-blob-type": "BlockBlob"}
-    orders = [{"content": base64.b64encode(document).decode(), "headers": block, "requestUri": blob_url(STATUS_PATH)}]
+    orders = [
+        {
+            "content": base64.b64encode(document).decode(),
+            "headers": block,
+            "requestUri": blob_url(STATUS_PATH),
+        }
+    ]
     if kind == "PageBlob":
         padded = document.ljust(512)
-        create = {"x-ms-blob-type": "PageBlob", "x-ms-blob-content-length": "512", "Content-Length": "0"}
+        create = {
+            "x-ms-blob-type": "PageBlob",
+            "x-ms-blob-content-length": "512",
+            "Content-Length": "0",
+        }
         page = {"x-ms-range": "bytes=0-511", "x-ms-page-write": "update"}
-        orders = [{"headers": create, "requestUri": blob_url(STATUS_PATH)},
-                  {"content": base64.b64encode(padded).decode(), "headers": page, "requestUri": blob_url(STATUS_PATH) + "&comp=page"}]
+        orders = [
+            {"headers": create, "requestUri": blob_url(STATUS_PATH)},
+            {
+                "content": base64.b64encode(padded).decode(),
+                "headers": page,
+                "requestUri": blob_url(STATUS_PATH) + "&comp=page",
+            },
+        ]
 
     answers = []
     for order in orders:
-        headers = [{"headerName": name, "headerValue": value} for name, value in {**order["headers"], "x-ms-version": "2014-02-14"}.items()]
+        headers = [
+            {"headerName": name, "headerValue": value}
+            for name, value in {**order["headers"], "x-ms-version": "2014-02-14"}.items()
+        ]
         body = json.dumps({**order, "headers": headers}).encode()
         common = {**plugin_headers(fabric), "Content-type": "application/json"}
         answers.append(ask(fabric, "PUT", "/status", common, body, fabric.plugin_port)[0])
@@ -161,21 +279,37 @@ def test_a_status_put_through_the_plugin_is_read_back(fabric: Fabric, kind: str)
 def test_a_package_comes_through_the_plugin_byte_for_byte(fabric: Fabric) -> None:
     package = packages.hello()
     fabric.set_extensions([{"name": "Contoso.Hello", "version": "1.0.0", "package": package}])
-    headers = {**plugin_headers(fabric), "x-ms-artifact-location": blob_url("/packages/Contoso.Hello__1.0.0")}
+    headers = {
+        **plugin_headers(fabric),
+        "x-ms-artifact-location": blob_url("/packages/Contoso.Hello__1.0.0"),
+    }
 
     found = ask(fabric, "GET", "/extensionArtifact", headers, port=fabric.plugin_port)
-    without_signature = ask(fabric, "GET", "/extensionArtifact", {**headers, "x-ms-artifact-location": "https://lab.blob.core.windows.net/packages/x"},
-                            port=fabric.plugin_port)
+    without_signature = ask(
+        fabric,
+        "GET",
+        "/extensionArtifact",
+        {**headers, "x-ms-artifact-location": "https://lab.blob.core.windows.net/packages/x"},
+        port=fabric.plugin_port,
+    )
 
     assert (found[0], found[2]) == (200, package)
     assert without_signature[0] == 502
 
 
-@pytest.mark.parametrize(("kind", "expected"), [
-    ("html", b"<!DOCTYPE html>"), ("dtd", b'<?xml version="1.0"?><!DOCTYPE lolz'), ("bom", b"\xef\xbb\xbf<?xml"),
-    ("truncated", b"<?xml"), ("empty", b""),
-])
-def test_a_fault_spoils_as_many_answers_as_it_says(fabric: Fabric, kind: str, expected: bytes) -> None:
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("html", b"<!DOCTYPE html>"),
+        ("dtd", b'<?xml version="1.0"?><!DOCTYPE lolz'),
+        ("bom", b"\xef\xbb\xbf<?xml"),
+        ("truncated", b"<?xml"),
+        ("empty", b""),
+    ],
+)
+def test_a_fault_spoils_as_many_answers_as_it_says(
+    fabric: Fabric, kind: str, expected: bytes
+) -> None:
     whole = goal_state(fabric).encode()
     fabric.fault("goal_state", kind, times=1)
 
@@ -222,7 +356,9 @@ def test_another_process_steers_it_over_the_socket(fabric: Fabric, tmp_path: Pat
 
     assert incarnation == 2
     assert "<Port>443</Port>" in goal_state(fabric)
-    assert [(item.method, item.path, item.status) for item in remote.recorded] == [("GET", "/machine/?comp=goalstate", 200)]
+    assert [(item.method, item.path, item.status) for item in remote.recorded] == [
+        ("GET", "/machine/?comp=goalstate", 200)
+    ]
     server.shutdown()
     server.server_close()
 

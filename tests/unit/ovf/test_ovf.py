@@ -6,15 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.errors import DocumentError
-from waagent.protocol.ovf import NoProvisioningSection, OvfError, decode_custom_data, is_newer, read_ovf, redact_ovf
-from waagent.protocol.secret import Secret
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.secret import Secret
+from waagent.protocol.ovf import (
+    NoProvisioningSection,
+    OvfError,
+    decode_custom_data,
+    is_newer,
+    read_ovf,
+    redact_ovf,
+)
 
 FINGERPRINT = "0123456789abcdef0123456789abcdef01234567"
 PASSWORD = "Str0ng & l0ng <ü>"
 
 
-def a_document(inside: str = "", *, host: str = "tern-07", platform: str = "", version: str = "1.0") -> bytes:
+def a_document(
+    inside: str = "", *, host: str = "tern-07", platform: str = "", version: str = "1.0"
+) -> bytes:
     return f"""<?xml version="1.0" encoding="utf-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:wa="http://schemas.microsoft.com/windowsazure">
   <wa:ProvisioningSection><wa:Version>{version}</wa:Version>
@@ -46,7 +55,10 @@ def test_every_element_becomes_a_typed_value() -> None:
     assert request.password is not None and request.password.reveal() == PASSWORD
     assert request.disable_password_login is True
     key = request.public_keys[0]
-    assert (key.fingerprint, key.value) == (FINGERPRINT.upper(), "ssh-ed25519 AAAAC3Nza harbor@tern")
+    assert (key.fingerprint, key.value) == (
+        FINGERPRINT.upper(),
+        "ssh-ed25519 AAAAC3Nza harbor@tern",
+    )
     assert request.key_pairs[0].path == "$HOME/harbor/.ssh/id_rsa"
     assert request.custom_data is not None and decode_custom_data(request.custom_data) == b"#!/\n"
     assert request.provision_guest_agent is False and request.preprovisioned is True
@@ -55,7 +67,11 @@ def test_every_element_becomes_a_typed_value() -> None:
 def test_what_is_absent_is_not_invented() -> None:
     request = read_ovf(a_document())
 
-    assert request.password is None and request.disable_password_login is None and request.custom_data is None
+    assert (
+        request.password is None
+        and request.disable_password_login is None
+        and request.custom_data is None
+    )
     assert request.provision_guest_agent is True and request.preprovisioned is False
 
 
@@ -78,20 +94,34 @@ def test_without_an_xml_declaration_it_is_read_all_the_same() -> None:
     assert read_ovf(a_document().partition(b"\n")[2]).host_name == "tern-07"
 
 
-@pytest.mark.parametrize(("data", "says"), [
-    (b"", "empty"),
-    (b"<html></html>", "Environment"),
-    (a_document(host=""), "HostName is missing"),
-    (a_document()[:300], "not well-formed"),
-    (a_document("<HostName>second</HostName>"), "HostName stands 2 times"),
-    (a_document(version="2.0"), "has version 2.0"),
-    (a_document("<DisableSshPasswordAuthentication>maybe</DisableSshPasswordAuthentication>"), "'maybe'"),
-    (a_document("<SSH><PublicKey><Path>/x</Path></PublicKey></SSH>"), "neither Value nor Fingerprint"),
-    (a_document("<SSH><PublicKey><Fingerprint>zz</Fingerprint></PublicKey></SSH>"), "'ZZ'"),
-    (a_document("<SSH><PublicKey><Value>ssh-rsa A\nssh-rsa B</Value></PublicKey></SSH>"), "several lines"),
-    (a_document("x" * (1 << 20)), "limit"),
-    (b'<!DOCTYPE x [<!ENTITY a "b">]>' + a_document().partition(b"\n")[2], "DTD"),
-])
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b"<html></html>", "Environment"),
+        (a_document(host=""), "HostName is missing"),
+        (a_document()[:300], "not well-formed"),
+        (a_document("<HostName>second</HostName>"), "HostName stands 2 times"),
+        (a_document(version="2.0"), "has version 2.0"),
+        (
+            a_document(
+                "<DisableSshPasswordAuthentication>maybe</DisableSshPasswordAuthentication>"
+            ),
+            "'maybe'",
+        ),
+        (
+            a_document("<SSH><PublicKey><Path>/x</Path></PublicKey></SSH>"),
+            "neither Value nor Fingerprint",
+        ),
+        (a_document("<SSH><PublicKey><Fingerprint>zz</Fingerprint></PublicKey></SSH>"), "'ZZ'"),
+        (
+            a_document("<SSH><PublicKey><Value>ssh-rsa A\nssh-rsa B</Value></PublicKey></SSH>"),
+            "several lines",
+        ),
+        (a_document("x" * (1 << 20)), "limit"),
+        (b'<!DOCTYPE x [<!ENTITY a "b">]>' + a_document().partition(b"\n")[2], "DTD"),
+    ],
+)
 def test_a_bad_document_is_refused_with_its_reason(data: bytes, says: str) -> None:
     with pytest.raises(OvfError, match=says):
         read_ovf(data)
@@ -102,11 +132,16 @@ def test_a_disc_for_somebody_else_is_told_apart() -> None:
         read_ovf(b'<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1"/>')
 
 
-@pytest.mark.parametrize("element", [
-    "<UserPassword>geheim</UserPassword>", "<UserPassword a='b'><![CDATA[geheim]]></UserPassword>",
-    "<q:AdminPassword xmlns:q='urn:x'>geheim</q:AdminPassword>", "<UserPassword>a<b>geheim</b>geheim</UserPassword>",
-    "<!-- geheim --><UserPassword>geheim\ngeheim</UserPassword>",
-])
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<UserPassword>geheim</UserPassword>",
+        "<UserPassword a='b'><![CDATA[geheim]]></UserPassword>",
+        "<q:AdminPassword xmlns:q='urn:x'>geheim</q:AdminPassword>",
+        "<UserPassword>a<b>geheim</b>geheim</UserPassword>",
+        "<!-- geheim --><UserPassword>geheim\ngeheim</UserPassword>",
+    ],
+)
 def test_the_redacted_copy_has_no_password_in_any_form(element: str) -> None:
     copy = redact_ovf(a_document(element))
 
@@ -122,7 +157,9 @@ def test_a_newer_minor_version_is_read_and_known_as_newer() -> None:
 def test_a_secret_shows_itself_nowhere() -> None:
     secret = Secret(PASSWORD)
 
-    assert PASSWORD not in f"{secret} {secret!r} {secret:>4} {[secret]} {read_ovf(FULL)}" + "%s" % secret  # noqa: UP031
+    assert (
+        PASSWORD not in f"{secret} {secret!r} {secret:>4} {[secret]} {read_ovf(FULL)}" + f"{secret}"
+    )
     assert type(secret.reveal()) is str
 
 

@@ -79,7 +79,10 @@ def ask(port: int, request: bytes = b"GET / HTTP/1.0\r\n\r\n") -> bytes:
             answer += part
 
 
-@pytest.mark.parametrize("request_bytes", [b"GET / HTTP/1.1\r\n\r\n", b"POST /x HTTP/1.0\r\n\r\nbody", b"\0", b"x" * 5000])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GET / HTTP/1.1\r\n\r\n", b"POST /x HTTP/1.0\r\n\r\nbody", b"\0", b"x" * 5000],
+)
 def test_any_request_gets_the_documented_answer(responder: Responder, request_bytes: bytes) -> None:
     ports = free_ports(2)
     responder.listen(LOOPBACK, ports)
@@ -90,7 +93,9 @@ def test_any_request_gets_the_documented_answer(responder: Responder, request_by
     for answer in answers:
         assert re.fullmatch(
             rb"HTTP/1\.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/html\r\n"
-            rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n\r\nOK", answer), answer
+            rb"Date: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n\r\nOK",
+            answer,
+        ), answer
 
 
 def test_the_date_is_rfc_1123() -> None:
@@ -113,7 +118,9 @@ def test_five_hundred_at_once_are_answered_beside_idle_ones(responder: Responder
         one.close()
 
 
-def test_idle_and_slow_callers_are_let_go_after_five_seconds(responder: Responder, clock: Clock) -> None:
+def test_idle_and_slow_callers_are_let_go_after_five_seconds(
+    responder: Responder, clock: Clock
+) -> None:
     (port,) = free_ports(1)
     responder.listen(LOOPBACK, [port])
     with running(responder):
@@ -185,7 +192,9 @@ def test_a_port_in_use_is_named_and_the_others_are_served(responder: Responder) 
 
     problems = responder.listen(LOOPBACK, [taken.getsockname()[1], free])
 
-    assert list(problems) == [taken.getsockname()[1]] and "in use" in problems[taken.getsockname()[1]]
+    assert (
+        list(problems) == [taken.getsockname()[1]] and "in use" in problems[taken.getsockname()[1]]
+    )
     assert responder.ports == (free,)
     taken.close()
 

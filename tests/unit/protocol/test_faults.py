@@ -1,11 +1,13 @@
-"""A repeated fault: a line at once, after a minute, then hourly with its count, one when it ends."""
+"""A repeated fault: a line at once, after a minute, then hourly with its count, one when it
+ends.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 
-from waagent.protocol.faults import KINDS_LIMIT, Faults
+from waagent.protocol.base.repeated_faults import KINDS_LIMIT, Faults
 
 
 class Clock:

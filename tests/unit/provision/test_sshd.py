@@ -22,15 +22,18 @@ def without_sshd(argv: list[str], **options: object) -> Finished:
     raise ToolNotFound("tool is missing", argv[0], "install it")
 
 
-@pytest.mark.parametrize(("text", "first"), [
-    ("Include /etc/ssh/sshd_config.d/*.conf\nPasswordAuthentication yes\n", True),
-    ("include sshd_config.d/*.conf\n", True),
-    ("#Include /etc/ssh/sshd_config.d/*.conf\n", False),
-    ("PasswordAuthentication yes\nInclude /etc/ssh/sshd_config.d/*.conf\n", False),
-    ("Match user x\nInclude /etc/ssh/sshd_config.d/*.conf\n", False),
-    ("Include /etc/ssh/other.d/*.conf\n", False),
-    ("", False),
-])
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("Include /etc/ssh/sshd_config.d/*.conf\nPasswordAuthentication yes\n", True),
+        ("include sshd_config.d/*.conf\n", True),
+        ("#Include /etc/ssh/sshd_config.d/*.conf\n", False),
+        ("PasswordAuthentication yes\nInclude /etc/ssh/sshd_config.d/*.conf\n", False),
+        ("Match user x\nInclude /etc/ssh/sshd_config.d/*.conf\n", False),
+        ("Include /etc/ssh/other.d/*.conf\n", False),
+        ("", False),
+    ],
+)
 def test_a_drop_in_is_used_only_where_it_wins(text: str, first: bool) -> None:
     assert sshd.reads_drop_ins_first(text) is first
 
@@ -79,7 +82,9 @@ def test_the_fingerprint_is_the_one_ssh_keygen_prints(tmp_path: Path, kind: str)
     assert host_keys.renew_host_keys(tmp_path, kind, run, LOG)
     file = str(tmp_path / f"ssh_host_{kind}_key.pub")
     md5, sha256 = (
-        subprocess.run(["ssh-keygen", "-E", name, "-lf", file], capture_output=True, text=True, check=True).stdout.split()[1]
+        subprocess.run(
+            ["ssh-keygen", "-E", name, "-lf", file], capture_output=True, text=True, check=True
+        ).stdout.split()[1]
         for name in ("md5", "sha256")
     )
 
@@ -94,7 +99,10 @@ def test_new_host_keys_replace_all_old_ones(tmp_path: Path) -> None:
 
     host_keys.renew_host_keys(tmp_path, "ed25519", run, LOG)
 
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ssh_host_ed25519_key",
+        "ssh_host_ed25519_key.pub",
+    ]
     assert (tmp_path / "ssh_host_ed25519_key").read_bytes() != old
     assert (tmp_path / "ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
 

@@ -1,4 +1,6 @@
-"""`waagent-ps` against a supervisor that answers, one that is stopped, one that died, and none at all."""
+"""`waagent-ps` against a supervisor that answers, one that is stopped, one that died, and none at
+all.
+"""
 
 from __future__ import annotations
 
@@ -19,33 +21,77 @@ import pytest
 
 from waagent.distro import processes
 from waagent.distro.paths import Paths
-from waagent.protocol import control, statefile
-from waagent.supervisor import about
+from waagent.protocol import control, state_table
+from waagent.supervisor.commands import about
 
-CHECKOUT = Path(about.__file__).resolve().parent.parent
+CHECKOUT = Path(about.__file__).resolve().parents[2]
 
 
 def run(paths: Paths, *words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "waagent.supervisor.ps", "--root", str(paths.root), *words], capture_output=True,
-                          text=True, timeout=60, cwd=CHECKOUT, user=user)
+    return subprocess.run(
+        [sys.executable, "-m", "waagent.supervisor.ps.main", "--root", str(paths.root), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=CHECKOUT,
+        user=user,
+    )
 
 
 def a_table(pid: int, **more: Any) -> dict[str, Any]:
     now = time.monotonic()
-    facts = {"endpoint": "168.63.129.16", "answered_at": now - 2, "status_at": now - 41, "incarnation": "17", "health": "Ready"}
+    facts = {
+        "endpoint": "168.63.129.16",
+        "answered_at": now - 2,
+        "status_at": now - 41,
+        "incarnation": "17",
+        "health": "Ready",
+    }
     workers = [
-        {"name": "fabric_client", "kind": "resident", "state": "READY", "pid": pid, "start_ticks": processes.start_ticks(pid),
-         "restarts": 0, "since": now - 100, "beat_at": now - 3, "doing": "next poll in 4 s", "uid": 64510, "caps": "",
-         "fence": "landlock 3", "facts": facts},
-        {"name": "provisioner", "kind": "oneshot", "state": "DONE", "restarts": 0, "result": "azureuser", "facts": {"provisioned": True}},
+        {
+            "name": "fabric_client",
+            "kind": "resident",
+            "state": "READY",
+            "pid": pid,
+            "start_ticks": processes.start_ticks(pid),
+            "restarts": 0,
+            "since": now - 100,
+            "beat_at": now - 3,
+            "doing": "next poll in 4 s",
+            "uid": 64510,
+            "caps": "",
+            "fence": "landlock 3",
+            "facts": facts,
+        },
+        {
+            "name": "provisioner",
+            "kind": "oneshot",
+            "state": "DONE",
+            "restarts": 0,
+            "result": "azureuser",
+            "facts": {"provisioned": True},
+        },
     ]
-    return {"schema": 1, "agent_version": "3.0.0", "boot_id": processes.boot_id(), "pid": pid, "start_ticks": processes.start_ticks(pid),
-            "started_at": now - 100, "beat_at": now - 1, "missing": ["cgroups"], "notes": [], "workers": workers, **more}
+    return {
+        "schema": 1,
+        "agent_version": "3.0.0",
+        "boot_id": processes.boot_id(),
+        "pid": pid,
+        "start_ticks": processes.start_ticks(pid),
+        "started_at": now - 100,
+        "beat_at": now - 1,
+        "missing": ["cgroups"],
+        "notes": [],
+        "workers": workers,
+        **more,
+    }
 
 
 @pytest.fixture
 def paths() -> Iterator[Paths]:
-    """A root of its own with a short path (a socket's path has at most 107 bytes) that every user may enter."""
+    """A root of its own with a short path (a socket's path has at most 107 bytes) that every user
+    may enter.
+    """
     import shutil
     import tempfile
 
@@ -58,7 +104,9 @@ def paths() -> Iterator[Paths]:
 
 
 class Supervisor(threading.Thread):
-    """A supervisor's socket: answers `list` with ``table`` and refuses the rest; records what it was asked."""
+    """A supervisor's socket: answers `list` with ``table`` and refuses the rest; records what it
+    was asked.
+    """
 
     def __init__(self, paths: Paths, table: dict[str, Any]) -> None:
         super().__init__(daemon=True)
@@ -109,12 +157,17 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 def write_state(paths: Paths, table: dict[str, Any]) -> None:
     descriptor = os.open(paths.state, os.O_RDWR | os.O_CREAT, 0o644)
-    statefile.StateWriter(descriptor).write(table)
+    state_table.StateWriter(descriptor).write(table)
     os.close(descriptor)
 
 
 def write_operations(paths: Paths, *rows: dict[str, Any], goal_state: str = "17") -> None:
-    view = {"schema": 1, "goal_state": goal_state, "updated_at": time.monotonic(), "operations": rows}
+    view = {
+        "schema": 1,
+        "goal_state": goal_state,
+        "updated_at": time.monotonic(),
+        "operations": rows,
+    }
     paths.operations_view.write_text(json.dumps(view))
 
 
@@ -125,15 +178,24 @@ def test_a_supervisor_that_answers_is_listed(paths: Paths, supervisor: Superviso
     assert (finished.returncode, finished.stderr) == (0, "")
     assert lines[0].startswith("waagent 3.0.0 on ") and lines[0].endswith("Ready  goal 17")
     assert lines[1] == "platform 168.63.129.16: answered 2 s ago, status sent 41 s ago"
-    assert lines[2] == "NAME                 STATE   PID UPTIME RST BEAT  MEM DOING" or "STATE" in lines[2]
-    assert lines[3].startswith("fabric_client        READY ") and lines[3].endswith("next poll in 4 s")
+    assert (
+        lines[2] == "NAME                 STATE   PID UPTIME RST BEAT  MEM DOING"
+        or "STATE" in lines[2]
+    )
+    assert lines[3].startswith("fabric_client        READY ") and lines[3].endswith(
+        "next poll in 4 s"
+    )
     assert all(len(line) <= 80 for line in lines)
 
 
 def test_json_is_schema_1(paths: Paths, supervisor: Supervisor) -> None:
     document = json.loads(run(paths, "--json").stdout)
 
-    assert (document["schema"], document["source"], document["provisioned"]) == (1, "supervisor", True)
+    assert (document["schema"], document["source"], document["provisioned"]) == (
+        1,
+        "supervisor",
+        True,
+    )
     assert document["platform"]["goal_state"] == "17"
     assert [worker["name"] for worker in document["workers"]] == ["fabric_client", "provisioner"]
 
@@ -146,7 +208,9 @@ def test_wide_says_what_the_machine_lacks(paths: Paths, supervisor: Supervisor) 
 
 
 def test_a_worker_in_trouble_gives_status_1(paths: Paths, supervisor: Supervisor) -> None:
-    supervisor.table["workers"][0].update(state="PARKED", last_exit="exit 1", next_try_at=time.monotonic() + 100)
+    supervisor.table["workers"][0].update(
+        state="PARKED", last_exit="exit 1", next_try_at=time.monotonic() + 100
+    )
 
     finished = run(paths)
 
@@ -154,7 +218,9 @@ def test_a_worker_in_trouble_gives_status_1(paths: Paths, supervisor: Supervisor
     assert "PARKED" in finished.stdout and "exit 1" in finished.stdout
 
 
-def test_a_stopped_supervisor_is_named_within_a_second(paths: Paths, sleeper: subprocess.Popen[bytes]) -> None:
+def test_a_stopped_supervisor_is_named_within_a_second(
+    paths: Paths, sleeper: subprocess.Popen[bytes]
+) -> None:
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(paths.control_socket))
     listening.listen(1)
@@ -166,9 +232,13 @@ def test_a_stopped_supervisor_is_named_within_a_second(paths: Paths, sleeper: su
 
     lines = finished.stdout.splitlines()
     assert finished.returncode == 3
-    assert lines[0].startswith(f"SUPERVISOR NOT ANSWERING: pid {sleeper.pid} stopped (state T), last beat ")
+    assert lines[0].startswith(
+        f"SUPERVISOR NOT ANSWERING: pid {sleeper.pid} stopped (state T), last beat "
+    )
     assert lines[1] == "shown from /run/waagent/state and /proc; operations go on"
-    assert lines[2].startswith("remedy: ") and lines[2].endswith("(operations go on, nothing runs twice)")
+    assert lines[2].startswith("remedy: ") and lines[2].endswith(
+        "(operations go on, nothing runs twice)"
+    )
 
 
 def test_a_supervisor_that_died_is_named(paths: Paths, sleeper: subprocess.Popen[bytes]) -> None:
@@ -192,7 +262,11 @@ def test_no_supervisor_at_all(paths: Paths) -> None:
     assert json.loads(run(paths, "--json").stdout)["workers"] == []
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\x00" * statefile.SIZE_BYTES, os.urandom(1000)], ids=["empty", "zeros", "random"])
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"\x00" * state_table.SIZE_BYTES, os.urandom(1000)],
+    ids=["empty", "zeros", "random"],
+)
 def test_a_broken_state_file_is_as_good_as_none(paths: Paths, garbage: bytes) -> None:
     paths.state.write_bytes(garbage)
     paths.operations_view.write_bytes(garbage)
@@ -200,9 +274,20 @@ def test_a_broken_state_file_is_as_good_as_none(paths: Paths, garbage: bytes) ->
     assert (run(paths).returncode, run(paths, "extensions").returncode) == (3, 0)
 
 
-def test_extensions_fail_with_the_last_operation_of_a_handler(paths: Paths, supervisor: Supervisor) -> None:
-    done = {"handler": "Contoso.Agent", "version": "1.0", "operation": "enable", "state": "done", "exit_code": 0, "sequence": 0}
-    write_operations(paths, done, {**done, "operation": "install", "state": "failed", "exit_code": 1})
+def test_extensions_fail_with_the_last_operation_of_a_handler(
+    paths: Paths, supervisor: Supervisor
+) -> None:
+    done = {
+        "handler": "Contoso.Agent",
+        "version": "1.0",
+        "operation": "enable",
+        "state": "done",
+        "exit_code": 0,
+        "sequence": 0,
+    }
+    write_operations(
+        paths, done, {**done, "operation": "install", "state": "failed", "exit_code": 1}
+    )
     well = run(paths, "extensions")
     write_operations(paths, {**done, "state": "failed", "exit_code": 7, "message": "stderr: no"})
     broken = run(paths, "extensions")
@@ -219,7 +304,10 @@ def test_a_restart_is_asked_for_by_name(paths: Paths, supervisor: Supervisor) ->
     assert run(paths, "restart", "fabric_client").returncode == 0
     assert supervisor.asked[-1]["name"] == "fabric_client"
     refused = run(paths, "restart", "nobody")
-    assert (refused.returncode, refused.stderr) == (2, "waagent-ps: nobody is not restarted: no such worker: see waagent-ps\n")
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        "waagent-ps: nobody is not restarted: no such worker: see waagent-ps\n",
+    )
 
 
 def test_an_ordinary_user_may_look_and_not_touch(paths: Paths, supervisor: Supervisor) -> None:
@@ -232,28 +320,47 @@ def test_an_ordinary_user_may_look_and_not_touch(paths: Paths, supervisor: Super
 
     assert (listing.returncode, touching.returncode) == (0, 4)
     assert "READY" in listing.stdout
-    assert touching.stderr == "waagent-ps: restart needs root; try: sudo waagent-ps restart fabric_client\n"
+    assert (
+        touching.stderr
+        == "waagent-ps: restart needs root; try: sudo waagent-ps restart fabric_client\n"
+    )
 
 
 def test_usage_is_status_2(paths: Paths) -> None:
     finished = run(paths, "--bogus")
 
     assert (finished.returncode, finished.stdout) == (2, "")
-    assert finished.stderr == "waagent-ps: unknown option '--bogus': command line: try waagent-ps --help\n"
+    assert (
+        finished.stderr
+        == "waagent-ps: unknown option '--bogus': command line: try waagent-ps --help\n"
+    )
 
 
 def test_wait_ends_when_the_vm_is_provisioned(paths: Paths, supervisor: Supervisor) -> None:
     assert run(paths, "--wait", "provisioned").returncode == 0
     supervisor.table["workers"][1].update(state="INIT", facts={})
     assert run(paths, "--wait", "provisioned", "--timeout", "0.2").returncode == 6
-    supervisor.table["workers"][1].update(state="DONE", result="no DVD", facts={"provisioned": False})
+    supervisor.table["workers"][1].update(
+        state="DONE", result="no DVD", facts={"provisioned": False}
+    )
     failed = run(paths, "--wait", "provisioned")
-    assert (failed.returncode, failed.stderr) == (1, "waagent-ps: not provisioned: no DVD: see /var/log/waagent.log\n")
+    assert (failed.returncode, failed.stderr) == (
+        1,
+        "waagent-ps: not provisioned: no DVD: see /var/log/waagent.log\n",
+    )
 
 
 def test_wait_ends_when_no_extension_is_under_way(paths: Paths, supervisor: Supervisor) -> None:
-    supervisor.table["workers"].append({"name": "extension_runner", "kind": "ondemand", "state": "READY", "restarts": 0})
-    row = {"handler": "Contoso.Agent", "version": "1.0", "operation": "enable", "state": "running", "sequence": 0}
+    supervisor.table["workers"].append(
+        {"name": "extension_runner", "kind": "ondemand", "state": "READY", "restarts": 0}
+    )
+    row = {
+        "handler": "Contoso.Agent",
+        "version": "1.0",
+        "operation": "enable",
+        "state": "running",
+        "sequence": 0,
+    }
     write_operations(paths, row)
     assert run(paths, "--wait", "extensions", "--timeout", "0.2").returncode == 6
     write_operations(paths, {**row, "state": "done"})
@@ -266,9 +373,15 @@ def test_wait_without_a_supervisor_is_status_3(paths: Paths) -> None:
     assert run(paths, "--wait", "provisioned", "--timeout", "0").returncode == 3
 
 
-def test_watch_without_a_terminal_prints_a_line_for_each_change(paths: Paths, supervisor: Supervisor) -> None:
-    watching = subprocess.Popen([sys.executable, "-m", "waagent.supervisor.ps", "--root", str(paths.root), "--watch"],
-                                stdout=subprocess.PIPE, text=True, cwd=CHECKOUT)
+def test_watch_without_a_terminal_prints_a_line_for_each_change(
+    paths: Paths, supervisor: Supervisor
+) -> None:
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "waagent.supervisor.ps.main", "--root", str(paths.root), "--watch"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=CHECKOUT,
+    )
     assert watching.stdout is not None
     first = [watching.stdout.readline() for _ in range(2)]
     supervisor.table["workers"][0].update(state="HUNG", reason="no heartbeat for 35 s")
@@ -288,7 +401,17 @@ def test_watch_on_a_terminal_folds_and_quits(paths: Paths, supervisor: Superviso
     if pid == 0:
         os.chdir(CHECKOUT)
         os.environ["TERM"] = "xterm"
-        os.execv(sys.executable, [sys.executable, "-m", "waagent.supervisor.ps", "--root", str(paths.root), "--watch"])
+        os.execv(
+            sys.executable,
+            [
+                sys.executable,
+                "-m",
+                "waagent.supervisor.ps.main",
+                "--root",
+                str(paths.root),
+                "--watch",
+            ],
+        )
     seen = b""
     deadline = time.monotonic() + 60
     while b"q quit" not in seen and time.monotonic() < deadline:
@@ -303,14 +426,29 @@ def test_watch_on_a_terminal_folds_and_quits(paths: Paths, supervisor: Superviso
 
 
 def test_a_listing_needs_few_modules(paths: Paths, supervisor: Supervisor) -> None:
-    heavy = ("argparse", "psutil", "zmq", "json", "subprocess", "termios", "typing", "urllib.parse", "ipaddress", "selectors", "threading")
+    heavy = (
+        "argparse",
+        "psutil",
+        "zmq",
+        "json",
+        "subprocess",
+        "termios",
+        "typing",
+        "urllib.parse",
+        "ipaddress",
+        "selectors",
+        "threading",
+    )
     code = (
-        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); sys.path.append({str(Path(msgpack.__file__).parents[1])!r})\n"
-        f"sys.argv[1:] = ['--root', {str(paths.root)!r}]\n"
-        f"from waagent.supervisor import ps; status = ps.main(); print(status, sorted(set({heavy}) & set(sys.modules)))"
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
+        f" sys.path.append({str(Path(msgpack.__file__).parents[1])!r})\nsys.argv[1:] = ['--root',"
+        f" {str(paths.root)!r}]\nfrom waagent.supervisor import ps; status = ps.main();"
+        f" print(status, sorted(set({heavy}) & set(sys.modules)))"
     )
 
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=60
+    )
 
     assert "fabric_client" in done.stdout, done.stderr
     assert done.stdout.splitlines()[-1] == "0 []"

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.workers.extension_runner.dependencies import FAIL, GO, LONGEST_S, WAIT, Key, Node, judge
+from waagent.workers.extension_runner.dependencies import (
+    FAIL,
+    GO,
+    LONGEST_S,
+    WAIT,
+    Key,
+    Node,
+    judge,
+)
 
 A, B, C, D = ("a", ""), ("b", ""), ("c", ""), ("d", "")
 
@@ -23,7 +31,12 @@ def nodes(**states: str) -> dict[Key, Node]:
 def test_a_failure_takes_along_only_those_that_wait_for_it() -> None:
     verdicts = {key[0]: judge(key, nodes(a="error", c="success"), 1) for key in (A, B, C, D)}
 
-    assert {name: verdict.word for name, verdict in verdicts.items()} == {"a": GO, "b": FAIL, "c": GO, "d": GO}
+    assert {name: verdict.word for name, verdict in verdicts.items()} == {
+        "a": GO,
+        "b": FAIL,
+        "c": GO,
+        "d": GO,
+    }
     assert "dependency a failed" in verdicts["b"].text
 
 
@@ -40,13 +53,25 @@ def test_a_level_without_names_waits_for_all_lower_levels() -> None:
 
 
 def test_itself_a_cycle_and_a_stranger_are_configuration_errors() -> None:
-    graph = {A: Node(1, (B,), ""), B: Node(1, (A,), ""), C: Node(1, (C,), ""), D: Node(1, (("x", ""),), "")}
+    graph = {
+        A: Node(1, (B,), ""),
+        B: Node(1, (A,), ""),
+        C: Node(1, (C,), ""),
+        D: Node(1, (("x", ""),), ""),
+    }
 
-    assert all(judge(key, graph, 1).word == FAIL and "config errors" in judge(key, graph, 1).text for key in graph)
+    assert all(
+        judge(key, graph, 1).word == FAIL and "config errors" in judge(key, graph, 1).text
+        for key in graph
+    )
 
 
 def test_a_handler_named_without_an_extension_means_all_of_its_extensions() -> None:
-    graph = {("m", "one"): Node(0, (), "success"), ("m", "two"): Node(0, (), ""), A: Node(1, (("m", ""),), "")}
+    graph = {
+        ("m", "one"): Node(0, (), "success"),
+        ("m", "two"): Node(0, (), ""),
+        A: Node(1, (("m", ""),), ""),
+    }
 
     assert judge(A, graph, 1) == (WAIT, "waiting for m.two")
 
@@ -54,7 +79,12 @@ def test_a_handler_named_without_an_extension_means_all_of_its_extensions() -> N
 _keys = st.sampled_from([A, B, C, D, ("x", "")])
 _nodes = st.dictionaries(
     st.sampled_from([A, B, C, D]),
-    st.builds(Node, st.integers(-1, 3), st.lists(_keys, max_size=3).map(tuple), st.sampled_from(["", "success", "error", "warning"])),
+    st.builds(
+        Node,
+        st.integers(-1, 3),
+        st.lists(_keys, max_size=3).map(tuple),
+        st.sampled_from(["", "success", "error", "warning"]),
+    ),
     min_size=1,
 )
 

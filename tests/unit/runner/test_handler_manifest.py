@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.handler.errors import MANIFEST_INVALID, ManifestError
+from waagent.protocol.handler.handler_errors import MANIFEST_INVALID, ManifestError
 from waagent.protocol.handler.manifest import command_line, parse_manifest
 
 
 def a_manifest(**inner: Any) -> bytes:
-    return json.dumps([{"version": 1.0, "handlerManifest": {"installCommand": "bin/i", "enableCommand": "bin/e", **inner}}]).encode()
+    return json.dumps(
+        [
+            {
+                "version": 1.0,
+                "handlerManifest": {"installCommand": "bin/i", "enableCommand": "bin/e", **inner},
+            }
+        ]
+    ).encode()
 
 
 @pytest.mark.parametrize("command", ["./x", "bin/x a  'b c'; $V", "/bin/run"])
@@ -61,17 +68,40 @@ def test_anything_else_is_1003(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"), [(True, True), ("true", True), ("True", True), (1, False), ("yes", False), (None, False), ([], False)]
+    ("value", "expected"),
+    [
+        (True, True),
+        ("true", True),
+        ("True", True),
+        (1, False),
+        ("yes", False),
+        (None, False),
+        ([], False),
+    ],
 )
 def test_booleans_are_true_or_the_text_true(value: Any, expected: bool) -> None:
-    manifest = parse_manifest(a_manifest(continueOnUpdateFailure=value, supportsMultipleExtensions=value, reportHeartbeat=value))
+    manifest = parse_manifest(
+        a_manifest(
+            continueOnUpdateFailure=value, supportsMultipleExtensions=value, reportHeartbeat=value
+        )
+    )
 
-    assert (manifest.continue_on_update_failure, manifest.supports_multiple, manifest.report_heartbeat) == (expected,) * 3
+    assert (
+        manifest.continue_on_update_failure,
+        manifest.supports_multiple,
+        manifest.report_heartbeat,
+    ) == (expected,) * 3
 
 
 @pytest.mark.parametrize(
     ("mode", "expected"),
-    [("updatewithinstall", True), ("UpdateWithInstall", True), ("UpdateWithoutinstall", False), ("", False), ("x", False)],
+    [
+        ("updatewithinstall", True),
+        ("UpdateWithInstall", True),
+        ("UpdateWithoutinstall", False),
+        ("", False),
+        ("x", False),
+    ],
 )
 def test_update_mode_decides_about_install(mode: str, expected: bool) -> None:
     assert parse_manifest(a_manifest(updateMode=mode)).install_on_update is expected
@@ -93,7 +123,12 @@ def test_a_command_that_is_no_text_is_absent(value: Any) -> None:
             st.none() | st.booleans() | st.integers() | st.text(max_size=5),
             lambda inner: (
                 st.lists(inner, max_size=4)
-                | st.dictionaries(st.sampled_from(["handlerManifest", "enableCommand", "resourceLimits", "services", "name"]), inner)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["handlerManifest", "enableCommand", "resourceLimits", "services", "name"]
+                    ),
+                    inner,
+                )
             ),
         ).map(lambda value: json.dumps(value).encode()),
     )

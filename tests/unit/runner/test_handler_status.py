@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.handler import status as room
-from waagent.protocol.handler.errors import STATUS_INVALID, StatusFileError
-from waagent.protocol.handler.status import parse_status
+from waagent.protocol.handler import status_file as room
+from waagent.protocol.handler.handler_errors import STATUS_INVALID, StatusFileError
+from waagent.protocol.handler.status_file import parse_status
 
 
 def a_file(**status: Any) -> bytes:
-    return json.dumps([{"version": 1.0, "timestampUTC": "x", "status": {"status": "success", **status}}]).encode()
+    return json.dumps(
+        [{"version": 1.0, "timestampUTC": "x", "status": {"status": "success", **status}}]
+    ).encode()
 
 
 def a_text(message: str) -> dict[str, str]:
@@ -29,7 +31,9 @@ def test_a_good_file_is_passed_on() -> None:
         code=4,
         configurationAppliedTime="t",
         formattedMessage=a_text("done"),
-        substatus=[{"name": "StdOut", "status": "success", "code": "0", "formattedMessage": a_text("ok")}],
+        substatus=[
+            {"name": "StdOut", "status": "success", "code": "0", "formattedMessage": a_text("ok")}
+        ],
     )
 
     document = json.loads(parse_status(data).to_json("ours"))
@@ -41,7 +45,9 @@ def test_a_good_file_is_passed_on() -> None:
         "status": "success",
         "code": 4,
         "formattedMessage": a_text("done"),
-        "substatus": [{"name": "StdOut", "status": "success", "code": 0, "formattedMessage": a_text("ok")}],
+        "substatus": [
+            {"name": "StdOut", "status": "success", "code": 0, "formattedMessage": a_text("ok")}
+        ],
     }
 
 
@@ -94,7 +100,9 @@ def test_malformed_files_are_1012_with_a_reason(data: bytes) -> None:
         ({"substatus": [None, {"status": "warning"}]}, ("success", 0, "", 1)),
     ],
 )
-def test_sloppy_files_say_something(fields: dict[str, Any], expected: tuple[str, int, str, int]) -> None:
+def test_sloppy_files_say_something(
+    fields: dict[str, Any], expected: tuple[str, int, str, int]
+) -> None:
     status = parse_status(a_file(**fields))
 
     assert (status.status, status.code, status.message, len(status.substatus)) == expected
@@ -113,20 +121,32 @@ def test_a_lone_surrogate_can_be_sent_on() -> None:
 
 
 def test_a_large_file_is_cut_as_the_predecessor_cuts_it() -> None:
-    parts = [{"name": "n" * 20000, "status": "success", "formattedMessage": a_text("m" * 20000)} for _ in range(20)]
+    parts = [
+        {"name": "n" * 20000, "status": "success", "formattedMessage": a_text("m" * 20000)}
+        for _ in range(20)
+    ]
 
     status = parse_status(a_file(formattedMessage=a_text("x" * 5000), substatus=parts))
 
     assert len(status.message) == room.LARGE_MESSAGE and status.message.endswith(room.CUT)
-    assert len(status.substatus) == 6 and all(len(part.message) == len(part.name) == room.LARGE_SUBSTATUS_TEXT for part in status.substatus)
+    assert len(status.substatus) == 6 and all(
+        len(part.message) == len(part.name) == room.LARGE_SUBSTATUS_TEXT
+        for part in status.substatus
+    )
 
 
 def test_thirty_thousand_substatus_fit_into_one_event() -> None:
-    parts = [{"name": str(number), "status": "success", "code": 0, "formattedMessage": a_text("a")} for number in range(30000)]
+    parts = [
+        {"name": str(number), "status": "success", "code": 0, "formattedMessage": a_text("a")}
+        for number in range(30000)
+    ]
 
     status = parse_status(a_file(substatus=parts))
 
-    assert len(status.substatus) <= room.SUBSTATUS_LIMIT and len(status.to_json("x").encode()) <= room.JSON_LIMIT_BYTES
+    assert (
+        len(status.substatus) <= room.SUBSTATUS_LIMIT
+        and len(status.to_json("x").encode()) <= room.JSON_LIMIT_BYTES
+    )
 
 
 def test_an_agents_own_file_reads_back() -> None:
@@ -140,7 +160,19 @@ _json = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["status", "code", "substatus", "formattedMessage", "lang", "message", "name", "operation"]), inner
+            st.sampled_from(
+                [
+                    "status",
+                    "code",
+                    "substatus",
+                    "formattedMessage",
+                    "lang",
+                    "message",
+                    "name",
+                    "operation",
+                ]
+            ),
+            inner,
         )
     ),
     max_leaves=20,
@@ -151,9 +183,9 @@ _json = st.recursive(
     st.one_of(
         st.binary(max_size=200),
         _json.map(lambda value: json.dumps([{"status": value}]).encode()),
-        st.dictionaries(st.sampled_from(["code", "substatus", "formattedMessage", "name", "operation"]), _json).map(
-            lambda fields: a_file(**fields)
-        ),
+        st.dictionaries(
+            st.sampled_from(["code", "substatus", "formattedMessage", "name", "operation"]), _json
+        ).map(lambda fields: a_file(**fields)),
     )
 )
 def test_no_bytes_raise_anything_but_the_rooms_error(data: bytes) -> None:

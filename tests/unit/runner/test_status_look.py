@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from waagent.workers.extension_runner.status import Watch, look, mount_points
+from waagent.workers.extension_runner.status_collector import Watch, look, mount_points
 
 
 def a_watch(library: Path) -> Watch:

@@ -8,32 +8,68 @@ from hypothesis import strategies as st
 
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.limits import TIMEOUTS_S, parse_limits
+from waagent.workers.extension_runner.messages import (
+    TEXT_LIMIT,
+    CommandEnd,
+    Output,
+    failure,
+    output_part,
+    redact,
+)
 from waagent.workers.extension_runner.plan import OperationKey
-from waagent.workers.extension_runner.texts import TEXT_LIMIT, CommandEnd, Output, failure, output_part, redact
 
 KEY = OperationKey("C.S", "1.0", "enable", "", 3, "incarnation_1", "boot")
 
 
 def an_end(exit_code: int | None = None, signal: int | None = None, *, timed_out: bool = False, is_lost: bool = False, error: str = "",
            out_of_memory: str = "") -> CommandEnd:  # fmt: skip
-    return CommandEnd(exit_code, signal, timed_out, is_lost, error, out_of_memory, Output(b"out\n"), Output(b"err\n"))
+    return CommandEnd(
+        exit_code,
+        signal,
+        timed_out,
+        is_lost,
+        error,
+        out_of_memory,
+        Output(b"out\n"),
+        Output(b"err\n"),
+    )
 
 
 @pytest.mark.parametrize(
     ("end", "code", "text"),
     [
-        (an_end(7), 1009, "[ExtensionOperationError] Non-zero exit code: 7, /lib/x a\n[stdout]\nout\n\n\n[stderr]\nerr\n"),
-        (an_end(signal=9, timed_out=True), 1011, "[ExtensionError] Timeout(300): /lib/x a\n[stdout]"),
+        (
+            an_end(7),
+            1009,
+            (
+                "[ExtensionOperationError] Non-zero exit code: 7, /lib/x"
+                " a\n[stdout]\nout\n\n\n[stderr]\nerr\n"
+            ),
+        ),
+        (
+            an_end(signal=9, timed_out=True),
+            1011,
+            "[ExtensionError] Timeout(300): /lib/x a\n[stdout]",
+        ),
         (
             an_end(signal=9, out_of_memory="/cg"),
             1009,
-            "[ExtensionOperationError] Terminated by signal 9 (SIGKILL), /lib/x a; out of memory in /cg",
+            (
+                "[ExtensionOperationError] Terminated by signal 9 (SIGKILL), /lib/x a; out of"
+                " memory in /cg"
+            ),
         ),
-        (an_end(error="No such file"), 1009, "[ExtensionError] Failed to launch '/lib/x a': No such file"),
+        (
+            an_end(error="No such file"),
+            1009,
+            "[ExtensionError] Failed to launch '/lib/x a': No such file",
+        ),
         (an_end(is_lost=True), -1, "[ExtensionError] the shim was killed"),
     ],
 )
-def test_how_a_command_ended_is_said_in_the_contracts_words(end: CommandEnd, code: int, text: str) -> None:
+def test_how_a_command_ended_is_said_in_the_contracts_words(
+    end: CommandEnd, code: int, text: str
+) -> None:
     said = failure("enable", "/lib/x a", end, 300.0)
 
     assert said[0] == code and said[1].startswith(text)
@@ -58,14 +94,23 @@ def test_exit_126_on_a_noexec_mount_says_so() -> None:
     ],
 )
 def test_secrets_do_not_get_through(text: str) -> None:
-    assert "SECRET" not in redact(text) and "SECRET" not in output_part(Output(text.encode()), Output())
+    assert "SECRET" not in redact(text) and "SECRET" not in output_part(
+        Output(text.encode()), Output()
+    )
 
 
 @given(st.binary(max_size=9000), st.binary(max_size=9000), st.integers(0, 10**9))
-def test_output_is_bounded_and_printable_whatever_it_was(stdout: bytes, stderr: bytes, dropped: int) -> None:
+def test_output_is_bounded_and_printable_whatever_it_was(
+    stdout: bytes, stderr: bytes, dropped: int
+) -> None:
     text = output_part(Output(stdout, b"", dropped), Output(stderr))
 
-    assert len(text) <= TEXT_LIMIT and "\x00" not in text and "\x1b" not in text and text.startswith("[stdout]\n")
+    assert (
+        len(text) <= TEXT_LIMIT
+        and "\x00" not in text
+        and "\x1b" not in text
+        and text.startswith("[stdout]\n")
+    )
 
 
 def test_nothing_of_the_agents_environment_leaks() -> None:
@@ -80,21 +125,37 @@ def test_nothing_of_the_agents_environment_leaks() -> None:
 
     environment = command_environment(KEY, "/lib/C.S-1.0", "", ours)
 
-    assert not {"NOTIFY_SOCKET", "PYTHONPATH", "LD_PRELOAD", "ConfigExtensionName"} & set(environment)
-    assert environment["https_proxy"] == "http://p" and environment["LANG"] == "de_DE" and environment["PATH"].endswith("/bin:/snap/bin")
+    assert not {"NOTIFY_SOCKET", "PYTHONPATH", "LD_PRELOAD", "ConfigExtensionName"} & set(
+        environment
+    )
+    assert (
+        environment["https_proxy"] == "http://p"
+        and environment["LANG"] == "de_DE"
+        and environment["PATH"].endswith("/bin:/snap/bin")
+    )
     assert environment["AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS"] == "168.63.129.16"
     assert all(name.startswith(("AZURE_", "Config")) for name in shown_environment(environment))
 
 
 def test_limits_are_read_and_mistakes_named_with_their_line() -> None:
-    limits = parse_limits(b"# c\nTimeout.Enable=4\ntimeout.install = 20m\nMemoryMaxMB=64\nPidsMax=x\nFoo=1\nProfile=default\n", "f")
+    limits = parse_limits(
+        b"# c\nTimeout.Enable=4\ntimeout.install ="
+        b" 20m\nMemoryMaxMB=64\nPidsMax=x\nFoo=1\nProfile=default\n",
+        "f",
+    )
 
-    assert (limits.timeouts_s["enable"], limits.timeouts_s["install"], limits.timeouts_s["disable"]) == (4, 1200, 900)
+    assert (
+        limits.timeouts_s["enable"],
+        limits.timeouts_s["install"],
+        limits.timeouts_s["disable"],
+    ) == (4, 1200, 900)
     assert (limits.memory_mib, limits.pids, limits.refusal) == (64, 4096, "")
     assert [warning.split(": ")[0] for warning in limits.warnings] == ["f:5", "f:6"]
 
 
-@pytest.mark.parametrize("line", [b"Profile=strict", b"WritePaths=/x", b"Network=off", b"Capabilities=NONE"])
+@pytest.mark.parametrize(
+    "line", [b"Profile=strict", b"WritePaths=/x", b"Network=off", b"Capabilities=NONE"]
+)
 def test_a_line_of_security_that_cannot_be_honoured_stops_the_handler(line: bytes) -> None:
     assert "f:1" in parse_limits(line, "f").refusal
 

@@ -15,14 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from waagent.protocol.handler import errors
-from waagent.workers.extension_runner.job import MIB, Bounds, Job
+from waagent.protocol.handler import handler_errors
 from waagent.workers.extension_runner.unpack import PackageRefused, choose_entries, unpack
+from waagent.workers.extension_runner.unpack_job import MIB, Bounds, Job
 
 MANIFEST = b'[{"handlerManifest": {"installCommand": "i", "enableCommand": "e"}}]'
 
 
-def a_package(*entries: tuple[zipfile.ZipInfo | str, bytes], manifest: bytes | None = MANIFEST) -> bytes:
+def a_package(
+    *entries: tuple[zipfile.ZipInfo | str, bytes], manifest: bytes | None = MANIFEST
+) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         if manifest is not None:
@@ -49,29 +51,49 @@ def house(tmp_path: Path) -> Path:
 def a_job(house: Path, data: bytes, bounds: Bounds | None = None) -> Job:
     (house / "spool" / "package").write_bytes(data)
     return Job(
-        str(house / "spool"), "package", len(data), hashlib.sha256(data).hexdigest(), str(house / "lib/operations/staging"),
-        str(house / "lib/C.S-1.0"), bounds or Bounds(),
-    )  # fmt: skip
+        str(house / "spool"),
+        "package",
+        len(data),
+        hashlib.sha256(data).hexdigest(),
+        str(house / "lib/operations/staging"),
+        str(house / "lib/C.S-1.0"),
+        bounds or Bounds(),
+    )
 
 
 def refused(house: Path, data: bytes, bounds: Bounds | None = None) -> PackageRefused:
     with pytest.raises(PackageRefused) as caught:
         unpack(a_job(house, data, bounds))
-    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in ([], ["staging.lock"])
-    assert sorted(os.listdir(house)) == ["lib", "outside", "spool"] and (house / "outside").read_text() == "untouched"
+    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in (
+        [],
+        ["staging.lock"],
+    )
+    assert (
+        sorted(os.listdir(house)) == ["lib", "outside", "spool"]
+        and (house / "outside").read_text() == "untouched"
+    )
     return caught.value
 
 
 def test_a_package_becomes_a_folder_whose_files_can_be_executed(house: Path) -> None:
     data = a_package(
-        (an_entry("bin/run"), b"#!/bin/sh\n"), (an_entry("./a//b", 0o6777 | stat.S_IFREG), b"x"), (an_entry("empty/", 0o40755), b"")
+        (an_entry("bin/run"), b"#!/bin/sh\n"),
+        (an_entry("./a//b", 0o6777 | stat.S_IFREG), b"x"),
+        (an_entry("empty/", 0o40755), b""),
     )
 
     warnings = unpack(a_job(house, data))
 
     folder = house / "lib/C.S-1.0"
-    assert warnings == [] and (folder / "bin/run").read_bytes() == b"#!/bin/sh\n" and (folder / "empty").is_dir()
-    assert {path: oct((folder / path).stat().st_mode & 0o7777) for path in (".", "bin", "bin/run", "a/b")} == {
+    assert (
+        warnings == []
+        and (folder / "bin/run").read_bytes() == b"#!/bin/sh\n"
+        and (folder / "empty").is_dir()
+    )
+    assert {
+        path: oct((folder / path).stat().st_mode & 0o7777)
+        for path in (".", "bin", "bin/run", "a/b")
+    } == {
         ".": "0o700",
         "bin": "0o700",
         "bin/run": "0o744",
@@ -82,37 +104,61 @@ def test_a_package_becomes_a_folder_whose_files_can_be_executed(house: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    ["../x", "a/../../x", "/etc/x", "C:x", "a\\b", "a\nb", "..", "x" * 256, "a/" * 70 + "b", "../outside", "\x1b[31m"],
+    [
+        "../x",
+        "a/../../x",
+        "/etc/x",
+        "C:x",
+        "a\\b",
+        "a\nb",
+        "..",
+        "x" * 256,
+        "a/" * 70 + "b",
+        "../outside",
+        "\x1b[31m",
+    ],
 )
 def test_an_entry_that_could_leave_is_refused_and_named(house: Path, name: str) -> None:
     error = refused(house, a_package((an_entry("placeholder"), b"1"), (an_entry(name), b"x")))
 
-    assert error.code == errors.PACKAGE_INVALID and repr(name[:120]) in str(error)
+    assert error.code == handler_errors.PACKAGE_INVALID and repr(name[:120]) in str(error)
 
 
 def test_a_name_with_nul_is_refused(house: Path) -> None:
     data = a_package((an_entry("nulQhere"), b"x")).replace(b"nulQhere", b"nul\x00here")
 
-    assert "control character" in str(refused(house, data)) or "zip archive" in str(refused(house, data))
+    assert "control character" in str(refused(house, data)) or "zip archive" in str(
+        refused(house, data)
+    )
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+@pytest.mark.parametrize(
+    "kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK]
+)
 def test_links_and_devices_are_refused(house: Path, kind: int) -> None:
-    error = refused(house, a_package((an_entry("link", kind | 0o777), b"/etc"), (an_entry("link/x"), b"x")))
+    error = refused(
+        house, a_package((an_entry("link", kind | 0o777), b"/etc"), (an_entry("link/x"), b"x"))
+    )
 
-    assert error.code == errors.PACKAGE_INVALID and "'link'" in str(error)
+    assert error.code == handler_errors.PACKAGE_INVALID and "'link'" in str(error)
 
 
 def test_a_file_used_as_a_folder_is_refused(house: Path) -> None:
-    assert "below a file" in str(refused(house, a_package((an_entry("a"), b"x"), (an_entry("a/b"), b"x"))))
+    assert "below a file" in str(
+        refused(house, a_package((an_entry("a"), b"x"), (an_entry("a/b"), b"x")))
+    )
 
 
 def test_a_bomb_is_ended_by_its_ratio(house: Path) -> None:
-    assert "grows more than 200 times" in str(refused(house, a_package((an_entry("zeros"), bytes(40 * MIB)))))
+    assert "grows more than 200 times" in str(
+        refused(house, a_package((an_entry("zeros"), bytes(40 * MIB))))
+    )
 
 
 def test_a_package_larger_than_allowed_is_refused(house: Path) -> None:
-    assert "does not fit" in str(refused(house, a_package((an_entry("x"), os.urandom(MIB))), Bounds(unpacked_bytes=MIB // 2)))
+    assert "does not fit" in str(
+        refused(house, a_package((an_entry("x"), os.urandom(MIB))), Bounds(unpacked_bytes=MIB // 2))
+    )
 
 
 def test_a_size_in_the_header_is_not_believed(house: Path) -> None:
@@ -147,14 +193,17 @@ def test_an_encrypted_entry_is_refused(house: Path) -> None:
 
 @pytest.mark.parametrize("cut", [1, 30, 100])
 def test_a_truncated_archive_is_refused(house: Path, cut: int) -> None:
-    assert refused(house, a_package((an_entry("x"), os.urandom(1000)))[:-cut]).code == errors.PACKAGE_INVALID
+    assert (
+        refused(house, a_package((an_entry("x"), os.urandom(1000)))[:-cut]).code
+        == handler_errors.PACKAGE_INVALID
+    )
 
 
 def test_a_damaged_entry_is_refused(house: Path) -> None:
     data = bytearray(a_package((an_entry("x"), os.urandom(100000))))
     data[50000] ^= 0xFF
 
-    assert refused(house, bytes(data)).code == errors.PACKAGE_INVALID
+    assert refused(house, bytes(data)).code == handler_errors.PACKAGE_INVALID
 
 
 @pytest.mark.parametrize("data", [b"", b"<html></html>", b"PK\x05\x06", b"PK\x05\x06" + bytes(18)])
@@ -172,24 +221,50 @@ def test_of_two_entries_with_one_name_the_last_wins(house: Path) -> None:
 
 
 def test_state_of_a_used_folder_is_left_out(house: Path) -> None:
-    names = ["config/HandlerState", "status/0.status", "mrseq", "one.mrseq", "HandlerEnvironment.json", "HandlerState", "heartbeat.log"]
-    data = a_package(*[(an_entry(name), b"Enabled") for name in names], (an_entry("keep/config/x"), b"1"))
+    names = [
+        "config/HandlerState",
+        "status/0.status",
+        "mrseq",
+        "one.mrseq",
+        "HandlerEnvironment.json",
+        "HandlerState",
+        "heartbeat.log",
+    ]
+    data = a_package(
+        *[(an_entry(name), b"Enabled") for name in names], (an_entry("keep/config/x"), b"1")
+    )
 
     warnings = unpack(a_job(house, data))
 
-    assert sorted(os.listdir(house / "lib/C.S-1.0")) == ["HandlerManifest.json", "keep"] and len(warnings) == len(names)
+    assert sorted(os.listdir(house / "lib/C.S-1.0")) == ["HandlerManifest.json", "keep"] and len(
+        warnings
+    ) == len(names)
 
 
 def test_a_manifest_in_a_subfolder_or_with_a_bom_is_copied_to_the_root(house: Path) -> None:
-    unpack(a_job(house, a_package((an_entry("deep/HandlerManifest.json"), b"\xef\xbb\xbf" + MANIFEST), manifest=None)))
+    unpack(
+        a_job(
+            house,
+            a_package(
+                (an_entry("deep/HandlerManifest.json"), b"\xef\xbb\xbf" + MANIFEST), manifest=None
+            ),
+        )
+    )
 
     assert (house / "lib/C.S-1.0/HandlerManifest.json").read_bytes() == MANIFEST
 
 
 @pytest.mark.parametrize(
-    ("manifest", "code"), [(None, errors.MANIFEST_MISSING), (b"[]", errors.MANIFEST_INVALID), (b" " * (2 * MIB), errors.MANIFEST_INVALID)]
+    ("manifest", "code"),
+    [
+        (None, handler_errors.MANIFEST_MISSING),
+        (b"[]", handler_errors.MANIFEST_INVALID),
+        (b" " * (2 * MIB), handler_errors.MANIFEST_INVALID),
+    ],
 )
-def test_without_a_usable_manifest_nothing_is_installed(house: Path, manifest: bytes | None, code: int) -> None:
+def test_without_a_usable_manifest_nothing_is_installed(
+    house: Path, manifest: bytes | None, code: int
+) -> None:
     assert refused(house, a_package((an_entry("x"), b"x"), manifest=manifest)).code == code
 
 
@@ -212,7 +287,10 @@ def test_a_spool_that_changed_is_refused(house: Path, spoil: Callable[[Path], ob
     with pytest.raises((PackageRefused, FileNotFoundError)):
         unpack(job)
 
-    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in ([], ["staging.lock"])
+    assert os.listdir(house / "lib") == ["operations"] and os.listdir(house / "lib/operations") in (
+        [],
+        ["staging.lock"],
+    )
 
 
 def test_swapping_the_spooled_file_while_it_is_unpacked_has_no_effect(house: Path) -> None:
@@ -235,7 +313,7 @@ def test_swapping_the_spooled_file_while_it_is_unpacked_has_no_effect(house: Pat
         content = (house / "lib/C.S-1.0/x").read_bytes()
     except PackageRefused as error:
         content, code = b"refused", error.code
-        assert code == errors.PACKAGE_DOWNLOAD
+        assert code == handler_errors.PACKAGE_DOWNLOAD
     finally:
         ended.set()
         thread.join()

@@ -1,4 +1,6 @@
-"""A world in which the life function is driven: processes, a zygote, a clock, and everything that goes wrong with them."""
+"""A world in which the life function is driven: processes, a zygote, a clock, and everything that
+goes wrong with them.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,58 @@ import random
 from typing import Any
 
 from waagent.supervisor import events as e
-from waagent.supervisor import life
-from waagent.supervisor.roster import ONDEMAND, ONESHOT, RESIDENT, ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
+from waagent.supervisor import transitions
+from waagent.supervisor.roster import (
+    ONDEMAND,
+    ONESHOT,
+    RESIDENT,
+    ROOT,
+    ROOT_ACCOUNT,
+    UNPRIVILEGED,
+    WAAGENT,
+    Row,
+)
 
 ROWS = (
     Row("client", RESIDENT, UNPRIVILEGED, WAAGENT, (), 64, 64, 256, serves=True, wants=("probe",)),
     Row("setup", ONESHOT, ROOT, ROOT_ACCOUNT, (), 64, 64, 256, serves=False, changes_system=True),
-    Row("runner", RESIDENT, ROOT, ROOT_ACCOUNT, (), 64, 64, 256, serves=False, after=("setup",), changes_system=True),
-    Row("probe", ONDEMAND, UNPRIVILEGED, WAAGENT, (), 64, 64, 256, serves=False, beat_s=5.0, beat_limit_s=12.0),
+    Row(
+        "runner",
+        RESIDENT,
+        ROOT,
+        ROOT_ACCOUNT,
+        (),
+        64,
+        64,
+        256,
+        serves=False,
+        after=("setup",),
+        changes_system=True,
+    ),
+    Row(
+        "probe",
+        ONDEMAND,
+        UNPRIVILEGED,
+        WAAGENT,
+        (),
+        64,
+        64,
+        256,
+        serves=False,
+        beat_s=5.0,
+        beat_limit_s=12.0,
+    ),
 )
 
 
 class World:
-    """Processes as the kernel would keep them. Holds: what the table believes may be late, never what it did."""
+    """Processes as the kernel would keep them. Holds: what the table believes may be late, never
+    what it did.
+    """
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.now, self.pids = chance, 1000.0, 100
-        self.table = life.begin(ROWS, {}, ())
+        self.table = transitions.begin(ROWS, {}, ())
         self.asked: list[tuple[str, int]] = []  # starts that the zygote has not answered
         self.gated: dict[int, tuple[str, int]] = {}
         self.running: dict[int, str] = {}
@@ -34,7 +71,7 @@ class World:
     def tell(self, event: Any) -> None:
         """One event, its actions carried out, the invariants looked at."""
         before = self.table
-        self.table, actions = life.step(self.table, event, self.now)
+        self.table, actions = transitions.step(self.table, event, self.now)
         for action in actions:
             self._carry_out(action)
         self._look(before)
@@ -53,7 +90,11 @@ class World:
             for pid in [pid for pid, (owner, _) in self.gated.items() if owner == name]:
                 del self.gated[pid]
         elif kind is e.Kill:
-            for pid in [pid for pid, owner in self.running.items() if owner == name and pid not in self.immortal]:
+            for pid in [
+                pid
+                for pid, owner in self.running.items()
+                if owner == name and pid not in self.immortal
+            ]:
                 self.end(pid, -9)
         elif kind is e.Leave:
             assert self.left is None, "left twice"
@@ -62,13 +103,19 @@ class World:
     def end(self, pid: int, status: int) -> None:
         """A process ends; the news of it comes later."""
         self.immortal.discard(pid)
-        self.exits.append(e.Exited(self.running.pop(pid), pid, status, self.chance.random() < 0.2, self.chance.random()))
+        self.exits.append(
+            e.Exited(
+                self.running.pop(pid), pid, status, self.chance.random() < 0.2, self.chance.random()
+            )
+        )
 
     def advance(self, seconds: float, lag: float = 0.0) -> None:
-        """Time goes by as an unhurried loop sees it; with ``lag`` the last turn begins that much too late."""
+        """Time goes by as an unhurried loop sees it; with ``lag`` the last turn begins that much
+        too late.
+        """
         until = self.now + seconds
         for _ in range(400):
-            due = life.next_due(self.table)
+            due = transitions.next_due(self.table)
             if due > until:
                 break
             self.now = max(self.now, due)
@@ -76,7 +123,7 @@ class World:
         self.now = until
         if lag:
             self.now += lag
-            if lag > life.LAG_S:
+            if lag > transitions.LAG_S:
                 self.heard = {pid: at + lag for pid, at in self.heard.items()}
             self._tick(lag)
 
@@ -85,16 +132,24 @@ class World:
         occupied = frozenset(row.name for row in ROWS if self.chance.random() < 0.3)
         self.tell(e.Tick(lag, stalled, occupied))
 
-    def _look(self, before: life.Table) -> None:
+    def _look(self, before: transitions.Table) -> None:
         for row in ROWS:
             now, was = self.table.lives[row.name], before.lives[row.name]
             running = [pid for pid, name in self.running.items() if name == row.name]
             assert len(running) <= 1, f"two of {row.name}: {running}"
-            if now.state in (life.BACKOFF, life.PARKED):
-                assert now.due <= self.now + life.PARKED_S + 1e-6, f"{row.name} waits for ever"
-            if now.state == life.HUNG and was.state == life.READY and now.pid in self.heard:
+            if now.state in (transitions.BACKOFF, transitions.PARKED):
+                assert now.due <= self.now + transitions.PARKED_S + 1e-6, (
+                    f"{row.name} waits for ever"
+                )
+            if (
+                now.state == transitions.HUNG
+                and was.state == transitions.READY
+                and now.pid in self.heard
+            ):
                 silent = self.now - self.heard[now.pid]
-                assert silent >= row.beat_limit_s - 1e-6, f"{row.name} called hung after {silent} s that were seen"
+                assert silent >= row.beat_limit_s - 1e-6, (
+                    f"{row.name} called hung after {silent} s that were seen"
+                )
 
     def happen(self) -> None:
         """One thing of those that happen."""
@@ -106,7 +161,7 @@ class World:
             name, run = self.asked.pop(self.chance.randrange(len(self.asked)))
             self.pids += 1
             current = self.table.lives[name]
-            if current.state == life.STARTING and current.run == run:
+            if current.state == transitions.STARTING and current.run == run:
                 self.gated[self.pids] = (name, run)
             self.tell(e.Forked(name, run, self.pids))
 
@@ -124,15 +179,26 @@ class World:
             return
         pid, name = self.chance.choice(sorted(self.running.items()))
         state = self.table.lives[name].state
-        likely = {life.STARTING: 0, life.INIT: 1}.get(state, self.chance.randrange(2, 8))
+        likely = {transitions.STARTING: 0, transitions.INIT: 1}.get(
+            state, self.chance.randrange(2, 8)
+        )
         said = likely if self.chance.random() < 0.8 else self.chance.randrange(8)
-        if said in (2, 3, 4) or (said == 1 and state == life.INIT):
+        if said in (2, 3, 4) or (said == 1 and state == transitions.INIT):
             self.heard[pid] = self.now
-        self.tell((
-            e.Hello(name, pid, {}), e.Ready(name, pid), e.Beat(name, pid, "polls", self.chance.randrange(9), {}),
-            e.Beat(name, pid, "waits", 3, {"a": 1}), e.Busy(name, pid, self.chance.choice((0, 5, 900)), "mkfs", self.chance.randrange(9)),
-            e.Wanted(name, "probe", (self.chance.randrange(3),)), e.Unwanted(name, "probe"), e.Done(name, pid, "made"),
-        )[said])
+        self.tell(
+            (
+                e.Hello(name, pid, {}),
+                e.Ready(name, pid),
+                e.Beat(name, pid, "polls", self.chance.randrange(9), {}),
+                e.Beat(name, pid, "waits", 3, {"a": 1}),
+                e.Busy(
+                    name, pid, self.chance.choice((0, 5, 900)), "mkfs", self.chance.randrange(9)
+                ),
+                e.Wanted(name, "probe", (self.chance.randrange(3),)),
+                e.Unwanted(name, "probe"),
+                e.Done(name, pid, "made"),
+            )[said]
+        )
 
     def die(self) -> None:
         if self.running:
@@ -163,10 +229,21 @@ class World:
         self.advance(self.chance.choice((0.1, 10.0)), self.chance.choice((1.5, 3.0, 60.0, 90000.0)))
 
     def command(self) -> None:
-        self.tell(self.chance.choice((e.Restart("client"), e.Restart("runner"), e.Switched(frozenset({"probe"})), e.Switched(frozenset()))))
+        self.tell(
+            self.chance.choice(
+                (
+                    e.Restart("client"),
+                    e.Restart("runner"),
+                    e.Switched(frozenset({"probe"})),
+                    e.Switched(frozenset()),
+                )
+            )
+        )
 
     def calm(self, seconds: float) -> None:
-        """Everything works for a while: forks are answered, whoever runs says what is expected of it."""
+        """Everything works for a while: forks are answered, whoever runs says what is expected of
+        it.
+        """
         until = self.now + seconds
         while self.now < until and self.left is None:
             while self.immortal:
@@ -175,17 +252,30 @@ class World:
             while self.asked:
                 self.fork()
             for pid, name in list(self.running.items()):
-                word = {life.STARTING: e.Hello(name, pid, {}), life.INIT: e.Ready(name, pid)}.get(self.table.lives[name].state)
+                word = {
+                    transitions.STARTING: e.Hello(name, pid, {}),
+                    transitions.INIT: e.Ready(name, pid),
+                }.get(self.table.lives[name].state)
                 self.heard[pid] = self.now
                 self.tell(word or e.Beat(name, pid, "", 0, {}))
-                if name == "setup" and self.table.lives[name].state == life.READY:
+                if name == "setup" and self.table.lives[name].state == transitions.READY:
                     self.tell(e.Done(name, pid, "made"))
-                if pid in self.running and self.table.lives[name].state == life.STOPPING:
+                if pid in self.running and self.table.lives[name].state == transitions.STOPPING:
                     self.end(pid, 0)
-            self.advance(min(4.0, max(0.05, life.next_due(self.table) - self.now)))
+            self.advance(min(4.0, max(0.05, transitions.next_due(self.table) - self.now)))
 
 
 _HAPPENINGS = (
-    *(World.fork,) * 6, *(World.speak,) * 10, *(World.wait,) * 4, *(World.reap,) * 4, *(World.die,) * 2, World.refuse_fork,
-    World.lose_answer, World.stick, World.unstick, World.impostor, World.freeze, World.command,
+    *(World.fork,) * 6,
+    *(World.speak,) * 10,
+    *(World.wait,) * 4,
+    *(World.reap,) * 4,
+    *(World.die,) * 2,
+    World.refuse_fork,
+    World.lose_answer,
+    World.stick,
+    World.unstick,
+    World.impostor,
+    World.freeze,
+    World.command,
 )

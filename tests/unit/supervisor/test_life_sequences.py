@@ -1,4 +1,6 @@
-"""The invariants of a worker's life under 100,000 sequences of events: lost messages, clock jumps, kills, stuck processes."""
+"""The invariants of a worker's life under 100,000 sequences of events: lost messages, clock jumps,
+kills, stuck processes.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waagent.supervisor import events as e
-from waagent.supervisor import life
+from waagent.supervisor import transitions
 
-_SPEC = importlib.util.spec_from_file_location("life_world", Path(__file__).with_name("life_world.py"))
+_SPEC = importlib.util.spec_from_file_location(
+    "life_world", Path(__file__).with_name("life_world.py")
+)
 assert _SPEC is not None and _SPEC.loader is not None
 _WORLD = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(_WORLD)
@@ -36,12 +40,17 @@ def test_100000_sequences_keep_the_invariants(share: int, shown: Callable[[str],
             world.happen()
         events += length
     seconds = time.monotonic() - started
-    shown(f"life of workers, share {share + 1} of {SHARES}: {SEQUENCES // SHARES} sequences, {events} happenings in {seconds:.0f} s")
+    shown(
+        f"life of workers, share {share + 1} of {SHARES}: {SEQUENCES // SHARES} sequences, {events}"
+        f" happenings in {seconds:.0f} s"
+    )
 
 
 @settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 120))
-def test_whatever_happened_all_is_well_after_a_calm_time(chance: random.Random, happenings: int) -> None:
+def test_whatever_happened_all_is_well_after_a_calm_time(
+    chance: random.Random, happenings: int
+) -> None:
     world = World(chance)
     world.advance(0.0, 0.01)
     for _ in range(happenings):
@@ -51,7 +60,7 @@ def test_whatever_happened_all_is_well_after_a_calm_time(chance: random.Random, 
     world.calm(700.0)
 
     assert {name: entry.state for name, entry in world.table.lives.items() if name != "probe"} == {
-        "client": life.READY, "setup": life.DONE, "runner": life.READY,
+        "client": transitions.READY, "setup": transitions.DONE, "runner": transitions.READY,
     }  # fmt: skip
 
 
@@ -65,7 +74,7 @@ def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
 
     world.tell(e.End(0))
     asked_at = world.now
-    world.advance(life.END_LIMIT_S + life.GIVE_UP_S + 0.1)
+    world.advance(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
 
     assert world.left == 0
     assert world.now - asked_at < 11

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.logs import Log
+from waagent.protocol.base.log import Log
 from waagent.workers.control import bounded, next_beat_at
 from waagent.workers.loop import Loop
 
@@ -111,7 +111,10 @@ def test_the_next_beat_is_a_multiple_of_the_period_and_soon(now: float, beat_s: 
 def test_a_record_is_one_line_whatever_its_text(text: str, argument: str) -> None:
     line = written(lambda log: log.info("%s %s", text, argument))
 
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO fabric_client\[\d+\] [^\n\r\x00-\x1f]*\n", line)
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z INFO fabric_client\[\d+\] [^\n\r\x00-\x1f]*\n",
+        line,
+    )
 
 
 def test_each_line_of_a_traceback_names_its_worker() -> None:

@@ -1,0 +1,1 @@
+"""cgroups, v1 and v2: plain calls (`groups`) and our trees of them (`trees`)."""

@@ -1,0 +1,331 @@
+"""The cgroup file system in plain calls: where we are in it, join, limit, count, kill.
+
+Only `os` and `time`: this is loaded into every shim, where a kibibyte counts. A *group* is
+``(version, controllers, folder)``; one place of ours is a list of groups, one in each hierarchy.
+`cgroups.py` makes trees and leaves out of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
+LIMITING = ("memory", "pids", "cpu")
+SIGKILL = 9
+_KILL_ROUNDS = 50
+_ROUND_PAUSE_S = 0.004
+_FREEZE_WAIT_S = 0.05  # a process in state D never freezes: it is killed unfrozen
+
+Group = tuple[int, tuple[str, ...], str]
+
+
+def find(mountinfo: str, membership: str) -> list[Group]:
+    """Our own cgroup in each hierarchy of use to us, from `/proc/self/mountinfo` and
+    `/proc/self/cgroup`; v2 comes last.
+
+    A hierarchy mounted twice counts once; one whose mount does not show our own cgroup is left out.
+    """
+    paths = {}
+    for line in membership.splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            paths[name] = path
+    found: dict[tuple[int, tuple[str, ...]], Group] = {}
+    for line in mountinfo.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
+            continue
+        version = 2 if kind[0] == "cgroup2" else 1
+        controllers = tuple(
+            name for name in CONTROLLERS if version == 1 and name in kind[2].split(",")
+        )
+        if version == 1 and not controllers:
+            continue
+        own = paths.get(controllers[0] if controllers else "")
+        folder = None if own is None else _shown_at(_unescape(fields[3]), _unescape(fields[4]), own)
+        if folder is not None:
+            found.setdefault((version, controllers), (version, controllers, folder))
+    return sorted(found.values(), key=lambda group: group[0])
+
+
+def _unescape(text: str) -> str:
+    return text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+
+
+def _shown_at(root: str, mount_point: str, own: str) -> str | None:
+    """Where the cgroup ``own`` appears in a mount of ``root``; None outside of it."""
+    if own.startswith("/.."):
+        return None
+    if root == "/":
+        return (mount_point + own).rstrip("/")
+    if own == root or own.startswith(root + "/"):
+        return (mount_point + own[len(root) :]).rstrip("/")
+    return None
+
+
+def of_self() -> list[Group]:
+    """Our own cgroup in each hierarchy; empty without `/proc` or cgroups."""
+    mountinfo, membership = read("/proc/self/mountinfo"), read("/proc/self/cgroup")
+    return find(mountinfo, membership) if mountinfo and membership else []
+
+
+def above_our_leaves(folder: str) -> str:
+    """``folder`` without what our own trees added to it: the cgroup that init gave us."""
+    parts = folder.split("/")
+    for index, part in enumerate(parts):
+        inside = parts[index + 1 :]
+        if (
+            part.startswith("waagent")
+            and inside
+            and (inside == ["supervisor"] or inside[0].startswith("w-"))
+        ):
+            return "/".join(parts[:index])
+    return folder
+
+
+def below(groups: list[Group], path: str) -> list[Group]:
+    """The same hierarchies, one path further down."""
+    return [
+        (version, controllers, f"{folder}/{path}" if path else folder)
+        for version, controllers, folder in groups
+    ]
+
+
+def make(group: Group, path: str) -> Group:
+    """Make ``path`` below ``group``, on v2 with the controllers handed down at each step. Raises
+    OSError.
+    """
+    version, controllers, folder = group
+    for part in path.split("/"):
+        if version == 2:
+            hand_down(folder)
+        folder = f"{folder}/{part}"
+        try:
+            os.mkdir(folder, 0o755)
+        except FileExistsError:
+            continue
+    return version, controllers, folder
+
+
+def hand_down(folder: str) -> None:
+    """Hand every controller down that we use; each alone, since one that is refused (EBUSY, ENOENT)
+    would stop the others.
+    """
+    present = (read(folder + "/cgroup.controllers") or "").split()
+    handed = (read(folder + "/cgroup.subtree_control") or "").split()
+    for name in LIMITING:
+        if name in present and name not in handed:
+            try_write(folder + "/cgroup.subtree_control", "+" + name)
+
+
+def limit(
+    group: Group, memory_mib: int | None, pids_limit: int | None, cpu_weight: int | None
+) -> None:
+    """Write the ceilings that this hierarchy has a controller for; None is the kernel's default.
+    Best effort.
+    """
+    version, controllers, folder = group
+    pids_text = "max" if pids_limit is None else str(pids_limit)
+    if version == 2:
+        try_write(folder + "/memory.max", "max" if memory_mib is None else str(memory_mib << 20))
+        try_write(folder + "/cpu.weight", str(cpu_weight or 100))
+    if "memory" in controllers:
+        try_write(
+            folder + "/memory.limit_in_bytes", "-1" if memory_mib is None else str(memory_mib << 20)
+        )
+    if "cpu" in controllers:
+        try_write(folder + "/cpu.shares", str(max(2, (cpu_weight or 100) * 1024 // 100)))
+    if version == 2 or "pids" in controllers:
+        try_write(folder + "/pids.max", pids_text)
+
+
+def join(groups: list[Group]) -> None:
+    """Move the calling process (and what it will fork) here. Raises OSError when the kernel
+    refuses.
+    """
+    for _, _, folder in groups:
+        write(folder + "/cgroup.procs", "0")
+
+
+def pids(groups: list[Group]) -> list[int]:
+    """Who is in here, sub-groups included."""
+    found: set[int] = set()
+    for _, _, folder in groups:
+        for inner in folders_below(folder):
+            found.update(
+                int(word) for word in (read(inner + "/cgroup.procs") or "").split() if word != "0"
+            )
+    return sorted(found)
+
+
+def kill(groups: list[Group]) -> None:
+    """SIGKILL to all that is in here; returns without waiting for them to be gone."""
+    for version, _, folder in groups:
+        if version == 2 and try_write(folder + "/cgroup.kill", "1"):
+            break
+    else:
+        _freeze_and_kill(groups)
+    for pid in pids(groups):  # v1: who sits in a controller's folder but not in the tracking one
+        _kill(pid)
+
+
+def _freeze_and_kill(groups: list[Group]) -> None:
+    """Freeze, SIGKILL, thaw; where nothing freezes, a closed pids limit and rounds end even a fork
+    bomb.
+    """
+    limits = {folder: read(folder + "/pids.max") for _, _, folder in groups}
+    for folder, before in limits.items():
+        if before is not None:
+            try_write(folder + "/pids.max", "0")
+    _set_frozen(groups, True)
+    for _ in range(_KILL_ROUNDS):
+        left = pids(groups)
+        for pid in left:
+            _kill(pid)
+        _set_frozen(groups, False)
+        if not left:
+            break
+        time.sleep(_ROUND_PAUSE_S)
+    for folder, before in limits.items():
+        if before is not None:
+            try_write(folder + "/pids.max", before.strip())
+
+
+def _set_frozen(groups: list[Group], frozen: bool) -> None:
+    for version, controllers, folder in groups:
+        if version == 2:
+            done = try_write(folder + "/cgroup.freeze", "1" if frozen else "0")
+        else:
+            done = "freezer" in controllers and try_write(
+                folder + "/freezer.state", "FROZEN" if frozen else "THAWED"
+            )
+        if done and frozen:
+            until = time.monotonic() + _FREEZE_WAIT_S
+            while time.monotonic() < until and not _is_frozen(version, folder):
+                time.sleep(0.001)
+
+
+def _is_frozen(version: int, folder: str) -> bool:
+    if version == 2:
+        return field(folder + "/cgroup.events", "frozen") == 1
+    return (read(folder + "/freezer.state") or "").strip() == "FROZEN"
+
+
+def _kill(pid: int) -> None:
+    if pid != os.getpid():
+        try:
+            os.kill(pid, SIGKILL)
+        except OSError:
+            return  # gone, or not ours
+
+
+def remove(groups: list[Group]) -> None:
+    """Take the folders away, sub-groups first; what is not empty stays."""
+    for _, _, folder in groups:
+        for inner in reversed(folders_below(folder)):
+            if not remove_one(inner):
+                break
+
+
+def remove_one(folder: str) -> bool:
+    """Take one folder away; False when somebody or something is still in there."""
+    try:
+        os.rmdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def oom_kills(groups: list[Group]) -> int:
+    """How many processes the kernel killed here for lack of memory."""
+    for version, controllers, folder in groups:
+        if "memory" in controllers:
+            return field(folder + "/memory.oom_control", "oom_kill")
+        if version == 2 and os.path.exists(folder + "/memory.events"):
+            return field(folder + "/memory.events", "oom_kill")
+    return 0
+
+
+def describe(groups: list[Group]) -> str:
+    """What is in force in these groups, e.g. ``v1 memory pids cpu, v2 kill``; ``none`` without
+    any.
+    """
+    limiting: set[str] = set()
+    tracking = ""
+    for version, controllers, folder in groups:
+        here = controllers if version == 1 else (read(folder + "/cgroup.controllers") or "").split()
+        limiting.update(name for name in here if name in LIMITING)
+        if version == 2:
+            tracking = "v2 kill" if os.path.exists(folder + "/cgroup.kill") else "v2 freeze"
+        elif "freezer" in controllers:
+            tracking = "v1 freezer"
+    version_text = "v1" if any(version == 1 for version, _, _ in groups) else "v2"
+    limits = (
+        " ".join([version_text, *(name for name in LIMITING if name in limiting)])
+        if limiting
+        else ""
+    )
+    return ", ".join(part for part in (limits, tracking) if part) or "none"
+
+
+def folders_below(folder: str) -> list[str]:
+    """``folder`` and every group below it, parents first; empty when it is not there."""
+    found, queue = [], [folder] if os.path.isdir(folder) else []
+    while queue:
+        inner = queue.pop()
+        found.append(inner)
+        queue.extend(folders_in(inner))
+    return found
+
+
+def folders_in(folder: str) -> list[str]:
+    """The groups directly below ``folder``."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def field(file: str, name: str) -> int:
+    """The number beside ``name`` in a flat keyed file; 0 when there is none."""
+    for line in (read(file) or "").splitlines():
+        key, _, value = line.partition(" ")
+        if key == name:
+            return int(value)
+    return 0
+
+
+def read(file: str) -> str | None:
+    """The text of a small file; None when the controller is not here, or the group went away."""
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            return opened.readall().decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+
+
+def write(file: str, text: str) -> None:
+    """Write one value in one call. Raises OSError."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode("ascii"))
+    except OSError as error:
+        if error.errno != errno.ESRCH:  # the process we moved ended meanwhile
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def try_write(file: str, text: str) -> bool:
+    """`write`, and whether the kernel took it."""
+    try:
+        write(file, text)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,224 @@
+"""Our places among the cgroups of this machine: one tree for the agent's processes, one beside it
+for operations.
+
+Three shapes: v2 with controllers delegated to us; v1 controllers (and a v2 hierarchy without
+controllers, or the freezer, for tracking and kill); none. A tree has one folder per hierarchy, all
+of the same relative path. The base is the cgroup that init gave us: a process that already sits in
+a leaf of ours (``…/<tree>/supervisor``, ``…/<tree>/w-x/worker``) goes up from there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from waagent.distro.cgroups import groups
+from waagent.distro.cgroups.groups import Group
+from waagent.protocol.base.records import Record
+
+_ROUND_PAUSE_S = 0.004
+
+
+class Limits(Record):
+    """Ceilings of one leaf; None leaves the kernel's default."""
+
+    memory_mib: int | None = None
+    pids: int | None = None
+    cpu_weight: int | None = None
+    """v2 scale: 100 is what everybody has."""
+
+
+class Leaf:
+    """One place for processes. Holds: the same relative folder in every hierarchy in use; without
+    any, every call does nothing.
+
+    A worker's place ``w-x`` has two leaves, ``w-x/worker`` with its limits and ``w-x/tools``
+    without: joining goes to the first, kill, pids and removal mean both.
+    """
+
+    def __init__(self, place: Iterable[Group], joins: str = "") -> None:
+        self.groups = list(place)
+        self.joined = groups.below(self.groups, joins)
+        self.procs_files: tuple[Path, ...] = tuple(
+            Path(folder, "cgroup.procs") for _, _, folder in self.joined
+        )
+
+    def join(self) -> None:
+        """Move the calling process (and what it will fork) here. Raises OSError when the kernel
+        refuses.
+        """
+        groups.join(self.joined)
+
+    def pids(self) -> list[int]:
+        """Who is in here, sub-groups included."""
+        return groups.pids(self.groups)
+
+    def is_empty(self) -> bool:
+        """Whether nothing lives here (a zombie counts until it is reaped on v1)."""
+        return not self.pids()
+
+    def kill(self) -> None:
+        """SIGKILL to all that is in here; returns without waiting for them to be gone."""
+        groups.kill(self.groups)
+
+    def remove(self) -> None:
+        """Take the folders away; what is not empty stays."""
+        groups.remove(self.groups)
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed here for lack of memory."""
+        return groups.oom_kills(self.joined)
+
+    def memory_bytes(self) -> int | None:
+        """Memory charged to this leaf; None where nobody counts it."""
+        for _, controllers, folder in self.joined:
+            name = "memory.usage_in_bytes" if "memory" in controllers else "memory.current"
+            text = groups.read(f"{folder}/{name}")
+            if text is not None:
+                return int(text)
+        return None
+
+    def cpu_s(self) -> float | None:
+        """CPU time used here; None where nobody counts it."""
+        for version, _, folder in reversed(self.joined):
+            if version == 2 and os.path.exists(folder + "/cpu.stat"):
+                return groups.field(folder + "/cpu.stat", "usage_usec") / 1e6
+            text = groups.read(folder + "/cpuacct.usage")
+            if text is not None:
+                return int(text) / 1e9
+        return None
+
+
+class Tree:
+    """All places of one kind (workers, operations). Invariant: a hierarchy that refused us once is
+    not tried again.
+    """
+
+    def __init__(self, bases: Iterable[Group], name: str) -> None:
+        self.name = name
+        self._tops = _worth_joining(
+            [group for group in (_made(base, name) for base in bases) if group is not None]
+        )
+
+    @property
+    def description(self) -> str:
+        """What is in force, e.g. ``v1 memory pids cpu, v2 kill``; ``none`` without cgroups."""
+        return groups.describe(self._tops)
+
+    def leaf(self, name: str, limits: Limits = Limits()) -> Leaf:  # noqa: B008 - an immutable default
+        """The place ``name``, made when it is not there, its limits set anew."""
+        joins = _joins(name)
+        place = []
+        for top in list(self._tops):
+            version, controllers, folder = top
+            if controllers == ("cpu",) and limits.cpu_weight is None:
+                continue  # joining each v1 hierarchy costs milliseconds of a worker's start
+            try:
+                made = groups.make(top, f"{name}/{joins}" if joins else name)
+            except OSError:
+                self._tops.remove(top)
+                continue
+            groups.limit(made, limits.memory_mib, limits.pids, limits.cpu_weight)
+            place.append((version, controllers, f"{folder}/{name}"))
+        return Leaf(place, joins)
+
+    def place(self, name: str) -> Leaf:
+        """The place ``name`` as it is, nothing made and nothing limited."""
+        return Leaf(groups.below(self._tops, name), _joins(name))
+
+    def existing(self) -> list[str]:
+        """Names of the places that are there now, first level only."""
+        return sorted(
+            {
+                os.path.basename(folder)
+                for _, _, top in self._tops
+                for folder in groups.folders_in(top)
+            }
+        )
+
+    def empty(self, *, deadline_s: float) -> list[int]:
+        """Kill all that lives in workers' places and remove them; pids that stay. ``supervisor`` is
+        left alone.
+        """
+        leaves = [self.place(name) for name in self.existing() if name != "supervisor"]
+        until = time.monotonic() + deadline_s
+        while True:
+            left = [pid for leaf in leaves for pid in leaf.pids()]
+            if not left or time.monotonic() > until:
+                break
+            for leaf in leaves:
+                leaf.kill()
+            time.sleep(_ROUND_PAUSE_S)
+        for leaf in leaves:
+            leaf.remove()
+        return left
+
+    def remove(self) -> None:
+        """Take the whole tree away, as far as it is empty."""
+        groups.remove(self._tops)
+
+
+def tree_name(root: str) -> str:
+    """The name of the agent's tree below the root prefix ``root``: two agents of one machine share
+    none.
+    """
+    return (
+        "waagent"
+        if root == "/"
+        else f"waagent-{zlib.crc32(root.encode('utf-8', 'surrogateescape')):08x}"
+    )
+
+
+def worker_tree(*, enabled: bool = True, name: str = "waagent") -> Tree:
+    """The tree of the agent's own processes. ``name`` must begin with ``waagent``."""
+    return Tree(bases_of_self() if enabled else (), name)
+
+
+def operation_tree(*, enabled: bool = True, name: str = "waagent-operations") -> Tree:
+    """The tree of operations, beside the agent's:
+    ``<name>/<Handler>/<operation>/{shim,command}``.
+    """
+    return Tree(bases_of_self() if enabled else (), name)
+
+
+def bases_of_self() -> list[Group]:
+    """The cgroup that init gave us, in each hierarchy, also when we sit in one of our own
+    leaves.
+    """
+    return [
+        (version, controllers, groups.above_our_leaves(folder))
+        for version, controllers, folder in groups.of_self()
+    ]
+
+
+def _joins(name: str) -> str:
+    """A worker's processes sit one step below its place, beside its tools (v2: no processes in
+    inner groups).
+    """
+    return "worker" if name.startswith("w-") and "/" not in name else ""
+
+
+def _made(base: Group, name: str) -> Group | None:
+    try:
+        group = groups.make(base, name)
+    except OSError:
+        return None  # read-only or not ours: this hierarchy is not for us
+    return group if os.access(group[2] + "/cgroup.procs", os.W_OK) else None
+
+
+def _worth_joining(tops: list[Group]) -> list[Group]:
+    """Without the v1 hierarchies that only count or freeze, where v2 counts CPU time and kills by
+    itself.
+    """
+    if not any(os.path.exists(folder + "/cgroup.kill") for _, _, folder in tops):
+        return tops
+    wanted = [
+        top
+        for top in tops
+        if top[0] == 2 or any(controller in groups.LIMITING for controller in top[1])
+    ]
+    groups.remove([top for top in tops if top not in wanted])
+    return wanted

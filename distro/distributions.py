@@ -1,0 +1,259 @@
+"""What differs between distributions, as rows of a table, and how a running system finds its row.
+
+Source: spec/platform.md §12 and its detection overrides; spec/provisioning.md §5.2, §6.5, §10.1.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from waagent.distro.paths import Paths
+
+# how the host name is made to last
+(
+    ETC_HOSTNAME,
+    HOSTNAMECTL,
+    SYSCONFIG_NETWORK,
+    ETC_HOSTNAME_CAPITAL,
+    RC_CONF,
+    ETC_MYNAME,
+    CONF_D_HOSTNAME,
+    UCI,
+    NO_HOSTNAME,
+) = (
+    "/etc/hostname",
+    "hostnamectl",
+    "/etc/sysconfig/network",
+    "/etc/HOSTNAME",
+    "/etc/rc.conf",
+    "/etc/myname",
+    "/etc/conf.d/hostname",
+    "uci",
+    "",
+)
+_OS_RELEASE_LIMIT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row: what the agent must know of a distribution."""
+
+    name: str
+    sshd_unit: str = "sshd"
+    """Name of the service that systemd, or `service`, knows."""
+    edits_sshd: bool = True
+    """Whether sshd's configuration may be changed (image-based systems keep theirs)."""
+    sudo_group: str = ""
+    """Group whose members may use sudo; empty where there is none by custom."""
+    sudoers_folder: str = "/etc/sudoers.d"
+    host_name: str = ETC_HOSTNAME
+    create_user: tuple[str, ...] = ("useradd", "-m", "{name}")
+    """`{name}` stands for the user."""
+    set_password: tuple[str, ...] = ("chpasswd", "-e")
+    """Takes a hash on its standard input, as the next field says."""
+    set_password_stdin: str = "{name}:{hash}\n"
+    shadow: str = "/etc/shadow"
+    configuration: str = "/etc/waagent.conf"
+    uid_minimum: int = 1000
+    """First uid of people where login.defs does not say."""
+    system_user_exception: str = ""
+    """An account below the minimum that is a person's all the same."""
+
+
+#                   name           what differs from the defaults
+_ROWS: tuple[Family, ...] = (
+    Family("debian", sshd_unit="ssh", sudo_group="sudo"),
+    Family("ubuntu", sshd_unit="ssh", sudo_group="sudo"),
+    Family("redhat6", sudo_group="wheel", host_name=SYSCONFIG_NETWORK, uid_minimum=500),
+    Family("redhat", sudo_group="wheel", host_name=HOSTNAMECTL),
+    Family("fedora", sudo_group="wheel", edits_sshd=False),
+    Family("suse11", host_name=ETC_HOSTNAME_CAPITAL),
+    Family("suse", host_name=HOSTNAMECTL),
+    Family(
+        "coreos",
+        sudo_group="sudo",
+        edits_sshd=False,
+        configuration="/usr/share/oem/waagent.conf",
+        system_user_exception="core",
+        create_user=("useradd", "--create-home", "--password", "*", "{name}"),
+    ),
+    Family("alpine", edits_sshd=False),
+    Family("arch", sudo_group="wheel", edits_sshd=False),
+    Family("mariner", sudo_group="wheel", edits_sshd=False),
+    Family("photonos", sudo_group="wheel", edits_sshd=False),
+    Family(
+        "clearlinux",
+        sudo_group="wheel",
+        edits_sshd=False,
+        configuration="/usr/share/defaults/waagent/waagent.conf",
+    ),
+    Family("chainguard"),
+    Family("gentoo", host_name=CONF_D_HOSTNAME),
+    Family("nixos", sudo_group="wheel"),
+    Family("openwrt", host_name=UCI, create_user=("useradd", "-m", "-s", "/bin/ash", "{name}")),
+    Family(
+        "freebsd",
+        sudoers_folder="/usr/local/etc/sudoers.d",
+        host_name=RC_CONF,
+        create_user=("pw", "useradd", "{name}", "-m"),
+        set_password=("pw", "usermod", "{name}", "-H", "0"),
+        set_password_stdin="{hash}\n",
+        shadow="/etc/master.passwd",
+        configuration="/usr/local/etc/waagent.conf",
+        uid_minimum=1001,
+    ),
+    Family("openbsd", host_name=ETC_MYNAME, shadow="/etc/master.passwd"),
+    Family("gaia", host_name=NO_HOSTNAME, edits_sshd=False),
+    Family("bigip", host_name=NO_HOSTNAME),
+    Family("iosxe", host_name=HOSTNAMECTL),
+    Family("default"),
+)
+FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
+
+_BY_ID: dict[str, str] = {
+    # id of os-release -> row
+    "debian": "debian",
+    "kali": "debian",
+    "devuan": "debian",
+    "raspbian": "debian",
+    "linuxmint": "ubuntu",
+    "ubuntu": "ubuntu",
+    "rhel": "redhat",
+    "redhat": "redhat",
+    "centos": "redhat",
+    "almalinux": "redhat",
+    "rocky": "redhat",
+    "ol": "redhat",
+    "oracle": "redhat",
+    "cloudlinux": "redhat",
+    "euleros": "redhat",
+    "uos": "redhat",
+    "openeuler": "redhat",
+    "fedora": "fedora",
+    "sles": "suse",
+    "sles_sap": "suse",
+    "sle-micro": "suse",
+    "sle_hpc": "suse",
+    "suse": "suse",
+    "opensuse": "suse",
+    "opensuse-leap": "suse",
+    "opensuse-tumbleweed": "suse",
+    "coreos": "coreos",
+    "flatcar": "coreos",
+    "alpine": "alpine",
+    "alpaquita": "alpine",
+    "arch": "arch",
+    "archlinux": "arch",
+    "azurelinux": "mariner",
+    "mariner": "mariner",
+    "photon": "photonos",
+    "photonos": "photonos",
+    "clear-linux-os": "clearlinux",
+    "clearlinux": "clearlinux",
+    "chainguard": "chainguard",
+    "wolfi": "chainguard",
+    "gentoo": "gentoo",
+    "nixos": "nixos",
+    "openwrt": "openwrt",
+    "freebsd": "freebsd",
+    "openbsd": "openbsd",
+    "gaia": "gaia",
+    "f5": "bigip",
+    "bigip": "bigip",
+    "iosxe": "iosxe",
+}
+
+_OVERRIDES: tuple[tuple[str, str], ...] = (
+    # a file that is there -> the id, whatever os-release says
+    ("/etc/euleros-release", "euleros"),
+    ("/etc/UnionTech-release", "uos"),
+    ("/etc/mariner-release", "mariner"),
+    ("/shared/vadc", "f5"),
+    ("/etc/cp-release", "gaia"),
+    ("/home/guestshell/azure", "iosxe"),
+    ("/etc/photon-release", "photonos"),
+    ("/etc/alpaquita-release", "alpaquita"),
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """Which distribution this is."""
+
+    id: str
+    version: str
+    like: tuple[str, ...] = ()
+    full_name: str = ""
+
+
+def family_of(paths: Paths) -> Family:
+    """The row of the system below ``paths``; `default` where none fits."""
+    return choose_family(release_of(paths))
+
+
+def choose_family(release: Release) -> Family:
+    """The row for a release: by its id, else by what it says it is like."""
+    for name in (release.id, *release.like):
+        row = _BY_ID.get(name)
+        if row is not None:
+            return _by_version(row, release)
+    return FAMILIES["default"]
+
+
+def release_of(paths: Paths) -> Release:
+    """What os-release and the files of older systems say."""
+    release = parse_os_release(
+        _read(paths, "/etc/os-release") or _read(paths, "/usr/lib/os-release")
+    )
+    for path, name in _OVERRIDES:
+        if paths.under(path).exists():
+            release = replace(release, id=name)
+    if not release.id and paths.under("/etc/redhat-release").exists():
+        text = _read(paths, "/etc/redhat-release")
+        digits = "".join(word for word in text.split() if word[:1].isdigit())[:8]
+        release = Release("redhat", digits, full_name=text.strip()[:80])
+    if paths.under("/etc/oracle-release").exists():
+        release = replace(release, full_name="Oracle Linux")
+    return release
+
+
+def parse_os_release(text: str) -> Release:
+    """The release in the text of os-release; an empty id when it says none."""
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        name, separator, value = line.strip().partition("=")
+        if separator and not name.startswith("#"):
+            values[name] = _unquote(value)
+    clean = values.get("ID", "").strip().strip("\"'").lower()
+    return Release(
+        clean,
+        values.get("VERSION_ID", ""),
+        tuple(values.get("ID_LIKE", "").lower().split()),
+        values.get("PRETTY_NAME", ""),
+    )
+
+
+def _unquote(value: str) -> str:
+    """A value of os-release as a shell would read it, for the forms that occur; shlex is 1 MiB."""
+    value = value.strip()
+    if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+        return value[1 : value.find(value[0], 1)]
+    return value.split(" ")[0].strip("'\"")
+
+
+def _by_version(row: str, release: Release) -> Family:
+    major = release.version.partition(".")[0]
+    if row == "redhat" and major == "6":
+        return FAMILIES["redhat6"]
+    if row == "suse" and (major == "11" or (release.id == "opensuse" and release.version < "13.2")):
+        return FAMILIES["suse11"]
+    return FAMILIES[row]
+
+
+def _read(paths: Paths, absolute: str) -> str:
+    try:
+        with paths.under(absolute).open("rb") as file:
+            return file.read(_OS_RELEASE_LIMIT_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""

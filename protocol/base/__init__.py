@@ -1,0 +1,1 @@
+"""What every message and document needs: records, packing, errors, the log, secrets."""

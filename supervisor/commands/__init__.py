@@ -1,0 +1,1 @@
+"""The commands of `waagent`: what people and init systems call."""

@@ -1,0 +1,368 @@
+"""Makes the texts that repeat a table: sample waagent.conf, manual pages, completion, accounts.
+
+`python -m waagent.supervisor.commands.manual_pages` writes them into the checkout; a test compares
+the files with what is made here. Pure but for ``main``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from waagent import __version__
+from waagent.protocol.configuration import options
+from waagent.protocol.configuration.options import IN_USE, KEPT, NUMBER, SEED, SWITCH, Option, Value
+from waagent.supervisor import roster
+from waagent.supervisor.commands import arguments
+from waagent.supervisor.ps import arguments as ps_arguments
+from waagent.supervisor.ps.arguments import folded
+
+
+def texts() -> dict[str, str]:
+    """Every generated file of the checkout by its path."""
+    return {
+        "etc/waagent.conf": sample_configuration(),
+        "etc/sysusers.d/waagent.conf": accounts(),
+        "etc/bash_completion.d/waagent": completion(),
+        "docs/man/waagent.8": waagent_page(),
+        "docs/man/waagent-ps.8": waagent_ps_page(),
+        "docs/man/waagent.conf.5": configuration_page(),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the files below the checkout, or below the folder given; names each one that
+    changed.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    root = Path(words[0]) if words else Path(__file__).resolve().parents[2]
+    for name, text in texts().items():
+        path = root / name
+        if not path.exists() or path.read_text(encoding="ascii") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="ascii")
+            print(name)
+    return 0
+
+
+def written(value: Value) -> str:
+    """A value as it stands in the file."""
+    if value is True or value is False:
+        return "y" if value else "n"
+    return str(value)
+
+
+def sample_configuration() -> str:
+    """`/etc/waagent.conf` as installed: every documented option with its default, later ones as
+    comments.
+    """
+    lines = [
+        "# Configuration of the Azure guest agent, see waagent.conf(5).",
+        (
+            "# Name=value; y or n for switches; None means the default. A # starts a comment at the"
+            " start of a line or after a blank."
+        ),
+        (
+            "# Files /etc/waagent/conf.d/*.conf are read after this one. Check: waagent"
+            " -check-configuration. Apply: waagent -reload"
+        ),
+    ]
+    for title, rows in options.GROUPS:
+        shown = [option for option in rows if option.use in (SEED, IN_USE)]
+        if not shown:
+            continue
+        lines += ["", "", f"## {title}"]
+        for option in shown:
+            lines += ["", *(f"# {text}" for text in folded(_described(option), 116))]
+            lines.append(
+                ("" if option.use == SEED else "# ") + f"{option.name}={written(option.default)}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _described(option: Option) -> str:
+    has_range = (
+        option.kind == NUMBER
+        and option.highest != options.SECONDS_MAX
+        and str(option.highest) not in option.about
+    )
+    return option.about + (f" Range: {option.lowest} to {option.highest}." if has_range else "")
+
+
+def accounts() -> str:
+    """sysusers.d(5): the accounts of the roster."""
+    users = sorted({row.account for row in roster.ROSTER if row.account.number != 0})
+    lines = [
+        "# Accounts of unprivileged workers, see sysusers.d(5). Without them the agent uses the"
+        " numbers."
+    ]
+    lines += [f'u {account.name} {account.number} "Azure guest agent" - -' for account in users]
+    return "\n".join([*lines, f"g {roster.BUS_GROUP.name} {roster.BUS_GROUP.number}"]) + "\n"
+
+
+def completion() -> str:
+    """bash completion of both commands."""
+    own = [
+        f"-{word.name}" + (":" if word.value == arguments.NEEDED else "")
+        for word in (*arguments.COMMANDS, *arguments.FLAGS)
+        if word.when == arguments.HERE and word.name != "debug"
+    ]
+    listing = ["extensions", "restart", *(f"--{word.name}" for word in ps_arguments.OPTIONS)]
+    workers = " ".join(row.name for row in roster.ROSTER)
+    cases = [
+        f"        --{word.name}) words='{' '.join(word.choices)}' ;;"
+        for word in ps_arguments.OPTIONS
+        if word.choices
+    ]
+    return (
+        "\n".join(
+            [
+                "# bash completion of waagent and waagent-ps",
+                "_waagent() {",
+                "    local words",
+                f"    words='{' '.join(own)}'",
+                (
+                    '    if [ "$3" = -check-configuration ]; then COMPREPLY=($(compgen -f --'
+                    ' "$2")); return; fi'
+                ),
+                '    COMPREPLY=($(compgen -W "$words" -- "$2"))',
+                "}",
+                "_waagent_ps() {",
+                "    local words",
+                '    case "$3" in',
+                f"        restart) words='{workers}' ;;",
+                *cases,
+                f"        *) words='{' '.join(listing)}' ;;",
+                "    esac",
+                '    COMPREPLY=($(compgen -W "$words" -- "$2"))',
+                "}",
+                "complete -F _waagent waagent",
+                "complete -F _waagent_ps waagent-ps",
+            ]
+        )
+        + "\n"
+    )
+
+
+def waagent_page() -> str:
+    """waagent(8)."""
+    commands = [
+        (arguments.form(word), word.about)
+        for word in arguments.COMMANDS
+        if word.when == arguments.HERE
+    ]
+    flags = [(arguments.form(word), word.about) for word in arguments.FLAGS]
+    later = ", ".join(
+        f"-{word.name}" for word in arguments.COMMANDS if word.when == arguments.LATER
+    )
+    return _page(
+        "waagent",
+        8,
+        "guest agent for Linux VMs on Azure",
+        [
+            (
+                "SYNOPSIS",
+                [".B waagent", _safe("[-verbose] [-force] [-configuration-path:PATH] COMMAND")],
+            ),
+            (
+                "DESCRIPTION",
+                [
+                    _safe(
+                        "A small supervisor starts, watches and restarts workers, each with one"
+                        " job: finding the platform, provisioning, running VM extensions, answering"
+                        " load balancer probes. What they do is shown by waagent-ps(8). A word may"
+                        " have any number of - or / before it."
+                    )
+                ],
+            ),
+            (
+                "COMMANDS",
+                _items(commands) + [".PP", _safe(f"Known, not in this version: {later}.")],
+            ),
+            ("OPTIONS", _items(flags)),
+            (
+                "SIGNALS",
+                _items(
+                    [
+                        ("TERM", "stop all workers, then end; operations of extensions go on"),
+                        ("HUP", "as -reload"),
+                    ]
+                ),
+            ),
+            (
+                "ENVIRONMENT",
+                _items(
+                    [
+                        (
+                            "WAAGENT_WITHOUT",
+                            (
+                                "what to do without, by commas: subreaper, cgroups, landlock, psi,"
+                                " systemd"
+                            ),
+                        )
+                    ]
+                ),
+            ),
+            ("EXIT STATUS", ["0 done, 1 failed or not understood."]),
+            (
+                "FILES",
+                _items(
+                    [
+                        (
+                            "/etc/waagent.conf, /etc/waagent/conf.d/*.conf",
+                            "configuration, see waagent.conf(5)",
+                        ),
+                        ("/etc/waagent/sandbox.d/NAME.conf", "limits of one extension"),
+                        ("/var/lib/waagent/", "state"),
+                        ("/var/log/waagent.log", "log"),
+                        ("/var/log/azure/NAME/", "logs of extensions"),
+                        ("/run/waagent/", "sockets, locks, what waagent-ps reads"),
+                    ]
+                ),
+            ),
+        ],
+        "waagent-ps(8), waagent.conf(5)",
+    )
+
+
+def waagent_ps_page() -> str:
+    """waagent-ps(8)."""
+    commands = [
+        (f"waagent-ps {command.form}".strip(), command.about) for command in ps_arguments.COMMANDS
+    ]
+    flags = [
+        (f"--{word.name} {word.value_name}".strip(), word.about) for word in ps_arguments.OPTIONS
+    ]
+    return _page(
+        "waagent-ps",
+        8,
+        "what the Azure guest agent is doing",
+        [
+            ("SYNOPSIS", [".B waagent-ps", _safe("[OPTION...] [COMMAND]")]),
+            (
+                "DESCRIPTION",
+                [
+                    _safe(
+                        "Shows the workers of the agent and the operations of VM extensions. Anyone"
+                        " may look, only root may change anything. When the supervisor does not"
+                        " answer, what it wrote last is shown, corrected by /proc, within a second."
+                    )
+                ],
+            ),
+            ("COMMANDS", _items(commands)),
+            ("OPTIONS", _items(flags)),
+            (
+                "STATES",
+                _items(
+                    [
+                        ("STARTING, INIT, READY", "on the way and at work"),
+                        ("DONE", "did its one job in this boot"),
+                        ("IDLE", "on demand and not needed now"),
+                        ("OFF", "switched off by configuration"),
+                        ("STOPPING", "told to end"),
+                        ("HUNG", "no heartbeat within its limit; being replaced"),
+                        ("KILL, STUCK", "being killed; waits in the kernel and cannot be"),
+                        ("BACKOFF", "ended too soon, is tried again shortly"),
+                        ("PARKED", "ended too soon eight times; one try every 5 minutes"),
+                        ("GONE", "died with a supervisor that does not answer"),
+                    ]
+                ),
+            ),
+            ("EXIT STATUS", _items([(str(number), about) for number, about in ps_arguments.EXITS])),
+            (
+                "FILES",
+                _items(
+                    [
+                        ("/run/waagent/control", "the supervisor's socket"),
+                        ("/run/waagent/state", "what it wrote last"),
+                        ("/run/waagent/operations", "operations of extensions"),
+                        ("/var/log/waagent/NAME.hang", "stacks of a worker that hung"),
+                    ]
+                ),
+            ),
+        ],
+        "waagent(8)",
+    )
+
+
+def configuration_page() -> str:
+    """waagent.conf(5)."""
+    sections: list[tuple[str, list[str]]] = [
+        (
+            "DESCRIPTION",
+            [
+                _safe(
+                    "Lines Name=value. Blanks around both are ignored; single or double quotes"
+                    " around the whole value keep blanks and #. A # starts a comment at the start"
+                    " of a line or after a blank. None means the default. Switches take y yes true"
+                    " 1 on and n no false 0 off. Of two lines for one option the last wins. Files"
+                    " /etc/waagent/conf.d/*.conf are read afterwards in the order of their names."
+                    " An invalid value gives the default and a warning with file and line, it never"
+                    " stops the agent. The file must be writable by root only."
+                ),
+                ".PP",
+                _safe(
+                    "waagent -check-configuration names every mistake, waagent -show-configuration"
+                    " -verbose what is in force and why."
+                ),
+            ],
+        ),
+    ]
+    for title, rows in options.GROUPS:
+        shown = [
+            (_entry(option), _described(option)) for option in rows if option.use in (SEED, IN_USE)
+        ]
+        if shown:
+            sections.append((title.upper(), _items(shown)))
+    kept = [option.name for _, rows in options.GROUPS for option in rows if option.use == KEPT]
+    gone = [
+        option.name for _, rows in options.GROUPS for option in rows if option.use == options.GONE
+    ]
+    sections.append(
+        (
+            "READ WITHOUT EFFECT",
+            [
+                _safe(f"Parsed and shown, without effect in this version: {', '.join(kept)}."),
+                ".PP",
+                _safe(f"Without effect any more: {', '.join(gone)}."),
+            ],
+        )
+    )
+    return _page(
+        "waagent.conf", 5, "configuration of the Azure guest agent", sections, "waagent(8)"
+    )
+
+
+def _entry(option: Option) -> str:
+    kind = {SWITCH: "y|n", NUMBER: "number"}.get(
+        option.kind, "text" if option.kind == options.TEXT else "y|n|auto"
+    )
+    return f"{option.name}={kind} (default {written(option.default)})"
+
+
+def _page(
+    name: str, section: int, about: str, sections: Iterable[tuple[str, list[str]]], see_also: str
+) -> str:
+    lines = [
+        f'.TH {name.upper()} {section} "" "waagent {__version__}"',
+        ".SH NAME",
+        _safe(f"{name} - {about}"),
+    ]
+    for title, body in sections:
+        lines += [f".SH {title}", *body]
+    return "\n".join([*lines, ".SH SEE ALSO", _safe(see_also)]) + "\n"
+
+
+def _items(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    return [line for head, text in pairs for line in (".TP", f".B {_safe(head)}", _safe(text))]
+
+
+def _safe(text: str) -> str:
+    """``text`` for troff: its special letters are letters."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
+    return "\\&" + escaped if escaped.startswith((".", "'")) else escaped
+
+
+if __name__ == "__main__":
+    sys.exit(main())

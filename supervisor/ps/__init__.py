@@ -1,0 +1,1 @@
+"""`waagent-ps`: what the agent is doing, for anyone."""

@@ -1,0 +1,148 @@
+"""The zygote: a small process that has every import of a worker done and forks workers within
+milliseconds.
+
+Exec'd by the supervisor with one end of a socketpair as descriptor 3 and nothing else; it holds no
+state. One packet in (an order, with the descriptors of one worker), one packet out: `forked`,
+`failed` or `upgrade`. It never opens a zmq context, so that it stays fit to fork. Killed here: the
+supervisor execs a new one, running workers notice nothing.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from waagent.protocol import control
+
+if TYPE_CHECKING:
+    from waagent.protocol.worker_start import Birth
+
+CHANNEL = 3
+_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
+_ROOMS = ("supervisor", "workers", "protocol", "distro")
+_PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
+
+
+def build_id(package: Path) -> str:
+    """The name of the code on disk: changes when any file of the agent does. Raises OSError when it
+    cannot be read.
+    """
+    digest = 0
+    files = [package / "__init__.py"]
+    for room in _ROOMS:
+        for folder, folders, names in os.walk(package / room, followlinks=True):
+            folders.sort()
+            files += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
+    for file in files:
+        facts = file.stat()
+        digest = zlib.crc32(
+            f"{file.relative_to(package)} {facts.st_size} {facts.st_mtime_ns}\n".encode(), digest
+        )
+    return f"{digest:08x}"
+
+
+def main(
+    package: str, build: str, supervisor_pid: int, entry: str, modules: tuple[str, ...]
+) -> None:
+    """Serve orders until the supervisor goes away.
+
+    ``entry`` is `module:function` of what a worker runs, called with its name and Birth.
+    ``modules`` are the workers' own: loaded here once, they are shared pages in every worker;
+    loaded there they cost 1 to 4 MiB each.
+    """
+    from waagent.distro import fences, memory, standins
+    from waagent.supervisor.zygote import worker_setup
+
+    fences.set_name("waagent-zygote")
+    fences.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != supervisor_pid:
+        return
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = socket.socket(fileno=CHANNEL)
+    channel.set_inheritable(False)
+    standins.load("zmq")
+    module, function = entry.split(":")
+    run = getattr(importlib.import_module(module), function)
+    for name in (*_PRELOADED, *modules):
+        try:
+            importlib.import_module(name)
+        # whatever a module does: that worker's trouble, it says so at its start
+        except Exception as error:
+            print(
+                f"zygote: {name} cannot be loaded beforehand: {error!r}",
+                file=sys.stderr,
+                flush=True,
+            )
+    standins.remove()
+    os.environ.clear()
+    os.environ.update(worker_setup.ENVIRONMENT)
+    gc.collect()
+    # 3.13 has renamed it
+    clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+    # a worker that replaces entries would write to the names in them, anywhere in shared pages
+    clear_caches()
+    memory.forget_read_only_files()
+    gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
+    channel.send(control.pack("up", build=build))
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(
+            channel, control.PACKET_LIMIT_BYTES, _ORDER_DESCRIPTORS
+        )
+        if not packet:
+            return
+        try:
+            between = os.fork()
+            if between == 0:
+                _give_birth(control.unpack(packet), descriptors, channel, Path(package), build, run)
+            reason = "fork: no process left" if os.waitpid(between, 0)[1] else ""
+        except OSError as error:
+            reason = str(error)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if reason:
+            order = control.unpack(packet)
+            channel.send(
+                control.pack("failed", name=order["name"], run=order["run"], reason=reason)
+            )
+
+
+def _give_birth(
+    order: dict[str, Any],
+    descriptors: list[int],
+    channel: socket.socket,
+    package: Path,
+    build: str,
+    run: Callable[[str, Birth], None],
+) -> NoReturn:
+    """The process between the zygote and a worker: names the worker, which becomes the supervisor's
+    child when this one ends.
+
+    What can be done here is: whatever the zygote itself does, it writes to pages that it shares
+    with the workers.
+    """
+    from waagent.supervisor.zygote import worker_setup  # not for those who only want build_id
+
+    status = 1
+    try:
+        os.dup2(descriptors[2], 1)
+        os.dup2(descriptors[2], 2)
+        pid = os.fork()
+        if pid == 0:
+            worker_setup.live(order, descriptors, run)  # never returns
+        if build_id(package) != build:
+            os.kill(pid, signal.SIGKILL)  # it waits behind its gate
+            channel.send(control.pack("upgrade"))
+        else:
+            channel.send(control.pack("forked", name=order["name"], run=order["run"], pid=pid))
+        status = 0
+    finally:
+        os._exit(status)

@@ -1,0 +1,216 @@
+"""From the fork to the first line of a worker's own code: gate, lock, cgroup, limits, uid, fence,
+and the parent's death as its own.
+
+Each step is done by root before the next one takes something away. PDEATHSIG comes last, because
+any change of uid or gid clears it; the parent is compared after it, because it may have died in
+between.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import waagent
+from waagent.distro import fences, files, locks, users
+from waagent.distro.paths import Paths
+from waagent.protocol import control
+from waagent.protocol.worker_start import Birth
+from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
+
+EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "HOME": "/",
+}
+"""Of every worker; the zygote has it already."""
+_DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
+# where /etc/resolv.conf may point to
+_READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
+
+
+def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
+    """All of a worker's life; never returns."""
+    status, between = 1, os.getppid()
+    try:
+        gate, stack, listener = (
+            descriptors[0],
+            descriptors[1],
+            descriptors[3] if len(descriptors) > 3 else None,
+        )
+        _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
+        if os.read(gate, 16) != b"open":
+            os._exit(EXIT_GATE)
+        birth = _prepare(order, stack, listener)
+        guard = _fence(order)
+        _tie_to_parent(order, between)
+        os.write(gate, control.pack("guard", **guard))
+        os.close(gate)
+        status = EXIT_SETUP
+        run(order["name"], birth)
+        status = 0
+    except SystemExit as ending:
+        status = ending.code if isinstance(ending.code, int) else 1 if ending.code else 0
+    except Exception:  # the outermost loop of this process
+        import traceback  # 0.2 MiB, for the last words of one process
+
+        traceback.print_exc()
+        status = status or 1
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def _close_others(kept: set[int]) -> None:
+    """Nothing of the zygote's and of other workers' starts stays."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    before = 0
+    for descriptor in (*sorted(kept), max(limit, 4096)):
+        if before < descriptor:  # closerange(0, 0) closes everything on Python 3.11
+            os.closerange(before, descriptor)
+        before = descriptor + 1
+
+
+def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
+    """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
+    paths, row = Paths(order["root"]), order["row"]
+    fences.set_name(order["name"])
+    os.setsid()
+    os.chdir("/")
+    os.umask(0o027)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        locks.take_lock(paths.locks / order["name"])
+    except locks.Held as error:
+        print(f"{order['name']}: {error}", file=sys.stderr, flush=True)
+        os._exit(EXIT_LOCKED)
+    for file in order["procs"]:
+        _write(file, "0")
+    _write("/proc/self/oom_score_adj", "0")
+    uid, gid = _ids(order)
+    data_mib = (
+        row["memory_mib"] + _DATA_SPARE_MIB
+        if row["privilege"] == UNPRIVILEGED and not order["limited"]
+        else None
+    )
+    fences.set_limits(
+        nofile=row["nofile"], processes=row["pids"] if uid else None, data_mib=data_mib
+    )
+    writes = [paths.under(folder) for folder in row["writes"]]
+    for folder in writes:
+        files.make_folder(folder, 0o700, (uid, gid))
+    if writes:
+        os.environ["TMPDIR"] = str(writes[0])
+    state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
+    tools = (
+        [_opened(file, uid) for file in order["place"]] if row["privilege"] == UNPRIVILEGED else []
+    )
+    return Birth(
+        name=order["name"],
+        root=order["root"],
+        supervisor_pid=order["supervisor_pid"],
+        build=order["build"],
+        listener=listener,
+        state=state,
+        place=tuple(order["place"]),
+        outside=tuple(order["outside"]),
+        beat_s=row["beat_s"],
+        stack=stack,
+        tools=tuple(descriptor for descriptor in tools if descriptor is not None),
+    )
+
+
+def _ids(order: dict[str, Any]) -> tuple[int, int]:
+    """Uid and gid; an account that is missing has its fixed number."""
+    name, number = order["row"]["account"]
+    return (0, 0) if order["as_root"] else (users.uid_of(name, number), users.gid_of(name, number))
+
+
+def _fence(order: dict[str, Any]) -> dict[str, Any]:
+    """Take away what the worker does not need; what is in force, for the table."""
+    fence, row, groups = "none", order["row"], [users.gid_of(*BUS_GROUP)]
+    if row["privilege"] == UNPRIVILEGED:
+        fences.set_no_new_privileges()
+        # where the interpreter, its library and, in a checkout, our packages are
+        ours = [
+            Path(sys.executable).parent.parent,
+            Path(sys.base_prefix),
+            Path(waagent.__file__).parent.parent,
+        ]
+        writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
+        uid, gid = _ids(order)
+        landlock = fences.landlock(
+            (*_READABLE, *ours), writes, enabled="landlock" not in order["without"]
+        )
+        fence = f"no_new_privs, {landlock or 'no landlock'}"
+        fences.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
+    else:
+        os.setgroups(groups)
+        fences.keep_capabilities(row["capabilities"])
+    fences.set_dumpable(False)
+    return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
+
+
+def _tie_to_parent(order: dict[str, Any], between: int) -> None:
+    """Die with the supervisor. Without a subreaper our parent is init: then the closed control
+    connection ends us.
+    """
+    if "subreaper" not in order["without"]:
+        while os.getppid() == between != order["supervisor_pid"]:
+            # the process between the zygote and us ends now; its death would be taken for the
+            # supervisor's
+            time.sleep(0.0005)
+        fences.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != order["supervisor_pid"]:
+            os._exit(EXIT_GATE)
+
+
+def _opened(file: str, uid: int) -> int | None:
+    """``file``, opened by the worker's own uid: root's descriptor would take any process, and a
+    kill of the place end it.
+    """
+    try:
+        os.chown(file, uid, -1)
+        above = os.path.dirname(os.path.dirname(file))
+        # v2 wants the right to write where both places meet
+        if os.path.exists(above + "/cgroup.controllers"):
+            os.chown(above + "/cgroup.procs", uid, -1)
+        os.seteuid(uid)
+        try:
+            return os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        finally:
+            os.seteuid(0)
+    except OSError:
+        return None  # its tools stay in the worker's own place, and share its limits
+
+
+def _write(file: str, text: str) -> None:
+    try:
+        target = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(target, text.encode())
+        finally:
+            os.close(target)
+    except OSError as error:
+        print(
+            f"cannot write {text} to {file}: {error.strerror}: limits are missing, see waagent-ps"
+            " --wide",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # the log is gone; the exit status still says what happened

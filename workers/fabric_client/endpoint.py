@@ -1,0 +1,161 @@
+"""The way to the platform: which address, which ports, and whether it answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from waagent import __version__
+from waagent.protocol.base.records import Record
+from waagent.protocol.bus import topics
+from waagent.protocol.wire import constants, http1
+from waagent.workers.fabric_client.http_exchange import Exchange, Outcome
+
+if TYPE_CHECKING:
+    from waagent.protocol.bus.client import Client
+    from waagent.workers.runtime import Worker
+
+USER_AGENT = f"{constants.AGENT_NAME}/{__version__}"
+REQUEST_DEADLINE_S = 10.0  # of the whole exchange: a server that drips bytes does not prolong it
+LARGE_DEADLINE_S = 30.0
+# attempts to connect in vain before environment_monitor is asked whether root can
+ROOT_QUESTION_AFTER = 2
+EXIT_ROOT_NEEDED = 77
+
+
+class Ports(Record):
+    """Where WireServer and HostGAPlugin listen; other numbers only in tests."""
+
+    wire: int = constants.WIRE_PORT
+    hostplugin: int = constants.HOSTPLUGIN_PORT
+
+
+class Link:
+    """Sends requests to the endpoint. Invariant: without an address nothing is sent."""
+
+    def __init__(self, worker: Worker, ports: Ports, environment: Client) -> None:
+        self._worker, self._faults, self._environment = worker, worker.faults, environment
+        self.ports = ports
+        self.address = ""
+        self._vain = 0
+        self._has_connected = False
+        self._is_asking = False
+
+    def use(self, address: str) -> None:
+        """From now on the platform is at ``address``."""
+        if address != self.address:
+            self._worker.log.info("platform endpoint=%s", address)
+            self.address, self._vain, self._has_connected = address, 0, False
+            self._worker.tell(endpoint=address)
+
+    def wire(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        where: str,
+        done: Callable[[Outcome], None],
+        *,
+        body: bytes | None = None,
+        limit_bytes: int = constants.ANSWER_LIMIT_BYTES,
+    ) -> None:
+        """A request to the WireServer."""
+        self._send(
+            self.ports.wire,
+            method,
+            target,
+            headers,
+            where,
+            done,
+            body,
+            limit_bytes,
+            REQUEST_DEADLINE_S,
+        )
+
+    def hostplugin(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        where: str,
+        done: Callable[[Outcome], None],
+        body: bytes,
+    ) -> None:
+        """A request to the HostGAPlugin."""
+        self._send(
+            self.ports.hostplugin,
+            method,
+            target,
+            headers,
+            where,
+            done,
+            body,
+            constants.ANSWER_LIMIT_BYTES,
+            LARGE_DEADLINE_S,
+        )
+
+    def _send(
+        self,
+        port: int,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        where: str,
+        done: Callable[[Outcome], None],
+        body: bytes | None,
+        limit_bytes: int,
+        deadline_s: float,
+    ) -> None:
+        request = http1.build_request(
+            method, target, f"{self.address}:{port}", headers, body, agent=USER_AGENT
+        )
+
+        def finished(outcome: Outcome) -> None:
+            if port == self.ports.wire:
+                self._judge(outcome)
+            done(outcome)
+
+        Exchange(
+            self._worker,
+            (self.address, port),
+            request,
+            f"http://{self.address}:{port} {where}",
+            limit_bytes=limit_bytes,
+            deadline_s=deadline_s,
+            done=finished,
+        )
+
+    def _judge(self, outcome: Outcome) -> None:
+        """Count what did not connect; a local firewall that admits only root looks like that (spec:
+        wire §7.1).
+        """
+        if outcome.is_connected:
+            self._vain, self._has_connected = 0, True
+        else:
+            self._vain += 1
+        if outcome.answer is not None:
+            self._worker.tell(endpoint=self.address, answered_at=round(time.monotonic(), 1))
+        if (
+            self._vain >= ROOT_QUESTION_AFTER
+            and not self._has_connected
+            and os.geteuid() != 0
+            and not self._is_asking
+        ):
+            self._is_asking = True
+            self._environment.ask(topics.REACHABLE, {}, deadline_s=15.0, done=self._root_answer)
+
+    def _root_answer(self, body: Mapping[str, object] | None, error: str) -> None:
+        self._is_asking = False
+        self._vain = 0
+        if body is not None and body.get("reachable") is True and not self._has_connected:
+            self._worker.log.warning(
+                "uid %d cannot connect to %s:%d, uid 0 can: local firewall: started again as uid 0"
+                " without capabilities",
+                os.geteuid(),
+                self.address,
+                self.ports.wire,
+            )
+            self._worker.doing("only uid 0 can connect to the platform (local firewall)")
+            raise SystemExit(EXIT_ROOT_NEEDED)

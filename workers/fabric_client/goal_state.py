@@ -1,0 +1,301 @@
+"""The goal state: polled, compared with the last one, read by transfer when it changed, told to the
+other workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waagent.protocol.bus import topics
+from waagent.protocol.bus.topics import BodyError, GoalStateSummary, HandlerGoal
+from waagent.protocol.wire import constants, headers
+from waagent.protocol.wire.status_blob import UNSUPPORTED_FEATURES_CODE, GoalStateOutcome
+from waagent.protocol.wire.urls import without_query
+from waagent.workers.fabric_client.endpoint import Link
+from waagent.workers.fabric_client.http_exchange import Outcome
+from waagent.workers.fabric_client.status_upload import now_text
+from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+
+if TYPE_CHECKING:
+    from waagent.workers.runtime import Worker
+
+DOCUMENTS_DEADLINE_S = 90.0
+SOON_S = 0.5  # RoleInstance is absent for a moment; identifiers went stale
+SOON_LIMIT = 6
+EARLY_S, EARLY_LIMIT = 1.0, 10  # before the first goal state: the network is only just coming up
+PAUSES_S = (0.0, 0.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # beside the period, after failures in a row
+
+
+class Goal:
+    """What the platform wants. Invariant: ``ids``, ``handlers`` and ``outcome`` come from documents
+    that were read whole.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        link: Link,
+        helpers: Helpers,
+        *,
+        identified: Callable[[bool], None],
+        changed: Callable[[GoalStateSummary], None],
+        polled: Callable[[], None],
+        certificates: Callable[[str], None],
+    ) -> None:
+        """``identified(new incarnation)`` as soon as the ids are known, ``certificates`` gets where
+        they are, ``changed`` a new summary, ``polled`` is called after each poll that was answered
+        and after each change.
+        """
+        self._worker, self._link, self._helpers, self._faults = worker, link, helpers, worker.faults
+        self._identified, self._changed, self._polled, self._certificates = (
+            identified,
+            changed,
+            polled,
+            certificates,
+        )
+        self.ids: dict[str, Any] | None = None
+        self.handlers: dict[str, HandlerGoal] = {}
+        self.manifest_urls: dict[str, list[str]] = {}
+        self.status_url, self.status_blob_type = "", constants.BLOCK_BLOB
+        self.outcome: GoalStateOutcome | None = None
+        self.thumbprints: tuple[str, ...] = ()
+        self._extensions: Frame | None = None
+        self._versions: bytes | None = None
+        self._is_version_known = False
+        self._body: bytes | None = None
+        """The goal state that was read whole: the next one is compared with it."""
+        self._is_under_way = False
+        self._soon = 0
+        self._failures = 0
+        self._not_before = 0.0
+
+    # polling
+
+    def poll(self) -> None:
+        """Ask once; nothing while the last question is under way, or while failures impose a
+        pause.
+        """
+        if self._is_under_way or not self._link.address or self._worker.now() < self._not_before:
+            return
+        self._is_under_way = True
+        if self._is_version_known:
+            self._ask()
+        else:
+            limit_bytes = constants.VERSIONS_LIMIT_BYTES
+            self._link.wire(
+                "GET",
+                constants.VERSIONS_PATH,
+                {},
+                "versions",
+                self._versions_come,
+                limit_bytes=limit_bytes,
+            )
+
+    def refresh(self, reason: str) -> None:
+        """The identifiers are stale: read the goal state again soon, whether it looks changed or
+        not; once, then with the period.
+        """
+        self._worker.log.info("goal state is read again: %s", reason)
+        self._body, self._not_before = None, 0.0
+        self._ask_soon()
+
+    def forget(self) -> None:
+        """Another platform: negotiate again, read everything again."""
+        self._is_version_known, self._versions, self._body, self._not_before = (
+            False,
+            None,
+            None,
+            0.0,
+        )
+
+    def _ask_soon(self) -> None:
+        if self._soon < SOON_LIMIT:
+            self._soon += 1
+            self._worker.after(SOON_S, self.poll)
+
+    def _versions_come(self, outcome: Outcome) -> None:
+        if outcome.answer is None or outcome.answer.status != 200:
+            self._failed("versions", _reason(outcome))
+            return
+        self._versions = outcome.answer.body
+        self._ask()
+
+    def _ask(self) -> None:
+        self._link.wire(
+            "GET",
+            constants.GOAL_STATE_PATH,
+            headers.wire_headers(),
+            "goal state",
+            self._goal_state_comes,
+            limit_bytes=constants.GOAL_STATE_LIMIT_BYTES,
+        )
+
+    def _goal_state_comes(self, outcome: Outcome) -> None:
+        if outcome.answer is None or outcome.answer.status != 200:
+            self._failed("goal state", _reason(outcome))
+            return
+        if outcome.answer.body == self._body:
+            self._is_under_way = False
+            self._succeeded()
+            return
+        self._read(outcome.answer.body)
+
+    # reading
+
+    def _read(self, body: bytes) -> None:
+        failed: list[tuple[str, str]] = []
+
+        def take(frame: Frame) -> None:
+            kind = frame.get("kind")
+            if kind == "ids":
+                self._take_identifiers(frame)
+            elif kind == "extensions":
+                self._take_extensions(frame, failed)
+            elif kind == "failed":
+                failed.append((str(frame.get("part")), str(frame.get("text"))[:500]))
+
+        def end(error: str) -> None:
+            if error:
+                failed.append(("goal state", error))
+            self._read_over(body, failed)
+
+        job = {
+            "operation": "goal_state",
+            "versions": self._versions,
+            "body": body,
+            "endpoint": self._link.address,
+            "port": self._link.ports.wire,
+        }
+        self._helpers.run(job, deadline_s=DOCUMENTS_DEADLINE_S, on_frame=take, on_end=end)
+
+    def _take_identifiers(self, frame: Frame) -> None:
+        self._is_version_known, self._versions = True, None
+        is_new = self.ids is None or self.ids["incarnation"] != frame["incarnation"]
+        was = self.ids
+        self.ids = frame
+        self._worker.tell(incarnation=str(frame["incarnation"]))
+        if is_new:
+            self._worker.log.info("goal state changed incarnation=%s", frame["incarnation"])
+        elif was is not None and was["container_id"] != frame["container_id"]:
+            self._worker.log.info("container changed container=%s", frame["container_id"])
+        self._identified(is_new)
+        if is_new or was is None or was["certificates"] != frame["certificates"]:
+            self._certificates(str(frame["certificates"]))
+        if self._extensions is None:
+            self._publish(is_complete=False)
+
+    def _take_extensions(self, frame: Frame, failed: list[tuple[str, str]]) -> None:
+        try:
+            handlers = [topics.from_body(HandlerGoal, body) for body in frame["handlers"]]
+        except BodyError as error:
+            failed.append(("ExtensionsConfig", f"transfer said {error}"))
+            return
+        self._extensions = frame
+        self.handlers = {handler.name.lower(): handler for handler in handlers}
+        self.manifest_urls = frame["manifest_urls"]
+        self.status_url, self.status_blob_type = frame["status_url"], frame["status_blob_type"]
+        for finding in frame["findings"]:
+            self._faults.seen(
+                f"finding {str(finding)[:60]}", f"ExtensionsConfig: {str(finding)[:300]}"
+            )
+        for handler in handlers:
+            if handler.error:
+                text = (
+                    f"handler={handler.name!r}: {handler.error[:300]}: ExtensionsConfig: the"
+                    " publisher or the platform must correct it"
+                )
+                self._faults.seen(f"handler {handler.name}", text)
+        unsupported = frame["unsupported_features"]
+        if unsupported:
+            self._outcome(
+                UNSUPPORTED_FEATURES_CODE,
+                "required features are not supported: " + ", ".join(unsupported),
+            )
+        else:
+            self._outcome(0, "GoalState executed successfully")
+        self._publish(is_complete=True)
+
+    def _outcome(self, code: int, message: str) -> None:
+        assert self.ids is not None
+        self.outcome = GoalStateOutcome(self.ids["incarnation"], now_text(), code, message)
+
+    def _read_over(self, body: bytes, failed: list[tuple[str, str]]) -> None:
+        self._is_under_way = False
+        if not failed:
+            self._body = body
+            self._succeeded()
+            return
+        part, text = failed[0]
+        if part == "ExtensionsConfig" and self.ids is not None:
+            self._outcome(-1, f"Error parsing ExtensionsConfig: {text}")
+            self._polled()
+        if part == "RoleInstance":
+            self._ask_soon()
+        self._failed(part, "; ".join(text for _, text in failed))
+
+    def _succeeded(self) -> None:
+        self._failures, self._not_before, self._soon = 0, 0.0, 0
+        self._faults.ended("goal state", "goal state is read again")
+        self._worker.doing(f"goal state {self.ids['incarnation']}" if self.ids else "polling")
+        self._polled()
+
+    def _failed(self, part: str, text: str) -> None:
+        self._is_under_way = False
+        pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
+        self._failures += 1
+        self._not_before = self._worker.now() + pause_s
+        text = without_queries(text)
+        self._faults.seen(
+            "goal state",
+            f"{part} cannot be used: {text}: none needed, asked again within {max(pause_s, 6):g} s",
+        )
+        self._worker.doing(f"platform: {text[:120]}")
+        if self.ids is None and self._failures < EARLY_LIMIT:
+            self._worker.after(EARLY_S, self.poll)
+
+    # telling
+
+    def take_thumbprints(self, thumbprints: tuple[str, ...]) -> None:
+        """certificate_keeper has written these."""
+        if thumbprints != self.thumbprints:
+            self.thumbprints = thumbprints
+            self._worker.log.info("certificates present count=%d", len(thumbprints))
+        self._publish(is_complete=self._extensions is not None)
+
+    def _publish(self, *, is_complete: bool) -> None:
+        """The summary as of the extensions part that was read last; before the first one, the
+        identifiers alone.
+        """
+        if self.ids is None:
+            return
+        extensions = self._extensions
+        self._changed(
+            GoalStateSummary(
+                incarnation=self.ids["incarnation"],
+                container_id=self.ids["container_id"],
+                instance_id=self.ids["instance_id"],
+                goal_state_id=(
+                    extensions["goal_state_id"]
+                    if extensions
+                    else f"incarnation_{self.ids['incarnation']}"
+                ),
+                endpoint=self._link.address,
+                probe_ports=tuple(self.ids["probe_ports"]),
+                handlers=tuple(handler.name for handler in self.handlers.values()),
+                certificates=self.thumbprints,
+                extensions_complete=is_complete,
+                unsupported_features=(
+                    tuple(extensions["unsupported_features"]) if extensions else ()
+                ),
+            )
+        )
+
+
+def _reason(outcome: Outcome) -> str:
+    return outcome.error if outcome.answer is None else f"status {outcome.answer.status}"
+
+
+def without_queries(text: str) -> str:
+    """``text`` with every URL cut at its query."""
+    return " ".join(without_query(word) if "://" in word else word for word in text.split(" "))

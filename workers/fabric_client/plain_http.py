@@ -1,0 +1,61 @@
+"""Blocking plain HTTP for transfer, with one deadline over connect, send and all of the answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator, Mapping
+
+from waagent import __version__
+from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.wire.constants import AGENT_NAME
+from waagent.protocol.wire.http1 import Answer, AnswerReader, build_request
+
+_CHUNK_BYTES = 256 * 1024
+USER_AGENT = f"{AGENT_NAME}/{__version__}"
+
+
+def get(
+    address: tuple[str, int],
+    target: str,
+    headers: Mapping[str, str],
+    where: str,
+    *,
+    limit_bytes: int,
+    deadline_s: float,
+) -> Answer:
+    """The answer, whatever its status. Raises DocumentError."""
+    reader = AnswerReader(where, limit_bytes=limit_bytes)
+    for data in receive(address, target, headers, where, deadline_s=deadline_s):
+        answer = reader.feed(data) if data else reader.end()
+        if answer is not None:
+            return answer
+    raise DocumentError("the connection ended without an answer", where)
+
+
+def receive(
+    address: tuple[str, int],
+    target: str,
+    headers: Mapping[str, str],
+    where: str,
+    *,
+    deadline_s: float,
+) -> Iterator[bytes]:
+    """What arrives, an empty piece last. Raises DocumentError."""
+    until = time.monotonic() + deadline_s
+    request = build_request("GET", target, f"{address[0]}:{address[1]}", headers, agent=USER_AGENT)
+    try:
+        with socket.create_connection(address, timeout=deadline_s) as connection:
+            connection.sendall(request)
+            data = b"x"
+            while data:
+                left_s = until - time.monotonic()
+                if left_s <= 0:
+                    raise DocumentError(f"no whole answer within {deadline_s:g} s", where)
+                connection.settimeout(left_s)
+                data = connection.recv(_CHUNK_BYTES)
+                yield data
+    except socket.timeout as error:
+        raise DocumentError(f"no whole answer within {deadline_s:g} s", where) from error
+    except OSError as error:
+        raise DocumentError(error.strerror or "connection failed", where) from error

@@ -1,0 +1,197 @@
+"""The status blob: what was reported is kept, and all of it is stored with every poll; HostGAPlugin
+first, then directly.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from waagent.protocol import state_table
+from waagent.protocol.bus.topics import ExtensionReport, HandlerGoal
+from waagent.protocol.wire import blob_requests, constants, headers, host_plugin, status_blob
+from waagent.protocol.wire.urls import without_query
+from waagent.workers.fabric_client.endpoint import Link
+from waagent.workers.fabric_client.http_exchange import Outcome
+from waagent.workers.fabric_client.reporting_vm import describe, find_release
+from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+
+if TYPE_CHECKING:
+    from waagent.workers.fabric_client.goal_state import Goal
+    from waagent.workers.runtime import Worker
+
+RUNNING = "Guest Agent is running"
+DIRECT_DEADLINE_S = 60.0
+DIRECT_PAUSE_S = 60.0  # a direct PUT costs a process with TLS; the host is asked with every poll
+REPORTS_LIMIT = 4096
+
+
+def now_text() -> str:
+    """UTC as the platform writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def complete_reports(
+    reports: Mapping[tuple[str, str], ExtensionReport], handlers: Mapping[str, HandlerGoal]
+) -> list[ExtensionReport]:
+    """What was reported, and for each wanted handler of which nothing is known yet that it
+    waits.
+    """
+    known = {handler.lower() for handler, _ in reports}
+    waiting = [
+        ExtensionReport(goal.name, goal.version, "NotReady", 0, "waiting to start")
+        for key, goal in handlers.items()
+        if key not in known and goal.state != "uninstall"
+    ]
+    return [*reports.values(), *waiting]
+
+
+class Status:
+    """Invariant: at most one upload is under way; a report that was taken is in every document
+    until it is `Gone`.
+    """
+
+    def __init__(
+        self, worker: Worker, link: Link, helpers: Helpers, goal: Goal, proxy: Callable[[], str]
+    ) -> None:
+        self._worker, self._link, self._helpers, self._faults = worker, link, helpers, worker.faults
+        self._goal, self._proxy = goal, proxy
+        self._reports: dict[tuple[str, str], ExtensionReport] = {}
+        self._is_under_way = False
+        self._next_direct_at = 0.0
+        self._release = find_release(worker.paths)
+
+    def take(self, report: ExtensionReport) -> None:
+        """Keep one report; ``Gone`` takes the handler, or that extension of it, out of the
+        document.
+        """
+        key = (report.handler.lower(), report.extension.lower())
+        if report.handler_status == "Gone":
+            self._reports.pop(key, None)
+        elif key in self._reports or len(self._reports) < REPORTS_LIMIT:
+            self._reports[key] = report
+
+    def send(self) -> None:
+        """Store the document as it is now; silent while one is under way or nobody said where
+        to.
+        """
+        if self._is_under_way or not self._goal.status_url or self._goal.ids is None:
+            return
+        self._is_under_way = True
+        now = now_text()
+        content = status_blob.status_document(
+            describe(self._release),
+            now,
+            self._agent_message(),
+            complete_reports(self._reports, self._goal.handlers),
+            self._goal.outcome,
+        )
+        puts = blob_requests.plan_puts(
+            self._goal.status_url, self._goal.status_blob_type, content, now, padding=b" "
+        )
+        self._put_through_host(puts, content)
+
+    def _put_through_host(self, puts: list[blob_requests.Put], content: bytes) -> None:
+        ids, first = self._goal.ids, puts[0]
+        assert ids is not None
+        asked = headers.hostplugin_status_headers(ids["container_id"], ids["config_name"])
+        body = host_plugin.status_request(first.url, first.headers, first.content)
+
+        def done(outcome: Outcome) -> None:
+            answer = outcome.answer
+            if answer is not None and answer.status in constants.OK_STATUSES:
+                if puts[1:]:
+                    self._put_through_host(puts[1:], content)
+                else:
+                    self._stored("host")
+            elif answer is not None and host_plugin.is_stale(answer.status, answer.body):
+                self._finish()
+                self._goal.refresh("the host no longer knows our container")
+            else:
+                self._put_directly(
+                    content,
+                    outcome.error or f"status {answer.status if answer else 0} from the host",
+                )
+
+        self._link.hostplugin("PUT", constants.STATUS_PATH, asked, "PUT /status", done, body)
+
+    def _put_directly(self, content: bytes, reason: str) -> None:
+        now = time.monotonic()
+        if now < self._next_direct_at:
+            self._failed(reason)
+            return
+        self._next_direct_at = now + DIRECT_PAUSE_S
+        errors = [reason]
+        stored: list[bool] = []
+
+        def take(frame: Frame) -> None:
+            if frame.get("kind") == "stored":
+                stored.append(True)
+            elif frame.get("kind") == "failed":
+                errors.append(str(frame.get("text"))[:300])
+
+        def end(error: str) -> None:
+            if stored and not error:
+                self._next_direct_at = 0.0
+                self._stored("direct")
+            else:
+                self._failed("; ".join(errors + [error] * bool(error)))
+
+        job = {
+            "operation": "status",
+            "url": self._goal.status_url,
+            "blob_type": self._goal.status_blob_type,
+            "content": content,
+            "date": now_text(),
+            "proxy": self._proxy(),
+        }
+        self._helpers.run(job, deadline_s=DIRECT_DEADLINE_S, on_frame=take, on_end=end)
+
+    def _stored(self, channel: str) -> None:
+        self._finish()
+        self._worker.tell(status_at=round(time.monotonic(), 1))
+        self._faults.ended("status", f"status stored again channel={channel}")
+
+    def _failed(self, text: str) -> None:
+        self._finish()
+        where = without_query(self._goal.status_url)
+        self._faults.seen(
+            "status",
+            f"status not stored ({text}): {where}: none needed, tried again with the next poll",
+        )
+
+    def _finish(self) -> None:
+        self._is_under_way = False
+
+    def _agent_message(self) -> str:
+        """Names the workers that the supervisor has parked, so that the platform shows it."""
+        parked = parked_workers(self._worker.state)
+        return (
+            f"{RUNNING}; parked after repeated failures: {', '.join(parked)}" if parked else RUNNING
+        )
+
+
+def parked_workers(state: int) -> list[str]:
+    """Names of parked workers, by the supervisor's state file."""
+    return [str(row.get("name")) for row in state_rows(state) if row.get("state") == "PARKED"]
+
+
+def facts_of(state: int, name: str) -> dict[str, Any]:
+    """What the worker ``name`` told last, or its predecessor: facts outlive a process in the
+    supervisor's table.
+    """
+    facts = next((row.get("facts") for row in state_rows(state) if row.get("name") == name), None)
+    return facts if isinstance(facts, dict) else {}
+
+
+def state_rows(state: int) -> list[dict[str, Any]]:
+    """The rows of the state file; empty when it cannot be read now."""
+    try:
+        if state < 0 or not os.fstat(state).st_size:
+            return []
+        rows = state_table.read_state(state).get("workers")
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    except (state_table.StateError, OSError, ValueError):
+        return []
