@@ -39,7 +39,7 @@ import importlib.util, json, os, sys
 gate, code, fields = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 os.read(gate, 1) or os._exit(1)
 os.close(gate)
-from waagent.protocol.birth import Birth
+from waagent.protocol.worker_start import Birth
 from waagent.workers import runtime
 birth = Birth(**{**fields, "place": tuple(fields["place"])})
 if code:

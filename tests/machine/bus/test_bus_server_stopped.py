@@ -82,7 +82,7 @@ def test_a_sender_that_is_not_allowed_is_refused_and_named(
     supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     code = """
-        from waagent.protocol.bus.errors import Refused
+        from waagent.protocol.bus.bus_errors import Refused
         def main(worker):
             worker.ready()
             client = worker.client("echo")

@@ -282,7 +282,7 @@ def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None
     assert (tmp_path / "count").read_text() == "run\n"
 
 
-START = "import sys; from pathlib import Path; from waagent.distro import operations; "
+START = "import sys; from pathlib import Path; from waagent.distro.operations import launch as operations; "
 START += "operations.start_shim(Path(sys.argv[1]), python=sys.argv[2])"
 
 

@@ -20,7 +20,7 @@ from waagent.lab.fabric.http import free_port
 
 CLIENT = """
 from waagent.workers.fabric_client.client import FabricClient
-from waagent.workers.fabric_client.link import Ports
+from waagent.workers.fabric_client.endpoint import Ports
 def main(worker):
     client = FabricClient(worker, Ports({wire}, {plugin}))
     client.serve()
@@ -39,7 +39,7 @@ def main(worker):
 """
 REACHING = """
 from waagent.protocol.bus import topics
-from waagent.workers.environment_monitor.reaching import Reaching
+from waagent.workers.environment_monitor.reachability import Reaching
 def main(worker):
     server = worker.serve()
     reaching = Reaching(worker)

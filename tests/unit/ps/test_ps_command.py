@@ -442,7 +442,7 @@ def test_a_listing_needs_few_modules(paths: Paths, supervisor: Supervisor) -> No
     code = (
         f"import sys; sys.path.insert(0, {str(CHECKOUT)!r});"
         f" sys.path.append({str(Path(msgpack.__file__).parents[1])!r})\nsys.argv[1:] = ['--root',"
-        f" {str(paths.root)!r}]\nfrom waagent.supervisor import ps; status = ps.main();"
+        f" {str(paths.root)!r}]\nfrom waagent.supervisor.ps import main; status = main.main();"
         f" print(status, sorted(set({heavy}) & set(sys.modules)))"
     )
 

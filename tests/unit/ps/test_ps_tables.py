@@ -7,7 +7,7 @@ import re
 import pytest
 
 from waagent.supervisor.ps import json, snapshot, tables, watch
-from waagent.supervisor.ps.snapshot import Seen, Silence, Snapshot, worker_rows
+from waagent.supervisor.ps.snapshot import Seen, Silence, Snapshot, exit_status, worker_rows
 from waagent.supervisor.ps.tables import Form
 
 DAY_S = 86400.0
@@ -218,7 +218,7 @@ def test_a_silent_supervisor_is_the_first_thing_said() -> None:
         "remedy: systemctl restart waagent   (operations go on, nothing runs twice)",
         "NAME                 STATE   PID UPTIME RST BEAT  MEM DOING",
     ]
-    assert snapshot.exit_status(snapshot) == 3
+    assert exit_status(snapshot) == 3
 
 
 def test_workers_that_died_with_a_silent_supervisor_are_gone() -> None:
