@@ -16,8 +16,8 @@ demo: root-needed venv
 root-needed:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root (it makes namespaces and a loop device); try: sudo make demo"; exit 1; }
 
-test: lint
-	@sh tests/run_all $(BIN)/python
+test: venv
+	@$(BIN)/python tests/run_all
 
 unit: venv
 	@$(BIN)/python -m pytest tests/unit
@@ -29,9 +29,7 @@ far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
 
 lint: venv
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
-	@$(BIN)/mypy -p waagent
+	@sh tests/lint $(BIN)
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run
