@@ -9,6 +9,7 @@ frozen dataclass: 13 KiB, and 0.9 MiB for `dataclasses`), where this takes 2 KiB
 from __future__ import annotations
 
 from operator import itemgetter
+from types import MappingProxyType
 
 __all__ = ["Record", "is_record", "named", "to_map"]
 
@@ -88,6 +89,6 @@ def _plain(value: Any) -> Any:
         return to_map(value)
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
-    if isinstance(value, dict):
+    if isinstance(value, (dict, MappingProxyType)):
         return {key: _plain(item) for key, item in value.items()}
     return value
