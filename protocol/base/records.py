@@ -54,6 +54,15 @@ else:
                 raise TypeError(f"{cls.__name__} needs {field}")
             return cls._field_defaults[field]
 
+        def __eq__(self, other):
+            return type(self) is type(other) and tuple.__eq__(self, other)
+
+        def __ne__(self, other):
+            return not self == other
+
+        def __hash__(self):
+            return hash((type(self), tuple.__hash__(self)))
+
         def _replace(self, **changes):
             """A copy with other values for some fields."""
             return type(self)(**{**dict(zip(self._fields, self)), **changes})
