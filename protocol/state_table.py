@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from waagent.protocol.base import packed
+from waagent.protocol.base import fields, packed
 from waagent.protocol.base.records import Record, to_map
 
 SCHEMA = 1
@@ -127,20 +127,20 @@ def parse_table(said: Mapping[str, Any]) -> Table:
     zygote = said.get("zygote")
     rows = said.get("workers")
     return Table(
-        schema=_whole(said, "schema") or 0,
-        agent_version=_text(said, "agent_version"),
-        build=_text(said, "build"),
-        boot_id=_text(said, "boot_id"),
-        vm_id=_text(said, "vm_id"),
-        pid=_whole(said, "pid"),
-        start_ticks=_whole(said, "start_ticks"),
-        started_at=_number(said, "started_at"),
-        beat_at=_number(said, "beat_at"),
-        source=_text(said, "source"),
-        missing=_texts(said, "missing"),
-        cgroups=_text(said, "cgroups"),
+        schema=fields.whole(said, "schema") or 0,
+        agent_version=fields.text(said, "agent_version"),
+        build=fields.text(said, "build"),
+        boot_id=fields.text(said, "boot_id"),
+        vm_id=fields.text(said, "vm_id"),
+        pid=fields.whole(said, "pid"),
+        start_ticks=fields.whole(said, "start_ticks"),
+        started_at=fields.number(said, "started_at"),
+        beat_at=fields.number(said, "beat_at"),
+        source=fields.text(said, "source"),
+        missing=fields.texts(said, "missing"),
+        cgroups=fields.text(said, "cgroups"),
         zygote=_parse_zygote(zygote) if isinstance(zygote, dict) else ZygoteRow(),
-        notes=_texts(said, "notes"),
+        notes=fields.texts(said, "notes"),
         workers=tuple(_parse_row(row) for row in rows if isinstance(row, dict))
         if isinstance(rows, (list, tuple))
         else (),
@@ -148,52 +148,32 @@ def parse_table(said: Mapping[str, Any]) -> Table:
 
 
 def _parse_zygote(said: Mapping[str, Any]) -> ZygoteRow:
-    return ZygoteRow(_whole(said, "pid") or 0, _whole(said, "start_ticks"))
+    return ZygoteRow(fields.whole(said, "pid") or 0, fields.whole(said, "start_ticks"))
 
 
 def _parse_row(said: Mapping[str, Any]) -> WorkerRow:
     facts, result = said.get("facts"), said.get("result")
     return WorkerRow(
-        name=_text(said, "name"),
-        kind=_text(said, "kind"),
-        state=_text(said, "state"),
-        since=_number(said, "since") or 0.0,
-        pid=_whole(said, "pid"),
-        start_ticks=_whole(said, "start_ticks"),
-        restarts=_whole(said, "restarts") or 0,
-        last_exit=_text(said, "last_exit"),
-        reason=_text(said, "reason"),
-        next_try_at=_number(said, "next_try_at"),
-        beat_at=_number(said, "beat_at"),
-        doing=_text(said, "doing"),
-        uid=_whole(said, "uid"),
-        caps=_texts(said, "caps"),
-        fence=_text(said, "fence"),
+        name=fields.text(said, "name"),
+        kind=fields.text(said, "kind"),
+        state=fields.text(said, "state"),
+        since=fields.number(said, "since") or 0.0,
+        pid=fields.whole(said, "pid"),
+        start_ticks=fields.whole(said, "start_ticks"),
+        restarts=fields.whole(said, "restarts") or 0,
+        last_exit=fields.text(said, "last_exit"),
+        reason=fields.text(said, "reason"),
+        next_try_at=fields.number(said, "next_try_at"),
+        beat_at=fields.number(said, "beat_at"),
+        doing=fields.text(said, "doing"),
+        uid=fields.whole(said, "uid"),
+        caps=fields.texts(said, "caps"),
+        fence=fields.text(said, "fence"),
         facts=facts if isinstance(facts, dict) else {},
         result=result if isinstance(result, str) else None,
-        stack=_text(said, "stack"),
-        waits=_texts(said, "waits"),
+        stack=fields.text(said, "stack"),
+        waits=fields.texts(said, "waits"),
     )
-
-
-def _number(said: Mapping[str, Any], key: str) -> float | None:
-    value = said.get(key)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _whole(said: Mapping[str, Any], key: str) -> int | None:
-    value = said.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(said: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = said.get(key)
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
 
 
 class StateWriter:

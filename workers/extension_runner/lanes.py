@@ -22,6 +22,7 @@ from waagent.protocol.handler.handler_errors import HandlerError
 from waagent.protocol.handler.manifest import command_line
 from waagent.protocol.handler.settings_files import file_prefix
 from waagent.protocol.handler.status_file import TERMINAL
+from waagent.protocol.operations_file import Operation
 from waagent.workers.extension_runner import (
     handler_files,
     handler_report,
@@ -217,13 +218,14 @@ class Lane:
             self._house.wall_ns(),
         )
 
-    def rows(self, reported: Mapping[str, str]) -> list[dict[str, Any]]:
+    def rows(self, reported: Mapping[str, str]) -> list[Operation]:
         """What `waagent-ps extensions` shows of it: what is under way first, then the last outcome
         of each extension.
         """
         if self.goal is None:
             return []
-        name, rows = self.journal.name, []
+        name = self.journal.name
+        rows: list[Operation] = []
         if self.under_way is not None:
             seen, said = (
                 self._house.operations.look_at(self.under_way),
