@@ -19,6 +19,7 @@ from waagent.distro.prctl import is_child_subreaper as is_child_subreaper
 from waagent.distro.prctl import libc, prctl
 from waagent.distro.prctl import set_child_subreaper as set_child_subreaper
 from waagent.distro.prctl import set_name as set_name
+from waagent.protocol.base.errors import ExplainedError
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
@@ -78,12 +79,8 @@ _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
 
 
-class FenceError(Exception):
+class FenceError(ExplainedError):
     """A fence that must stand could not be put up: what, where, remedy."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 def _must(done: bool, what: str) -> None:

@@ -10,16 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from waagent.distro import atomic
+from waagent.protocol.base.errors import ExplainedError
 
 _CORRUPT_KEPT = 5  # copies of one broken file: the first ones show how it began
 
 
-class FileError(Exception):
+class FileError(ExplainedError):
     """Root of what this file raises: what went wrong, where, and what to do about it."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class ForeignFileError(FileError):

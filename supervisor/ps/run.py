@@ -13,6 +13,7 @@ from waagent import __version__
 from waagent.distro.paths import Paths
 from waagent.protocol import state_table
 from waagent.protocol.base import fields
+from waagent.protocol.base.errors import UsageError
 from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
 from waagent.supervisor.ps.arguments import Line
@@ -29,7 +30,7 @@ def main() -> int:
     """Run one command; its exit status as in ui.md, section 2."""
     try:
         line = arguments.read_line(sys.argv[1:])
-    except arguments.UsageError as error:
+    except UsageError as error:
         return _fail(str(error), USAGE)
     try:
         status = _run(line, Paths(line.options.get("root", "/")), os.environ)

@@ -18,6 +18,7 @@ from typing import Any
 
 import requests
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.wire import constants, host_plugin
 from waagent.protocol.wire.headers import artifact_headers
@@ -52,13 +53,14 @@ def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
     until = time.monotonic() + float(job["deadline_s"]) - 5
     retry_until = min(until, time.monotonic() + float(job["retry_s"]))
     session = storage.open_session(job)
-    attempt = 0
+    failed_tries = 0
     while True:
         try:
             send("package", **_fetch_once(job, session, until))
             return
         except _Failed as failure:
-            pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
+            failed_tries += 1
+            pause_s = next_pause_s(failed_tries, _PAUSES_S)
             if failure.is_final or failure.is_stale or time.monotonic() + pause_s > retry_until:
                 send(
                     "failed",
@@ -69,7 +71,6 @@ def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
                 )
                 return
         time.sleep(pause_s)
-        attempt += 1
 
 
 def _fetch_once(job: Mapping[str, Any], session: requests.Session, until: float) -> dict[str, Any]:
