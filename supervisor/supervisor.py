@@ -38,7 +38,7 @@ from waagent.supervisor import journal, sd_notify, transitions, zygote_client
 from waagent.supervisor.control_server import Channel, Connection
 from waagent.supervisor.poll import Watch
 from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
-from waagent.supervisor.worker_cgroups import Places
+from waagent.supervisor.worker_cgroups import WorkerCgroups
 from waagent.supervisor.zygote.main import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
@@ -130,7 +130,11 @@ class Supervisor:
             for row in rows
             if row.serves
         }
-        self.places = Places(switches.tree, switches.without)
+        self.places = WorkerCgroups(
+            () if "cgroups" in switches.without else trees.bases_of_self(),
+            switches.tree,
+            psi="psi" not in switches.without,
+        )
         self.nursery = zygote_client.Nursery(
             rows, str(paths.root), switches, self.identity["build"], log, listeners, self.places
         )
@@ -166,7 +170,10 @@ class Supervisor:
         self.control = Channel(
             sockets.listen(paths.control_socket, 0o666), self.watch, self._worker_of
         )
-        self.missing = machine.protect_supervisor(switches.without, self.places.description)
+        self.missing = [
+            *machine.protect_supervisor(switches.without, self.places.description),
+            *self.places.refused,
+        ]
 
     def _end_remains(self, before: Mapping[str, Any]) -> None:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and

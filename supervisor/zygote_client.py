@@ -17,7 +17,7 @@ from waagent.protocol.base.records import Record
 from waagent.supervisor import events as e
 from waagent.supervisor.roster import Row
 from waagent.supervisor.start_gate import Gate
-from waagent.supervisor.worker_cgroups import Places
+from waagent.supervisor.worker_cgroups import WorkerCgroups
 from waagent.supervisor.zygote.main import CHANNEL
 
 ANSWER_S = 2.0  # for an order
@@ -53,7 +53,7 @@ class Nursery:
         build: str,
         log: int,
         listeners: Mapping[str, socket.socket],
-        places: Places,
+        places: WorkerCgroups,
     ) -> None:
         self._root, self._switches, self._build, self._log, self._listeners = (
             root,
