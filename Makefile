@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine far lint bench clean venv
+.PHONY: demo test unit machine far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -32,6 +32,10 @@ lint: venv
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
 	@$(BIN)/mypy -p waagent
+	@$(BIN)/python tests/core_size.py
+
+mutate: venv
+	@$(BIN)/python tests/mutate.py
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run

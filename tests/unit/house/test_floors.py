@@ -86,6 +86,7 @@ def test_the_core_knows_only_control_configuration_and_distro(path: Path) -> Non
     allowed = (
         "waagent.protocol.control",
         "waagent.protocol.state_table",
+        "waagent.protocol.exit_codes",
         "waagent.protocol.configuration",
         "waagent.protocol.worker_start",
         "waagent.protocol.base.records",
