@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine far lint bench clean venv
+.PHONY: demo test unit machine far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -30,6 +30,9 @@ far: venv
 
 lint: venv
 	@sh tests/lint $(BIN)
+
+mutate: venv
+	@$(BIN)/python tests/mutate.py
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from waagent.protocol.base.records import Record
+from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 
-RESIDENT, ONESHOT, ONDEMAND = "resident", "oneshot", "ondemand"
 UNPRIVILEGED, ROOT = "unprivileged", "root"
 
 
