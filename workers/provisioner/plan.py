@@ -7,7 +7,7 @@ Source: spec/provisioning.md §1, §4.3 Rule, §5, §6, §10.1, §13.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,19 +189,6 @@ def check_public_key(value: str) -> str:
         repr(line[:40]),
         "it looks like: ssh-ed25519 AAAA… comment",
     )
-
-
-def add_lines(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """The lines of a file with ``wanted`` at its end, each once; what was there stays in its
-    order.
-    """
-    lines = [line for line in present if line.strip()]
-    known = {" ".join(line.split()) for line in lines} | {""}
-    for line in wanted:
-        if " ".join(line.split()) not in known:
-            known.add(" ".join(line.split()))
-            lines.append(line)
-    return lines
 
 
 def wants_password_login(

@@ -165,13 +165,6 @@ def test_password_login_spares_hardened_images(
     assert plan.wants_password_login(disable, has_password, keys) is wanted
 
 
-@given(st.lists(st.text(max_size=20)), st.lists(st.text(max_size=20)))
-def test_adding_lines_twice_is_adding_them_once(present: list[str], wanted: list[str]) -> None:
-    once = plan.add_lines(present, wanted)
-
-    assert plan.add_lines(once, wanted) == once
-
-
 def test_odd_option_values_are_the_defaults() -> None:
     values = {
         "Provisioning.Enabled": "what",
