@@ -91,18 +91,24 @@ def texts() -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the files below the checkout, or below the folder given; names each one that
-    changed.
+    """Write the files below the checkout, or below the folder given, and name each that changed;
+    with --check change nothing, 1 when one would.
     """
     words = sys.argv[1:] if argv is None else argv
-    root = Path(words[0]) if words else Path(__file__).resolve().parents[2]
-    for name, text in texts().items():
-        path = root / name
-        if not path.exists() or path.read_text(encoding="ascii") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="ascii")
-            print(name)
-    return 0
+    is_check = "--check" in words
+    folders = [word for word in words if word != "--check"]
+    root = Path(folders[0]) if folders else Path(__file__).resolve().parents[2]
+    old = [name for name, text in texts().items() if not _is_there(root / name, text)]
+    for name in old:
+        print(f"{name} is not what the tables say" if is_check else name)
+        if not is_check:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(texts()[name], encoding="ascii")
+    return 1 if is_check and old else 0
+
+
+def _is_there(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="ascii") == text
 
 
 def written(value: Value) -> str:
