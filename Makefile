@@ -35,7 +35,7 @@ mutate: venv
 	@$(BIN)/python tests/mutate.py
 
 bench: venv
-	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run
+	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && PEER="$(PEER)" $(BIN)/python -m bench.run
 
 venv: $(VENV)/.complete
 

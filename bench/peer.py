@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from waagent.lab.machine import Machine
+from waagent.lab.machine.machine import Machine
 
 PLACE = "/opt/peer"
 PACKAGES = ("python3-distro",)

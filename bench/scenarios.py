@@ -18,7 +18,7 @@ from typing import Any
 from bench import measure
 from waagent.lab.fabric.watching import handlers_of
 from waagent.lab.handlers.packages import handler_zip
-from waagent.lab.machine import Machine
+from waagent.lab.machine.machine import Machine
 
 PATIENCE_S = 240.0
 GARBAGE_S = 60.0
