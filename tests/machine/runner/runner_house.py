@@ -18,7 +18,7 @@ from typing import Any
 from tests.harness.supervisor_stand_in import StandIn
 from waagent.distro import processes
 from waagent.distro.cgroups import trees
-from waagent.distro.operations import launch
+from waagent.distro.operations import leftovers, records
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
@@ -229,7 +229,7 @@ class House:
 
     def shims(self) -> dict[str, int]:
         """Operation -> pid of its shim, of those that run."""
-        seen = {folder.name: launch.observe(folder) for folder in self.operations()}
+        seen = {folder.name: records.observe(folder) for folder in self.operations()}
         return {
             name: one.started["pid"]
             for name, one in seen.items()
@@ -239,11 +239,11 @@ class House:
     def close(self) -> None:
         self._supervisor.__exit__()
         for folder in self.operations() if (self.lib / "operations").is_dir() else ():
-            if launch.observe(folder).state in ("running", "lost"):
+            if records.observe(folder).state in ("running", "lost"):
                 for pid in self.shims().values():
                     if processes.is_alive(pid):
                         os.kill(pid, signal.SIGKILL)
-            launch.kill_leftovers(folder)
+            leftovers.kill_leftovers(folder)
         tree = trees.operation_tree(name=f"{trees.tree_name(str(self.root))}-operations")
         tree.empty(deadline_s=5)
         tree.remove()
