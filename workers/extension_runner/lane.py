@@ -46,7 +46,7 @@ class Lane:
         """As the goal state spells it; the journal may know an earlier spelling."""
         self.paths = context.paths
         self.now, self.wall_ns = context.now, context.wall_ns
-        self.journal = Journal(self.paths.operations / "handlers" / f"{self.key}.json", name)
+        self.journal = self._empty_journal()
         self.goal: HandlerGoal | None = None
         self.under_way: UnderWay | None = None
         self.is_adopted = False
@@ -68,6 +68,14 @@ class Lane:
     def key(self) -> str:
         """The handler's name in lower case: names that differ in nothing else are the same."""
         return self.name.lower()
+
+    def _empty_journal(self) -> Journal:
+        return Journal(self.paths.operations / "handlers" / f"{self.key}.json", self.name)
+
+    def read_journal(self) -> None:
+        """Take up what is recorded. Raises OSError, and whatever a journal of nonsense brings."""
+        self.journal = self._empty_journal()
+        self.journal.read()
 
     # what comes in
 
@@ -112,7 +120,6 @@ class Lane:
     def unpark(self) -> None:
         """Try again, from the next goal on."""
         self.parked = self.goal = self._next = self._fetch = None
-        self.resume()
 
     def resume(self) -> None:
         """What was to be done meanwhile was left out: look at everything."""

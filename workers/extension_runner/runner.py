@@ -79,8 +79,10 @@ class Runner:
             self._goal,
         )
         self._lanes: dict[str, Lane] = {}
-        self._held: dict[str, list[Callable[[], None]]] = {}
-        """Lane -> what it is to do once the others have gone first."""
+        self._held: set[str] = set()
+        """Lanes for which the others go first."""
+        self._postponed: dict[str, list[Callable[[], None]]] = {}
+        """Lane -> what it is to do first, once it is looked at."""
         self._looking = Looking(paths.run, worker.log)
         self._collector = Collector(files_, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
@@ -127,11 +129,22 @@ class Runner:
         if deaths >= LIMIT:
             self._park(lane, parking.deadly(deaths))
         elif deaths:
-            self._held[lane.key] = []
+            self._held.add(lane.key)
             self._worker.after(HELD_S, lambda: self._release(lane))
 
     def _release(self, lane: Lane) -> None:
-        for call in self._held.pop(lane.key, ()):
+        self._held.discard(lane.key)
+        self._catch_up(lane)
+
+    def _first(self, lane: Lane, call: Callable[[], None]) -> None:
+        """Have the lane do this now, or before anything else once it is looked at."""
+        if lane.parked is not None or lane.key in self._held:
+            self._postponed.setdefault(lane.key, []).append(call)
+        else:
+            self._attempt(lane, call, None)
+
+    def _catch_up(self, lane: Lane) -> None:
+        for call in self._postponed.pop(lane.key, ()):
             self._attempt(lane, call, None)
         self._attempt(lane, lane.resume, None)
         self._tick_soon()
@@ -145,6 +158,8 @@ class Runner:
         if parked_in and parked_in != goal.goal_state_id:
             self._looking.forgive(lane.key)
             lane.unpark()
+            self._postponed.setdefault(lane.key, []).insert(0, lane.read_journal)
+            self._catch_up(lane)
         elif self._looking.deaths(lane.key) >= LIMIT:
             self._looking.note_goal_state(lane.key, goal.goal_state_id)
 
@@ -187,10 +202,7 @@ class Runner:
             if under_way is not None:
                 lane.adopt(under_way)
 
-        if lane.key in self._held:
-            self._held[lane.key].append(take_up)
-        else:
-            self._attempt(lane, take_up, None)
+        self._first(lane, take_up)
 
     def summarised(self, summary: GoalStateSummary) -> None:
         """A goal state came; its handlers follow one by one."""
@@ -271,9 +283,7 @@ class Runner:
         if key not in self._lanes:
             lane = self._lanes[key] = Lane(self._context, name)
             self._hold_or_park(lane)
-            if key in self._held:
-                self._held[key].append(lane.journal.read)
-            self._attempt(lane, lane.journal.read, None)
+            self._first(lane, lane.read_journal)
         return self._lanes[key]
 
     def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:

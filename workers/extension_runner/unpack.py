@@ -263,7 +263,7 @@ def _room(job: Job, folder: Path) -> Bounds:
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
     """Before the central directory is read into memory: what its end record says. What it hides,
-    MEMORY_LIMIT_BYTES ends.
+    the memory limit of file_jobs ends.
     """
     with open(package, "rb") as file:
         size = file.seek(0, os.SEEK_END)

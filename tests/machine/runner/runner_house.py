@@ -149,6 +149,9 @@ class House:
         """kill -9 of the runner."""
         self._supervisor.kill(RUNNER)
 
+    def runner_pid(self) -> int:
+        return self._supervisor.processes[RUNNER].pid
+
     def restart_fabric(self) -> None:
         """kill -9 of fabric_client; its successor knows nothing."""
         self._supervisor.kill("fabric_client")
@@ -226,6 +229,24 @@ class House:
             for folder in (self.lib / "operations").iterdir()
             if re.fullmatch("[0-9a-f]{32}", folder.name)
         ]
+
+    def folder_of(self, name: str, operation: str) -> Path:
+        """The records of the newest ``operation`` of a handler."""
+        plans = {
+            folder: json.loads((folder / "planned.json").read_text())
+            for folder in self.operations()
+        }
+        mine = [
+            folder
+            for folder, plan in plans.items()
+            if (plan["handler"], plan["operation"]) == (name, operation)
+        ]
+        return max(mine, key=lambda folder: plans[folder]["at"])
+
+    def view_of(self, name: str) -> dict[str, Any]:
+        """The first row of `waagent-ps extensions` about a handler."""
+        view = json.loads((self.root / "run/waagent/operations").read_text())
+        return next((row for row in view["operations"] if row["handler"] == name), {})
 
     def shims(self) -> dict[str, int]:
         """Operation -> pid of its shim, of those that run."""
