@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.records import Record
 from waagent.workers.python_child import PythonChild
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ Done = Callable[[Any, str], None]
 """Gets the answer (a map) and an empty text, or None and the reason."""
 
 
-class _Job(NamedTuple):
+class _Job(Record):
     line: bytes
     deadline_s: float
     done: Done

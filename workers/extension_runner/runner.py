@@ -107,7 +107,7 @@ class Runner:
             return call()
         # one handler must not end all others, whatever is wrong with it
         except Exception as error:
-            self._worker.log.exception("handler is parked handler=%s", lane.name)
+            self._worker.log.exception("unforeseen error at handler=%s", lane.name)
             self._park(lane, parking.raised(error))
             return otherwise
         finally:
