@@ -121,7 +121,7 @@ def explain_silence(paths: Paths, table: Table, problem: str, now: float) -> Sil
     has_systemd = os.path.isdir("/run/systemd/system")
     start = "systemctl start waagent" if has_systemd else "waagent -start"
     if table.pid is None:
-        return Silence(f"{paths.state} tells of no supervisor in this boot", start)
+        return Silence(f"{paths.state} names no supervisor of this boot", start)
     beat = snapshot.since(now, table.beat_at)
     last = "" if beat is None else f", last beat {int(beat)} s ago"
     process = process_figures.look(table.pid, table.start_ticks)
