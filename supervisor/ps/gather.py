@@ -41,11 +41,10 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
     pid = table.pid
     seen = process_figures.look_at_all(_pids(table), with_memory=with_memory)
     workers = snapshot.worker_rows(table, seen, now, is_answered=silence is None)
-    facts: Mapping[str, Any] = next(
-        (worker.facts for worker in workers if worker.name == "fabric_client"), {}
-    )
+    platform = snapshot.facts_of(workers, "fabric_client")
+    provisioning = snapshot.facts_of(workers, "provisioner")
     uptime_s = snapshot.since(now, table.started_at)
-    told = snapshot.provisioned(workers)
+    told = provisioning.provisioned
     return Snapshot(
         version=table.agent_version or __version__,
         system=about.system_name(paths),
@@ -57,15 +56,17 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
         total_pss_kib=_total_pss(seen),
         cpu_percent=_cpu_percent(seen, uptime_s),
         provisioned=told if told is not None else _marker(paths),
-        endpoint=fields.text(facts, "endpoint"),
-        last_answer_s=snapshot.since(now, fields.number(facts, "answered_at")),
-        last_status_s=snapshot.since(now, fields.number(facts, "status_at")),
-        goal_state=fields.text(facts, "incarnation"),
-        health=fields.text(facts, "health"),
+        endpoint=platform.endpoint,
+        last_answer_s=snapshot.since(now, platform.answered_at),
+        last_status_s=snapshot.since(now, platform.status_at),
+        goal_state=platform.incarnation,
+        # fabric_client may be killed between the platform's word and its own
+        health=platform.health or provisioning.health,
         missing=table.missing,
         notes=table.notes,
         workers=workers,
         operations=read_operations(paths, now),
+        way=platform.way,
     )
 
 
