@@ -158,10 +158,10 @@ def test_the_listing_has_the_form_of_the_sample() -> None:
 
 
 def test_a_firewall_that_lets_only_root_out_is_named() -> None:
-    lines = tables.listing(a_snapshot()._replace(way="environment_monitor"), Form())
+    lines = tables.listing(a_snapshot()._replace(way="environment_monitor"), Form(100))
 
     assert lines[1] == (
-        "platform reached through environment_monitor (firewall): answered 2 s ago, status sent 41"
+        "platform reached through environment_monitor (firewall): answered 2 s ago, status sent 41 s ago"
     )
 
 
