@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.exit_codes import UPGRADE
 from waagent.protocol.state_table import (
     ALIVE,
@@ -161,7 +162,7 @@ def _after_run(turn: _Turn, name: str, failed: bool, chance: float, left: bool =
         turn.note("error", name, f"parked after {counts}; tried again every {PARKED_S:.0f} s")
         next_try = (PARKED, turn.now + PARKED_S)
     elif failed:
-        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (short_runs - 1))
+        backoff_s = doubled_pause_s(short_runs, FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         next_try = (BACKOFF, turn.now + backoff_s * (1 - JITTER + 2 * JITTER * chance))
     else:
         next_try = (BACKOFF, turn.now)

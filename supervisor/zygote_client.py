@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import waagent
 from waagent.distro import children, machine, processes
 from waagent.protocol import control
+from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.base.records import Record
 from waagent.supervisor import events as e
 from waagent.supervisor.roster import Row
@@ -150,7 +151,7 @@ class ZygoteClient:
             self.channel.close()
         self._failures = self._failures + 1 if now < self._started + SHORT_S else 0
         pause_s = (
-            min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 2, 16))
+            doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
             if self._failures > 1
             else 0.0
         )
