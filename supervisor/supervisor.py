@@ -31,7 +31,7 @@ from waagent.distro import (
 )
 from waagent.distro.cgroups import trees
 from waagent.distro.paths import Paths
-from waagent.protocol import control, state_table
+from waagent.protocol import control, handover, state_table
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, sd_notify, transitions, zygote_client
@@ -130,9 +130,21 @@ class Supervisor:
             for row in rows
             if row.serves
         }
+        handover_path = paths.bus / handover.SOCKET_NAME
+        handover_listeners = {
+            row.name: sockets.listen(handover_path, 0o660, group, socket.SOCK_SEQPACKET)
+            for row in rows
+            if row.hands_over
+        }
         self.places = Places(switches.tree, switches.without)
         self.nursery = zygote_client.Nursery(
-            rows, str(paths.root), switches, self.identity["build"], log, listeners, self.places
+            rows,
+            str(paths.root),
+            switches,
+            self.identity["build"],
+            log,
+            (listeners, handover_listeners),
+            self.places,
         )
         self.notes: deque[str] = deque(maxlen=_KEPT_NOTES)
         self.stacks: dict[str, str] = {}
@@ -402,7 +414,11 @@ class Supervisor:
         self._tell(
             name,
             control.pack(
-                "configure", configuration=values, numbers=numbers, verbose=self.settings.verbose
+                "configure",
+                configuration=values,
+                numbers=numbers,
+                verbose=self.settings.verbose,
+                facts=dict(self.table.lives[name].facts),
             ),
             descriptors,
         )

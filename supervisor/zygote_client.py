@@ -52,7 +52,7 @@ class Nursery:
         switches: Switches,
         build: str,
         log: int,
-        listeners: Mapping[str, socket.socket],
+        listeners: tuple[Mapping[str, socket.socket], ...],
         places: Places,
     ) -> None:
         self._root, self._switches, self._build, self._log, self._listeners = (
@@ -118,7 +118,7 @@ class Nursery:
             gate.theirs.fileno(),
             gate.memory,
             self._log,
-            *([self._listeners[row.name].fileno()] if row.serves else []),
+            *(each[row.name].fileno() for each in self._listeners if row.name in each),
         )
         sent = False
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from waagent.protocol.worker_start import Birth
 
 CHANNEL = 3
-_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
+_ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
 _ROOMS = ("supervisor", "workers", "protocol", "distro")
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 

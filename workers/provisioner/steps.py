@@ -103,9 +103,7 @@ class Provisioning:
                 "provision pool VMs with cloud-init",
             )
         plan.check_host_name(request.host_name)
-        name = check_user_name(
-            request.user_name, allow_system_user=self._options.allow_system_user
-        )
+        name = check_user_name(request.user_name, allow_system_user=self._options.allow_system_user)
         try:
             login_defs: str | None = self._paths.under("/etc/login.defs").read_text(
                 "utf-8", "replace"

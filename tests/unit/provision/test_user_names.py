@@ -38,7 +38,20 @@ REFUSED = {
     "passwd and shadow": ("a:b", "a\n", "a\nroot::0:0::/:", "", "a\r", "a\0b", "x" * 33),
     "arguments": ("-rf", "--uid=0", "-"),
     "paths": ("a/b", "/", "..", ".", ".ssh", "../root"),
-    "shells": ("$(id)", "`id`", "a;b", "a|b", "a&b", "a*", "~", "a b", "a'b", "$HOME", "a>b", "a{b"),
+    "shells": (
+        "$(id)",
+        "`id`",
+        "a;b",
+        "a|b",
+        "a&b",
+        "a*",
+        "~",
+        "a b",
+        "a'b",
+        "$HOME",
+        "a>b",
+        "a{b",
+    ),
     "YAML and JSON": ("[a]", "{a}", "a: b", "&a", "*a", "? a", "|", "> a", "- a", "1e3", "0x1"),
     "people": ("ü", "а", "١", "1a", "a\u200b", "a\u202eb"),
     "our own accounts": ("waagent", "waagent-probe", "waagent-bus", "Waagent", "WAAGENT-bus"),
@@ -77,7 +90,9 @@ def test_the_reason_says_what_the_name_would_be() -> None:
             check_user_name(name)
         said[name] = str(refusal.value)
 
-    assert said["ALL"].startswith("user name 'ALL' means every user in sudoers: UserName in ovf-env")
+    assert said["ALL"].startswith(
+        "user name 'ALL' means every user in sudoers: UserName in ovf-env"
+    )
     assert "alias in sudoers" in said["OPS"]
     assert "line of settings in sudoers" in said["Defaults"]
     assert "begins an alias in sudoers" in said["Host_Alias"]
