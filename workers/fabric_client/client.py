@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import constants, health
+from waagent.workers.fabric_client import status_upload
 from waagent.workers.fabric_client.certificates import Keys
 from waagent.workers.fabric_client.endpoint import Link, Ports
 from waagent.workers.fabric_client.goal_state import Goal
@@ -47,6 +48,7 @@ class FabricClient:
             identified=self._identified,
             changed=self._changed,
             concluded=self._concluded,
+            nothing_new=self._nothing_new,
             certificates=self.keys.fetch,
         )
         self.link.on_reopened(self.goal.poll)
@@ -108,8 +110,9 @@ class FabricClient:
         self.worker.after(period_s - self.worker.now() % period_s, self._poll_in_step)
 
     def _poll_in_step(self) -> None:
+        # whether or not a goal state comes: the platform calls a silent agent dead
+        self.status.has_changed(status_upload.PATIENCE_S)
         self.goal.poll()
-        self.status.send()  # whether or not the platform answers: it calls a silent agent dead
         self._poll_next()
 
     def _period_s(self) -> float:
@@ -169,9 +172,13 @@ class FabricClient:
             self._runs_extensions = True
             self.worker.want(RUNNER)
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
+        self.status.has_changed(status_upload.PATIENCE_S)
 
     def _concluded(self) -> None:
-        self.status.has_changed()
+        self.status.has_changed(status_upload.PATIENCE_S)
+
+    def _nothing_new(self) -> None:
+        self.status.send_what_is_due()
 
     def _certificates_present(self, thumbprints: tuple[str, ...]) -> None:
         self.goal.take_thumbprints(thumbprints)

@@ -43,11 +43,13 @@ class Goal:
         identified: Callable[[bool], None],
         changed: Callable[[GoalStateSummary], None],
         concluded: Callable[[], None],
+        nothing_new: Callable[[], None],
         certificates: Callable[[str], None],
     ) -> None:
         """``identified(new incarnation)`` as soon as the ids are known, ``certificates`` gets where
         they are, ``changed`` a new summary; ``concluded`` is called when ``outcome`` says
-        something else than before.
+        something else than before, ``nothing_new`` after a poll that brought no goal state that
+        could be used, or the one that is known.
         """
         self._worker, self._link, self._transfer, self._faults = (
             worker,
@@ -56,7 +58,11 @@ class Goal:
             worker.faults,
         )
         self._identified, self._changed = identified, changed
-        self._concluded, self._certificates = concluded, certificates
+        self._concluded, self._nothing_new, self._certificates = (
+            concluded,
+            nothing_new,
+            certificates,
+        )
         self.ids: dict[str, Any] | None = None
         self.handlers: dict[str, HandlerGoal] = {}
         self.manifest_urls: dict[str, list[str]] = {}
@@ -143,6 +149,7 @@ class Goal:
         if outcome.answer.body == self._body:
             self._is_under_way = False
             self._succeeded()
+            self._nothing_new()
             return
         self._read(outcome.answer.body)
 
@@ -265,6 +272,7 @@ class Goal:
         )
         self._again.cancel()
         self._again = self._worker.after(again_s, self.poll)
+        self._nothing_new()
         self._worker.doing(f"platform: {text[:120]}")
         if self.ids is None and self._failures < EARLY_LIMIT:
             self._worker.after(EARLY_S, self.poll)

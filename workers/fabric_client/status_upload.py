@@ -4,6 +4,7 @@ has changed, and once a period; HostGAPlugin first, then directly.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 RUNNING = "Guest Agent is running"
 CHANGE_S = 0.2  # what changes together is stored together
+PATIENCE_S = 1.0  # for what is under way: the result may be there before anybody has read it
 APART_S = 1.0  # between two documents that a change asked for
 DIRECT_DEADLINE_S = 60.0
 DIRECT_PAUSE_S = 60.0  # a direct PUT costs TLS; the host is asked each time
@@ -51,6 +53,17 @@ def complete_reports(
     return [*reports.values(), *waiting]
 
 
+def is_under_way(report: ExtensionReport) -> bool:
+    """Whether a later report will say how it ended."""
+    if report.handler_status == "Installing":
+        return True
+    try:
+        status = json.loads(report.status) if report.status is not None else {}
+    except ValueError:
+        return False
+    return isinstance(status, dict) and status.get("status") == "transitioning"
+
+
 class Status:
     """Invariant: at most one upload is under way; a report that was taken is in every document
     until it is `Gone`.
@@ -69,7 +82,8 @@ class Status:
         self._reports: dict[tuple[str, str], ExtensionReport] = {}
         self._is_under_way = False
         self._change: Timer | None = None
-        """Runs from the first change that is in no document yet."""
+        """Runs from the first change that is in no document yet, until ``_due_at``."""
+        self._due_at = 0.0
         self._sent_at = -APART_S
         self._next_direct_at = 0.0
         self._release = find_release(worker.paths)
@@ -85,19 +99,29 @@ class Status:
         elif key in self._reports or len(self._reports) < REPORTS_LIMIT:
             self._reports[key] = report
         if self._reports.get(key) != before:
-            self.has_changed()
+            self.has_changed(PATIENCE_S if is_under_way(report) else CHANGE_S)
 
-    def has_changed(self) -> None:
-        """Something that a reader of the document would want to know is new: it is stored soon."""
-        if self._change is None:
-            now = self._worker.now()
-            wait_s = max(CHANGE_S, self._sent_at + APART_S - now)
-            self._change = self._worker.after(wait_s, self._send_change)
+    def has_changed(self, within_s: float) -> None:
+        """Something that a reader of the document would want to know is new: it is stored within
+        that time, APART_S after the last document at the earliest.
+        """
+        due_at = max(self._worker.now() + within_s, self._sent_at + APART_S)
+        if self._change is not None and self._due_at <= due_at:
+            return
+        if self._change is not None:
+            self._change.cancel()
+        self._due_at = due_at
+        self._change = self._worker.after(due_at - self._worker.now(), self._send_change)
+
+    def send_what_is_due(self) -> None:
+        """Nothing more will change soon: do not wait for it any longer."""
+        if self._change is not None:
+            self.has_changed(0.0)
 
     def _send_change(self) -> None:
         self._change = None
-        if self._is_under_way:
-            self.has_changed()  # the one under way may be older than the change
+        if self._is_under_way:  # it may be older than the change
+            self.has_changed(APART_S)
         else:
             self.send()
 
