@@ -18,6 +18,7 @@ import msgpack
 from waagent.protocol.base import packed
 from waagent.protocol.base.records import Record
 
+HANDOVER_SOCKET = "connect"  # beside the bus sockets; what is said there: protocol/handover.py
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024

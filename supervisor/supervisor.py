@@ -31,7 +31,7 @@ from waagent.distro import (
 )
 from waagent.distro.cgroups import trees
 from waagent.distro.paths import Paths
-from waagent.protocol import control, handover, state_table
+from waagent.protocol import control, state_table
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, sd_notify, transitions, zygote_client
@@ -130,7 +130,7 @@ class Supervisor:
             for row in rows
             if row.serves
         }
-        handover_path = paths.bus / handover.SOCKET_NAME
+        handover_path = paths.bus / control.HANDOVER_SOCKET
         handover_listeners = {
             row.name: sockets.listen(handover_path, 0o660, group, socket.SOCK_SEQPACKET)
             for row in rows

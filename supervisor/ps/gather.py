@@ -20,7 +20,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol import control, state_table
 from waagent.supervisor.commands import about
 from waagent.supervisor.ps import snapshot
-from waagent.supervisor.ps.snapshot import Operations, Seen, Silence, Snapshot
+from waagent.supervisor.ps.snapshot import Operations, Seen, Silence, Snapshot, Worker
 
 ANSWER_S = 0.7  # leaves the rest of the promised second to Python and to /proc
 VIEW_LIMIT_BYTES = 1024 * 1024
@@ -38,9 +38,7 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
     pid = snapshot.whole_of(table, "pid")
     seen = look(_pids(table), with_memory=with_memory)
     workers = snapshot.worker_rows(table, seen, now, is_answered=silence is None)
-    facts: Mapping[str, Any] = next(
-        (worker.facts for worker in workers if worker.name == "fabric_client"), {}
-    )
+    facts, provisioning = (_facts(workers, name) for name in ("fabric_client", "provisioner"))
     uptime_s = snapshot.since(now, snapshot.number_of(table, "started_at"))
     told = snapshot.provisioned(workers)
     return Snapshot(
@@ -58,12 +56,18 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
         last_answer_s=snapshot.since(now, snapshot.number_of(facts, "answered_at")),
         last_status_s=snapshot.since(now, snapshot.number_of(facts, "status_at")),
         goal_state=snapshot.text_of(facts, "incarnation"),
-        health=snapshot.text_of(facts, "health"),
+        # fabric_client may be killed between the platform's word and its own
+        health=snapshot.text_of(facts, "health") or snapshot.text_of(provisioning, "health"),
         missing=snapshot.texts_of(table, "missing"),
         notes=snapshot.texts_of(table, "notes"),
         workers=workers,
         operations=read_operations(paths, now),
+        way=snapshot.text_of(facts, "way"),
     )
+
+
+def _facts(workers: Iterable[Worker], name: str) -> Mapping[str, Any]:
+    return next((worker.facts for worker in workers if worker.name == name), {})
 
 
 def ask_table(paths: Paths) -> tuple[dict[str, Any] | None, str]:

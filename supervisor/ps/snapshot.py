@@ -111,6 +111,9 @@ class Snapshot(Record):
     notes: tuple[str, ...]
     workers: tuple[Worker, ...]
     operations: Operations
+    way: str = ""
+    """The worker that makes the connections to the platform where a firewall lets only root do so.
+    """
 
 
 def number_of(row: Mapping[str, Any], key: str) -> float | None:

@@ -152,7 +152,12 @@ def platform_line(snapshot: Snapshot, form: Form) -> str:
         if snapshot.last_status_s is None
         else f"status sent {_ago(snapshot.last_status_s)}"
     )
-    return cut(plain(f"platform {snapshot.endpoint}: {answered}, {told}"), form.width)
+    where = (
+        f"platform reached through {snapshot.way} (firewall)"
+        if snapshot.way
+        else f"platform {snapshot.endpoint}"
+    )
+    return cut(plain(f"{where}: {answered}, {told}"), form.width)
 
 
 def _ago(seconds: float) -> str:

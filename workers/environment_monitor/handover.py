@@ -12,6 +12,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from waagent.protocol import control, handover
@@ -30,9 +31,14 @@ class Handover:
     connections, each for REQUEST_S + CONNECT_S at most.
     """
 
-    def __init__(self, worker: Worker, listener: int) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        listener: int,
+        places: Mapping[str, tuple[str, int]] = handover.PLACES,
+    ) -> None:
         """``listener`` is a raw descriptor, ours from here on."""
-        self._worker = worker
+        self._worker, self.places = worker, places
         self._listener = socket.socket(fileno=listener)
         self._listener.setblocking(False)
         self._askers: set[_Asker] = set()
@@ -100,7 +106,7 @@ class _Asker:
         except control.ControlError:
             self._end()
             return
-        place = handover.PLACES.get(str(message.get("to")))
+        place = self._owner.places.get(str(message.get("to")))
         if message["type"] != "connect" or place is None:
             self._refuse("there is no such place")
         elif not (place[0] or self._owner.address):

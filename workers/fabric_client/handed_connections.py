@@ -22,7 +22,7 @@ class HandedConnections:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._path = worker.paths.bus / handover.SOCKET_NAME
+        self._path = worker.paths.bus / control.HANDOVER_SOCKET
         self.are_used = False
         """Whether this uid was refused where root was not: connections are asked for from then on.
         """

@@ -203,8 +203,10 @@ class Transfer:
     and none is left IDLE_S after the last piece.
     """
 
-    def __init__(self, worker: Worker, spool: Path, handed: HandedConnections) -> None:
-        self._worker, self._spool, self._handed = worker, spool, handed
+    def __init__(
+        self, worker: Worker, spool: Path, handed: HandedConnections, *, idle_s: float = IDLE_S
+    ) -> None:
+        self._worker, self._spool, self._handed, self._idle_s = worker, spool, handed, idle_s
         self._process: _Process | None = None
         self._under_way: set[_Work] = set()
         self._idle = worker.after(0, lambda: None)
@@ -278,7 +280,7 @@ class Transfer:
     def _end_when_idle(self) -> None:
         if not self._under_way:
             self._idle.cancel()
-            self._idle = self._worker.after(IDLE_S, self.renew)
+            self._idle = self._worker.after(self._idle_s, self.renew)
 
 
 def _unpacker() -> Any:
