@@ -53,13 +53,18 @@ def test_where_only_root_may_connect_connections_are_handed_over(
     )
     with Machine(tmp_path, dvd=dvd, agent=False, packages=("nftables",)) as vm:
         firewall(vm)
-        vm.fabric.set_extensions([hello()])
+        package = tmp_path / "hello.zip"
+        package.write_bytes(hello())
+        wanted = {"name": "Contoso.Hello", "version": "1.0.0", "package": str(package)}
+        vm.fabric.set_extensions(
+            [{**wanted, "public": {"greeting": "Hi"}, "protected": {"to": "x"}}]
+        )
 
         vm.order("start-agent")
 
         vm.fabric.wait_ready(PATIENCE_S)
         vm.fabric.wait_for(
-            lambda fabric: "success" in str(fabric.statuses[-1:]), PATIENCE_S, "the extension"
+            lambda fabric: "Hi, x" in str(fabric.statuses[-1:]), PATIENCE_S, "the extension"
         )
         assert vm.worker("fabric_client")["uid"] == WAAGENT_UID
         assert (
