@@ -41,7 +41,7 @@ class Birth(Record):
     """
     handover: int | None = None
     """Raw descriptor of the listening socket on which connections are handed over; None for a
-    worker that hands none over (protocol/handover.py).
+    worker that hands none over (protocol/wire/handover.py).
     """
     tools: tuple[int, ...] = ()
     """For a worker that cannot open ``place`` itself: those files, opened before the fence by its

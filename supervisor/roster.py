@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from waagent.protocol.base.records import Record
+from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 
-RESIDENT, ONESHOT, ONDEMAND = "resident", "oneshot", "ondemand"
 UNPRIVILEGED, ROOT = "unprivileged", "root"
 
 
@@ -37,7 +37,7 @@ class Row(Record):
     serves: bool
     """The supervisor binds /run/waagent/bus/<name> for it."""
     hands_over: bool = False
-    """The supervisor binds the socket of protocol/handover.py for it, too."""
+    """The supervisor binds the socket of protocol/wire/handover.py for it, too."""
     wants: tuple[str, ...] = ()
     """Whom it may ask the supervisor to start."""
     after: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
 """Connects to the platform for fabric_client, where a firewall lets only root do so, and hands the
-connected socket over (protocol/handover.py).
+connected socket over (protocol/wire/handover.py).
 
 Who asks is what the kernel says: its pid must stand in the supervisor's state file as
 fabric_client, before a byte of it is read. It can get nothing but a connection to one of three
@@ -15,9 +15,10 @@ import struct
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from waagent.protocol import control, handover
+from waagent.protocol import control
 from waagent.protocol.bus.admission import worker_of
-from waagent.protocol.state_table import StateError, read_state
+from waagent.protocol.state_table import StateError, parse_table, read_state
+from waagent.protocol.wire import handover
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -64,7 +65,7 @@ class Handover:
             "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         )
         try:
-            name = worker_of(read_state(self._worker.state), pid)
+            name = worker_of(parse_table(read_state(self._worker.state)), pid)
         except StateError:
             name = None
         if name == handover.CLIENT:

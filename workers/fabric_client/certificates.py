@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import certificates
@@ -160,8 +161,8 @@ class Keys:
         self._present(thumbprints)
 
     def _failed(self, number: int, text: str) -> None:
-        pause_s = PAUSES_S[min(self._tries, len(PAUSES_S) - 1)]
         self._tries += 1
+        pause_s = next_pause_s(self._tries, PAUSES_S)
         self._faults.seen(
             "certificates",
             f"certificates cannot be had: {text}: none needed, tried again in {pause_s:g} s",

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.wire import constants, host_plugin
 from waagent.protocol.wire.headers import artifact_headers
@@ -51,13 +52,14 @@ def fetch_package(
     """
     until = time.monotonic() + float(job["deadline_s"]) - 5
     retry_until = min(until, time.monotonic() + float(job["retry_s"]))
-    attempt = 0
+    failed_tries = 0
     while True:
         try:
             send("package", **_fetch_once(job, connect, until))
             return
         except _Failed as failure:
-            pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
+            failed_tries += 1
+            pause_s = next_pause_s(failed_tries, _PAUSES_S)
             if failure.is_final or failure.is_stale or time.monotonic() + pause_s > retry_until:
                 send(
                     "failed",
@@ -68,7 +70,6 @@ def fetch_package(
                 )
                 return
         time.sleep(pause_s)
-        attempt += 1
 
 
 def _fetch_once(

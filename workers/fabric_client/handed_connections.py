@@ -1,5 +1,5 @@
 """Connections to the platform that environment_monitor made: asked for one at a time, used for one
-exchange each (protocol/handover.py says why they are needed).
+exchange each (protocol/wire/handover.py says why they are needed).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from waagent.protocol import control, handover
+from waagent.protocol import control
+from waagent.protocol.wire import handover
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker

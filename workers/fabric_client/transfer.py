@@ -69,8 +69,8 @@ class Channel:
         self._connection.sendall(msgpack.packb({"kind": kind, **fields}, use_bin_type=True))
 
     def connect(self, to: str, address: tuple[str, int], deadline_s: float) -> socket.socket:
-        """A connection to ``to`` (protocol/handover.py), which is at ``address``: made here, or
-        handed over where a firewall lets only root connect. Raises OSError.
+        """A connection to ``to`` (wire/handover.py), which is at ``address``: made here, or handed
+        over where a firewall lets only root connect. Raises OSError.
         """
         if not self._is_handed:
             return socket.create_connection(address, timeout=deadline_s)

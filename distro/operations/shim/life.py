@@ -69,6 +69,7 @@ def live(path: str) -> None:
     killed = tend(command, output, Deadline(float(plan.values["deadline_s"]), began), waker)
     drain_rest(output)
     finish(folder, command, output, killed, time.monotonic() - began)
+    _say_end()
     become_drainer(output)
 
 
@@ -77,6 +78,15 @@ def _leave_stdin() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.chdir("/")
+
+
+def _say_end() -> None:
+    """Let go of stdout: whoever started us may hold the other end of it as a pipe, and looks at the
+    exit record when it ends.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _open_output(folder: int) -> int:
