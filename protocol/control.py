@@ -16,6 +16,7 @@ import msgpack
 
 from waagent.protocol.base import packed
 
+HANDOVER_SOCKET = "connect"  # beside the bus sockets; what is said there: protocol/wire/handover.py
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024

@@ -388,6 +388,7 @@ class Supervisor:
             configuration=dict(self.settings.by_worker.get(name, {})),
             numbers=list(self.workers.lives[name].numbers),
             verbose=self.settings.verbose,
+            facts=dict(self.workers.lives[name].facts),
         )
         if connection := self.control.of(name):
             connection.deliver(packet, descriptors)
@@ -519,14 +520,20 @@ class Supervisor:
         return status
 
 
-def _listen_for(rows: Iterable[Row], paths: Paths) -> Mapping[str, socket.socket]:
-    """The bus sockets of those who serve."""
+def _listen_for(rows: Iterable[Row], paths: Paths) -> Mapping[str, list[socket.socket]]:
+    """The bus socket of each who serves, and the other one of the one that hands connections
+    over.
+    """
     group = users.gid_of(*BUS_GROUP)
-    return {
-        row.name: sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM)
-        for row in rows
-        if row.serves
-    }
+    found: dict[str, list[socket.socket]] = {row.name: [] for row in rows}
+    for row in rows:
+        if row.serves:
+            bus = sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM)
+            found[row.name].append(bus)
+        if row.hands_over:
+            other = sockets.listen(paths.bus / control.HANDOVER_SOCKET, 0o660, group)
+            found[row.name].append(other)
+    return found
 
 
 def _answer(connection: Connection, text: str) -> None:

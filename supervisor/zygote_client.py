@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class ZygoteClient:
         switches: Switches,
         build: str,
         log: int,
-        listeners: Mapping[str, socket.socket],
+        listeners: Mapping[str, Sequence[socket.socket]],
         cgroups: WorkerCgroups,
     ) -> None:
         self._rows, self._root, self._switches = {row.name: row for row in rows}, root, switches
@@ -114,8 +114,8 @@ class ZygoteClient:
             limited="memory" in self._cgroups.description,
             **self._cgroups.files(action.name),
         )
-        listener = [self._listeners[row.name].fileno()] if row.serves else []
-        given = (gate.theirs.fileno(), gate.memory, self._log, *listener)
+        listeners = [each.fileno() for each in self._listeners[row.name]]
+        given = (gate.theirs.fileno(), gate.memory, self._log, *listeners)
         sent = False
         with contextlib.suppress(OSError):
             sent = self.channel is not None and control.send(self.channel, packet, given)

@@ -25,7 +25,7 @@ from waagent.supervisor.zygote.contract import CHANNEL, build_id
 if TYPE_CHECKING:
     from waagent.protocol.worker_start import Birth
 
-_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
+_ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 
 

@@ -40,15 +40,11 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
     """All of a worker's life; never returns."""
     status, between = 1, os.getppid()
     try:
-        gate, stack, listener = (
-            descriptors[0],
-            descriptors[1],
-            descriptors[3] if len(descriptors) > 3 else None,
-        )
-        _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
+        gate, stack, _, *listeners = descriptors
+        _close_others({0, 1, 2, gate, stack, *listeners})
         if os.read(gate, 16) != b"open":
             os._exit(exit_codes.GATE)
-        birth = _prepare(order, stack, listener)
+        birth = _prepare(order, stack, listeners)
         guard = _fence(order)
         _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
@@ -78,7 +74,7 @@ def _close_others(kept: set[int]) -> None:
         before = descriptor + 1
 
 
-def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
+def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> Birth:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
     fences.set_name(order["name"])
@@ -117,7 +113,8 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
         root=order["root"],
         supervisor_pid=order["supervisor_pid"],
         build=order["build"],
-        listener=listener,
+        listener=listeners.pop(0) if row["serves"] else None,
+        handover=listeners.pop(0) if row["hands_over"] else None,
         state=state,
         place=tuple(order["place"]),
         outside=tuple(order["outside"]),
