@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, GoalStateSummary, HandlerGoal
 from waagent.protocol.wire import constants, headers
@@ -260,11 +261,11 @@ class Goal:
 
     def _failed(self, part: str, text: str, *, is_throttled: bool = False) -> None:
         self._is_under_way = False
+        self._failures += 1
         again_s = AGAIN_LIMIT_S
         if is_throttled:
-            again_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
+            again_s = next_pause_s(self._failures, PAUSES_S)
             self._not_before = self._worker.now() + again_s
-        self._failures += 1
         text = without_queries(text)
         self._faults.seen(
             "goal state",
