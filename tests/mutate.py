@@ -44,7 +44,10 @@ class Target:
 TARGETS = (
     Target(
         "supervisor/transitions.py",
-        ("tests/unit/supervisor/test_transitions.py", "tests/unit/supervisor/test_worlds.py"),
+        (
+            "tests/unit/supervisor/test_transition_actions.py",
+            "tests/unit/supervisor/test_transitions.py",
+        ),
         "supervisor/events.py",
         (
             (
