@@ -124,76 +124,35 @@ def table_map(table: Table) -> dict[str, Any]:
 
 def parse_table(said: Mapping[str, Any]) -> Table:
     """The table that ``said`` is: a slot, or the answer to `list`; whatever it holds, no error."""
-    zygote = said.get("zygote")
-    rows = said.get("workers")
+    zygote, rows = said.get("zygote"), said.get("workers")
+    workers = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return Table(
-        schema=_whole(said, "schema") or 0,
-        agent_version=_text(said, "agent_version"),
-        build=_text(said, "build"),
-        boot_id=_text(said, "boot_id"),
-        vm_id=_text(said, "vm_id"),
-        pid=_whole(said, "pid"),
-        start_ticks=_whole(said, "start_ticks"),
-        started_at=_number(said, "started_at"),
-        beat_at=_number(said, "beat_at"),
-        source=_text(said, "source"),
-        missing=_texts(said, "missing"),
-        cgroups=_text(said, "cgroups"),
-        zygote=_parse_zygote(zygote) if isinstance(zygote, dict) else ZygoteRow(),
-        notes=_texts(said, "notes"),
-        workers=tuple(_parse_row(row) for row in rows if isinstance(row, dict))
-        if isinstance(rows, (list, tuple))
-        else (),
+        **_fields(Table, said),
+        zygote=ZygoteRow(**_fields(ZygoteRow, zygote if isinstance(zygote, dict) else {})),
+        workers=tuple(WorkerRow(**_fields(WorkerRow, row)) for row in workers),
     )
 
 
-def _parse_zygote(said: Mapping[str, Any]) -> ZygoteRow:
-    return ZygoteRow(_whole(said, "pid") or 0, _whole(said, "start_ticks"))
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str":               (str,),
+    "str | None":        (str,),
+    "int":               (int,),
+    "int | None":        (int,),
+    "float":             (int, float),
+    "float | None":      (int, float),
+    "tuple[str, ...]":   (list, tuple),
+    "Mapping[str, Any]": (dict,),
+}  # fmt: skip
+"""What a field may be on the wire, by its annotation; of another type is left out."""
 
 
-def _parse_row(said: Mapping[str, Any]) -> WorkerRow:
-    facts, result = said.get("facts"), said.get("result")
-    return WorkerRow(
-        name=_text(said, "name"),
-        kind=_text(said, "kind"),
-        state=_text(said, "state"),
-        since=_number(said, "since") or 0.0,
-        pid=_whole(said, "pid"),
-        start_ticks=_whole(said, "start_ticks"),
-        restarts=_whole(said, "restarts") or 0,
-        last_exit=_text(said, "last_exit"),
-        reason=_text(said, "reason"),
-        next_try_at=_number(said, "next_try_at"),
-        beat_at=_number(said, "beat_at"),
-        doing=_text(said, "doing"),
-        uid=_whole(said, "uid"),
-        caps=_texts(said, "caps"),
-        fence=_text(said, "fence"),
-        facts=facts if isinstance(facts, dict) else {},
-        result=result if isinstance(result, str) else None,
-        stack=_text(said, "stack"),
-        waits=_texts(said, "waits"),
-    )
-
-
-def _number(said: Mapping[str, Any], key: str) -> float | None:
-    value = said.get(key)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _whole(said: Mapping[str, Any], key: str) -> int | None:
-    value = said.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _texts(said: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = said.get(key)
-    return tuple(map(str, value)) if isinstance(value, (list, tuple)) else ()
+def _fields(kind: type, said: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, annotation in kind.__annotations__.items():
+        value = said.get(name)
+        if isinstance(value, _TYPES.get(annotation, ())) and not isinstance(value, bool):
+            found[name] = tuple(map(str, value)) if isinstance(value, list) else value
+    return found
 
 
 class StateWriter:

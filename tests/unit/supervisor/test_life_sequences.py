@@ -15,7 +15,7 @@ from life_world import World
 
 from waagent.protocol.state_table import DONE, READY
 from waagent.supervisor import events as e
-from waagent.supervisor import states
+from waagent.supervisor import transitions
 
 SEQUENCES, SHARES = 100_000, 4
 
@@ -66,7 +66,7 @@ def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
 
     world.tell(e.End(0))
     asked_at = world.now
-    world.advance(states.END_LIMIT_S + states.GIVE_UP_S + 0.1)
+    world.advance(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
 
     assert world.left == 0
     assert world.now - asked_at < 11

@@ -24,7 +24,7 @@ from waagent.protocol.state_table import (
     STUCK,
 )
 from waagent.supervisor import events as e
-from waagent.supervisor import states
+from waagent.supervisor import transitions
 from waagent.supervisor.states import NEVER, Want, begin, next_due
 from waagent.supervisor.transitions import step
 
@@ -165,7 +165,7 @@ def test_facts_are_few() -> None:
     story.say(e.Beat("client", 7, "", 1, {f"new{number}": 0 for number in range(10)}))
 
     kept = list(story.life().facts)
-    assert len(kept) == states.FACTS_KEPT and kept[-1] == "new9" and "old0" not in kept
+    assert len(kept) == transitions.FACTS_KEPT and kept[-1] == "new9" and "old0" not in kept
 
 
 def test_a_heartbeat_ends_doubt_and_what_was_doubled() -> None:
@@ -639,7 +639,7 @@ def test_a_lease_ends_with_the_process() -> None:
 
     story.say(e.Upgrade())
 
-    assert story.workers.end_by == story.now + states.END_LIMIT_S
+    assert story.workers.end_by == story.now + transitions.END_LIMIT_S
 
 
 # what people ask for

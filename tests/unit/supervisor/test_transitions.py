@@ -23,7 +23,7 @@ from waagent.protocol.state_table import (
     STUCK,
 )
 from waagent.supervisor import events as e
-from waagent.supervisor import states
+from waagent.supervisor import states, transitions
 from waagent.supervisor.roster import UNPRIVILEGED, WAAGENT
 
 
@@ -274,7 +274,7 @@ def test_stop_ends_even_with_processes_that_cannot_die() -> None:
     story.run()
 
     story.say(e.End(0))
-    story.wait(states.END_LIMIT_S + states.GIVE_UP_S + 0.1)
+    story.wait(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
 
     assert story.did(e.Leave) == [e.Leave(0)]
 
