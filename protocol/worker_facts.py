@@ -38,15 +38,4 @@ class Facts(Record):
 
 def parse_facts(said: Mapping[str, Any]) -> Facts:
     """The facts that ``said`` is; whatever it holds, no error."""
-    provisioned = said.get("provisioned")
-    return Facts(
-        endpoint=fields.text(said, "endpoint"),
-        source=fields.text(said, "source"),
-        answered_at=fields.number(said, "answered_at"),
-        status_at=fields.number(said, "status_at"),
-        incarnation=fields.text(said, "incarnation"),
-        way=fields.text(said, "way"),
-        fingerprint=fields.text(said, "fingerprint"),
-        health=fields.text(said, "health"),
-        provisioned=provisioned if isinstance(provisioned, bool) else None,
-    )
+    return Facts(**fields.taken(Facts, said))

@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING, Any
 import waagent
 from waagent.distro import (
     children,
-    clock,
     folders,
     locks,
     log_file,
     machine,
     prctl,
-    processes,
+    process_tree,
     sockets,
     standins,
     users,
@@ -42,7 +41,7 @@ from waagent.supervisor import states, transitions
 from waagent.supervisor.control_server import Connection, ControlServer
 from waagent.supervisor.control_table import Greeting, Request
 from waagent.supervisor.journal import Journal
-from waagent.supervisor.poll import Watch
+from waagent.supervisor.poll import LAG_S, Turns, Watch
 from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
 from waagent.supervisor.sd_notify import ServiceNotifier
 from waagent.supervisor.states import NEVER
@@ -129,7 +128,7 @@ class Supervisor:
         self.journal = Journal(log, journald)
         self.service = ServiceNotifier(os.environ if "systemd" not in without else {})
         self.started_at, self.asleep_s = time.monotonic(), machine.asleep_s()
-        self.build, self.boot_id = build_id(PACKAGE), processes.boot_id()
+        self.build, self.boot_id = build_id(PACKAGE), process_tree.boot_id()
         self.vm_id = machine.vm_id(paths.root)
         bases = () if "cgroups" in without else trees.bases_of_self()
         self.cgroups = WorkerCgroups(bases, switches.tree, psi="psi" not in without)
@@ -139,7 +138,7 @@ class Supervisor:
         )
         self.notes: deque[str] = deque(maxlen=_KEPT_NOTES)
         self.stacks: dict[str, str] = {}
-        self.ticks: dict[int, int | None] = {os.getpid(): processes.start_ticks(os.getpid())}
+        self.ticks: dict[int, int | None] = {os.getpid(): process_tree.start_ticks(os.getpid())}
         self.status: int | None = None
         self.write_at = NEVER
         self.state = state_table.StateWriter(
@@ -190,7 +189,7 @@ class Supervisor:
         self.journal.direct = False
         self.service.send("READY=1")
         self.step(e.Tick(0.0, frozenset(), frozenset()))
-        turns = clock.Turns(time.monotonic())
+        turns = Turns(time.monotonic())
         while self.status is None:
             due = min(
                 states.next_due(self.workers),
@@ -221,7 +220,7 @@ class Supervisor:
             self._exec_zygote()
         elif now >= self.zygote.due:
             self._replace_zygote("did not answer in time")
-        if now >= states.next_due(self.workers) or lag > states.LAG_S:
+        if now >= states.next_due(self.workers) or lag > LAG_S:
             self._judge(now, lag)
         self.control.expire(now)
         self.service.beat(now)
@@ -242,7 +241,7 @@ class Supervisor:
         if slept_s > SUSPENDED_S:
             self.note("warning", "", f"VM was suspended {slept_s:.0f} s")
             self.asleep_s += slept_s
-        if lag > states.LAG_S:
+        if lag > LAG_S:
             text = f"the supervisor did not run for {lag:.0f} s; every limit is moved by that"
             self.note("warning", "", text)
         late = {one.row.name: one for one in states.overdue(self.workers, now)}
@@ -315,7 +314,7 @@ class Supervisor:
         """Without a subreaper nobody tells us."""
         if not self.subreaper:
             for pid in [one.pid for one in self.workers.lives.values() if one.pid is not None]:
-                if not processes.is_alive(pid, self.ticks.get(pid)):
+                if not process_tree.is_alive(pid, self.ticks.get(pid)):
                     self._reap(pid, -signal.SIGKILL)
 
     def _reap(self, pid: int, status: int) -> None:
@@ -340,7 +339,7 @@ class Supervisor:
     def _hear_zygote(self) -> None:
         for answer in self.zygote.answers(time.monotonic()):
             if isinstance(answer, e.Forked):
-                self.ticks[answer.pid] = processes.start_ticks(answer.pid)
+                self.ticks[answer.pid] = process_tree.start_ticks(answer.pid)
             elif isinstance(answer, e.Upgrade):
                 text = "another build is installed; the agent starts anew when no lease is held"
                 self.note("warning", "", text)
@@ -349,7 +348,7 @@ class Supervisor:
     def _exec_zygote(self) -> None:
         try:
             self.watch.add(self.zygote.exec_zygote(time.monotonic()))
-            self.ticks[self.zygote.pid] = processes.start_ticks(self.zygote.pid)
+            self.ticks[self.zygote.pid] = process_tree.start_ticks(self.zygote.pid)
         except OSError as error:
             self._replace_zygote(f"cannot be started ({error.strerror})")
 
@@ -399,7 +398,7 @@ class Supervisor:
 
     def _take_stack(self, action: e.TakeStack) -> None:
         pid = self.workers.lives[action.name].pid
-        processes.signal_all(filter(None, [pid]), signal.SIGUSR1)
+        process_tree.signal_all(filter(None, [pid]), signal.SIGUSR1)
 
     def _kill(self, action: e.Kill) -> None:
         if stack := "\n".join(control.clean(self.zygote.stack(action.name).splitlines())):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import children, machine, processes
+from waagent.distro import children, machine, process_tree
 from waagent.protocol import control
 from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.base.records import Record
@@ -146,7 +146,7 @@ class ZygoteClient:
 
     def lose_zygote(self, now: float, reason: str) -> list[e.StartFailed]:
         """Kill what is left of it; the starts that it has not answered failed for ``reason``."""
-        processes.signal_all(filter(None, [self.pid]), signal.SIGKILL)
+        process_tree.signal_all(filter(None, [self.pid]), signal.SIGKILL)
         if self.channel is not None:
             self.channel.close()
         self._failures = self._failures + 1 if now < self._started + SHORT_S else 0

@@ -18,7 +18,6 @@ from waagent import __version__
 from waagent.distro import processes
 from waagent.distro.paths import Paths
 from waagent.protocol import control, operations_file, state_table
-from waagent.protocol.base import fields
 from waagent.protocol.state_table import Table
 from waagent.supervisor.commands import about
 from waagent.supervisor.ps import process_figures, snapshot
@@ -86,7 +85,7 @@ def ask_table(paths: Paths) -> tuple[Table | None, str]:
         except (OSError, control.ControlError) as error:
             return None, "does not answer" if isinstance(error, socket.timeout) else str(error)
     if not isinstance(answer.get("workers"), list):
-        return None, fields.text(answer, "reason") or "answered something else"
+        return None, str(answer.get("reason") or "answered something else")
     return state_table.parse_table(answer), ""
 
 
