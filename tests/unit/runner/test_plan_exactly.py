@@ -95,6 +95,12 @@ def test_a_new_handler_without_settings_is_fetched_installed_and_enabled() -> No
     assert steps == (Fetch("1.0.0"), a_run(INSTALL, None), a_run(ENABLE, None))
 
 
+def test_a_handler_of_several_extensions_that_has_none_is_enabled_as_itself() -> None:
+    steps = plan(a_goal(multi_config=True), recorded({"1.0.0": INSTALLED}), "boot")
+
+    assert steps == (a_run(ENABLE, None),)
+
+
 def test_a_package_that_is_unpacked_for_this_goal_state_is_not_fetched_again() -> None:
     settings, wanted = an_extension(), a_goal(an_extension())
     unpacked = recorded({"1.0.0": NOT_INSTALLED}, unpacked={"1.0.0": "incarnation_1"})
@@ -120,15 +126,15 @@ def test_an_enable_that_failed_is_not_tried_again_in_its_goal_state() -> None:
 
 
 def test_several_extensions_are_enabled_in_the_order_of_their_levels() -> None:
-    late, early = an_extension("late", 1, level=2), an_extension("early", 2, level=1)
+    late, early = an_extension("a", 1, level=2), an_extension("b", 2, level=1)
 
     steps = plan(a_goal(late, early, multi_config=True), recorded({"1.0.0": NOT_INSTALLED}), "boot")
 
     assert steps == (
         Fetch("1.0.0"),
-        a_run(INSTALL, early, "early"),
-        a_run(ENABLE, early, "early"),
-        a_run(ENABLE, late, "late"),
+        a_run(INSTALL, early, "b"),
+        a_run(ENABLE, early, "b"),
+        a_run(ENABLE, late, "a"),
     )
 
 
@@ -163,6 +169,7 @@ def test_a_disabled_handler_is_disabled_once_in_the_version_that_is_enabled() ->
 
     assert plan(goal, recorded({"1.0.0": ENABLED}), "boot") == (disable,)
     assert plan(goal, recorded({"1.0.0": ENABLED, "0.9": ENABLED}), "boot") == (disable,)
+    assert plan(goal, recorded({"1.0.0": ENABLED, "2.0": ENABLED}), "boot") == (disable,)
     assert plan(goal, recorded({"0.9": ENABLED, "0.10": ENABLED}), "boot") == (older,)
     assert plan(goal, recorded({"0.10": ENABLED, "1.0.0": INSTALLED}), "boot") == (older,)
     for succeeded in (True, False):
@@ -174,6 +181,15 @@ def test_a_disabled_handler_is_disabled_once_in_the_version_that_is_enabled() ->
     for state in (NOT_INSTALLED, INSTALLED, FAILED_UPGRADE):
         assert plan(goal, recorded({"1.0.0": state}), "boot") == ()
     assert plan(goal, recorded({}), "boot") == ()
+
+
+def test_a_disabled_handler_of_several_extensions_is_disabled_with_the_first() -> None:
+    one, two = an_extension("one", 1), an_extension("two", 2)
+    goal = a_goal(one, two, multi_config=True, state="disabled")
+
+    steps = plan(goal, recorded({"1.0.0": ENABLED}), "boot")
+
+    assert steps == (a_run(DISABLE, one, "one"),)
 
 
 @pytest.mark.parametrize("states", [{}, {"1.0.0": NOT_INSTALLED}])
