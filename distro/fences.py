@@ -15,15 +15,19 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
+from waagent.distro.kernel import LANDLOCK_CREATE
+from waagent.distro.kernel import landlock_level as landlock_level
+from waagent.distro.kernel import lock_memory as lock_memory
+from waagent.distro.kernel import set_oom_score as set_oom_score
 from waagent.distro.prctl import is_child_subreaper as is_child_subreaper
 from waagent.distro.prctl import libc, prctl
 from waagent.distro.prctl import set_child_subreaper as set_child_subreaper
 from waagent.distro.prctl import set_name as set_name
+from waagent.protocol.base.errors import ExplainedError
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS = 1, 4, 8
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
-_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 CAPABILITIES = (
     "CHOWN",
@@ -71,19 +75,15 @@ CAPABILITIES = (
 """By number, linux/capability.h."""
 
 # linux/landlock.h: the system calls have one number on all architectures but alpha
-_LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446
+_LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _MAKE_CHAR, _MAKE_BLOCK, _REFER, _TRUNCATE, _IOCTL_DEV = 1 << 6, 1 << 11, 1 << 13, 1 << 14, 1 << 15
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _SCOPE_ABSTRACT_UNIX, _SCOPE_SIGNAL = 1, 2
 
 
-class FenceError(Exception):
+class FenceError(ExplainedError):
     """A fence that must stand could not be put up: what, where, remedy."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 def _must(done: bool, what: str) -> None:
@@ -174,18 +174,6 @@ def drop_to(uid: int, gid: int, groups: Iterable[int], keep: Iterable[str] = ())
     keep_capabilities(kept)
 
 
-def landlock_level() -> int:
-    """The kernel's landlock ABI; 0 without landlock."""
-    return max(
-        0,
-        int(
-            libc.syscall(
-                ctypes.c_long(_LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)
-            )
-        ),
-    )
-
-
 def landlock(
     read_execute: Iterable[Path | str],
     read_write: Iterable[Path | str],
@@ -211,7 +199,7 @@ def landlock(
     size = 24 if level >= 6 else 8
     ruleset = int(
         libc.syscall(
-            ctypes.c_long(_LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)
+            ctypes.c_long(LANDLOCK_CREATE), attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)
         )
     )
     _must(ruleset >= 0, "landlock gives no ruleset")
@@ -260,24 +248,6 @@ def _allow(ruleset: int, path: Path | str, rights: int) -> None:
         _must(libc.syscall(*call) == 0, f"landlock does not take {path}")
     finally:
         os.close(descriptor)
-
-
-def lock_memory() -> bool:
-    """Pages that were touched stay in memory from now on; whether it holds."""
-    return any(
-        libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0
-        for extra in (_MCL_ONFAULT, 0)
-    )
-
-
-def set_oom_score(adjustment: int) -> bool:
-    """−1000 (never killed) to 1000 (first); lowering needs SYS_RESOURCE. Whether it holds."""
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(adjustment))
-    except OSError:
-        return False
-    return True
 
 
 def set_limits(

@@ -185,16 +185,6 @@ def kill_tree(
     return left
 
 
-def wait_gone(pids: Iterable[int], deadline_s: float) -> list[int]:
-    """Wait until none of ``pids`` lives; those that still do at the deadline."""
-    until = time.monotonic() + deadline_s
-    left = [pid for pid in pids if is_alive(pid)]
-    while left and time.monotonic() < until:
-        time.sleep(_ROUND_PAUSE_S)
-        left = [pid for pid in left if is_alive(pid)]
-    return left
-
-
 def open_pidfd(pid: int) -> int | None:
     """A descriptor that becomes readable when ``pid`` ends; None before Linux 5.3 or when it is
     gone.

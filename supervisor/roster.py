@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from waagent.protocol.base.records import Record
+from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 
-RESIDENT, ONESHOT, ONDEMAND = "resident", "oneshot", "ondemand"
 UNPRIVILEGED, ROOT = "unprivileged", "root"
 
 
@@ -36,6 +36,8 @@ class Row(Record):
     nofile: int
     serves: bool
     """The supervisor binds /run/waagent/bus/<name> for it."""
+    hands_over: bool = False
+    """The supervisor binds the socket of protocol/wire/handover.py for it, too."""
     wants: tuple[str, ...] = ()
     """Whom it may ask the supervisor to start."""
     after: tuple[str, ...] = ()
@@ -82,6 +84,7 @@ ROSTER: tuple[Row, ...] = (
         pids=64,
         nofile=256,
         serves=True,
+        hands_over=True,
         keys=(
             "Provisioning.MonitorHostName",
             "Provisioning.MonitorHostNamePeriod",

@@ -66,6 +66,7 @@ class Worker:
         self.paths = Paths(birth.root)
         self.configuration: Mapping[str, Any] = told.configuration
         self.numbers = told.numbers
+        self.told_before: Mapping[str, Any] = told.told_before
         self.log = log
         self.faults = Faults(log, loop.now)
         self._birth = birth
@@ -97,6 +98,18 @@ class Worker:
         (`statefile.read_state`).
         """
         return self._birth.state
+
+    @property
+    def handover_listener(self) -> int:
+        """Raw descriptor of the socket beside the bus on which connections are handed over (roster:
+        hands_over).
+        """
+        if self._birth.handover is None:
+            raise RuntimeError(
+                f"{self.name} was born without a socket to hand connections over: its roster row"
+                " must say that it does"
+            )
+        return self._birth.handover
 
     # what the supervisor is told
 

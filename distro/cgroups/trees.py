@@ -104,6 +104,13 @@ class Tree:
         )
 
     @property
+    def bases(self) -> list[Group]:
+        """Where the tree stands, in each hierarchy that it uses."""
+        return [
+            (version, controllers, os.path.dirname(top)) for version, controllers, top in self._tops
+        ]
+
+    @property
     def description(self) -> str:
         """What is in force, e.g. ``v1 memory pids cpu, v2 kill``; ``none`` without cgroups."""
         return groups.describe(self._tops)
@@ -112,18 +119,34 @@ class Tree:
         """The place ``name``, made when it is not there, its limits set anew."""
         joins = _joins(name)
         place = []
-        for top in list(self._tops):
+        for top, base in zip(list(self._tops), self.bases):
             version, controllers, folder = top
             if controllers == ("cpu",) and limits.cpu_weight is None:
                 continue  # joining each v1 hierarchy costs milliseconds of a worker's start
             try:
-                made = groups.make(top, f"{name}/{joins}" if joins else name)
+                # from the base on: it may have been left by its last process since it was looked at
+                made = groups.make(base, "/".join(filter(None, (self.name, name, joins))))
             except OSError:
                 self._tops.remove(top)
                 continue
             groups.limit(made, limits.memory_mib, limits.pids, limits.cpu_weight)
             place.append((version, controllers, f"{folder}/{name}"))
         return Leaf(place, joins)
+
+    def enter(self, name: str) -> tuple[str, ...]:
+        """Make the place ``name`` and move the calling process there; a sentence for each hierarchy
+        that refuses, which is not used any more.
+        """
+        refusals = []
+        for version, controllers, folder in self.leaf(name).joined:
+            try:
+                groups.join([(version, controllers, folder)])
+            except OSError as error:
+                refusals.append(
+                    f"cgroup v{version} at {folder} takes no process ({error.strerror}): not used"
+                )
+                self._tops = [top for top in self._tops if not folder.startswith(top[2] + "/")]
+        return tuple(refusals)
 
     def place(self, name: str) -> Leaf:
         """The place ``name`` as it is, nothing made and nothing limited."""

@@ -20,11 +20,11 @@ SWITCHES = ("subreaper", "cgroups", "landlock", "psi", "systemd")
 
 
 def run(line: Line, environment: Mapping[str, str]) -> int:
-    """Carry out ``line``; usage when it names no command."""
+    """Carry out ``line``; usage, and a failure, when it names no command."""
     command = line.command
     if command is None:
-        print(arguments.usage())
-        return 0
+        print(arguments.usage(), file=sys.stderr)
+        return 1
     if command.when == LATER:
         return fail(
             f"-{command.name} is not in this version: waagent {__version__}: see waagent -help for"

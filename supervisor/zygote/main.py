@@ -15,38 +15,18 @@ import os
 import signal
 import socket
 import sys
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from waagent.protocol import control
+from waagent.supervisor.zygote.contract import CHANNEL, build_id
 
 if TYPE_CHECKING:
     from waagent.protocol.worker_start import Birth
 
-CHANNEL = 3
-_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
-_ROOMS = ("supervisor", "workers", "protocol", "distro")
+_ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
-
-
-def build_id(package: Path) -> str:
-    """The name of the code on disk: changes when any file of the agent does. Raises OSError when it
-    cannot be read.
-    """
-    digest = 0
-    files = [package / "__init__.py"]
-    for room in _ROOMS:
-        for folder, folders, names in os.walk(package / room, followlinks=True):
-            folders.sort()
-            files += [Path(folder, name) for name in sorted(names) if name.endswith(".py")]
-    for file in files:
-        facts = file.stat()
-        digest = zlib.crc32(
-            f"{file.relative_to(package)} {facts.st_size} {facts.st_mtime_ns}\n".encode(), digest
-        )
-    return f"{digest:08x}"
 
 
 def main(
@@ -129,7 +109,7 @@ def _give_birth(
     What can be done here is: whatever the zygote itself does, it writes to pages that it shares
     with the workers.
     """
-    from waagent.supervisor.zygote import worker_setup  # not for those who only want build_id
+    from waagent.supervisor.zygote import worker_setup
 
     status = 1
     try:

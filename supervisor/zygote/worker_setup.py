@@ -20,11 +20,10 @@ from typing import Any
 import waagent
 from waagent.distro import fences, files, locks, users
 from waagent.distro.paths import Paths
-from waagent.protocol import control
+from waagent.protocol import control, exit_codes
 from waagent.protocol.worker_start import Birth
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
-EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
@@ -41,20 +40,16 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
     """All of a worker's life; never returns."""
     status, between = 1, os.getppid()
     try:
-        gate, stack, listener = (
-            descriptors[0],
-            descriptors[1],
-            descriptors[3] if len(descriptors) > 3 else None,
-        )
-        _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
+        gate, stack, _, *listeners = descriptors
+        _close_others({0, 1, 2, gate, stack, *listeners})
         if os.read(gate, 16) != b"open":
-            os._exit(EXIT_GATE)
-        birth = _prepare(order, stack, listener)
+            os._exit(exit_codes.GATE)
+        birth = _prepare(order, stack, listeners)
         guard = _fence(order)
         _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
-        status = EXIT_SETUP
+        status = exit_codes.SETUP
         run(order["name"], birth)
         status = 0
     except SystemExit as ending:
@@ -79,7 +74,7 @@ def _close_others(kept: set[int]) -> None:
         before = descriptor + 1
 
 
-def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
+def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> Birth:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
     fences.set_name(order["name"])
@@ -91,7 +86,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
         locks.take_lock(paths.locks / order["name"])
     except locks.Held as error:
         print(f"{order['name']}: {error}", file=sys.stderr, flush=True)
-        os._exit(EXIT_LOCKED)
+        os._exit(exit_codes.LOCKED)
     for file in order["procs"]:
         _write(file, "0")
     _write("/proc/self/oom_score_adj", "0")
@@ -118,7 +113,8 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
         root=order["root"],
         supervisor_pid=order["supervisor_pid"],
         build=order["build"],
-        listener=listener,
+        listener=listeners.pop(0) if row["serves"] else None,
+        handover=listeners.pop(0) if row["hands_over"] else None,
         state=state,
         place=tuple(order["place"]),
         outside=tuple(order["outside"]),
@@ -131,7 +127,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
 def _ids(order: dict[str, Any]) -> tuple[int, int]:
     """Uid and gid; an account that is missing has its fixed number."""
     name, number = order["row"]["account"]
-    return (0, 0) if order["as_root"] else (users.uid_of(name, number), users.gid_of(name, number))
+    return users.uid_of(name, number), users.gid_of(name, number)
 
 
 def _fence(order: dict[str, Any]) -> dict[str, Any]:
@@ -151,7 +147,7 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
             (*_READABLE, *ours), writes, enabled="landlock" not in order["without"]
         )
         fence = f"no_new_privs, {landlock or 'no landlock'}"
-        fences.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
+        fences.drop_to(uid, gid, groups, keep=row["capabilities"])
     else:
         os.setgroups(groups)
         fences.keep_capabilities(row["capabilities"])
@@ -170,7 +166,7 @@ def _tie_to_parent(order: dict[str, Any], between: int) -> None:
             time.sleep(0.0005)
         fences.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
-            os._exit(EXIT_GATE)
+            os._exit(exit_codes.GATE)
 
 
 def _opened(file: str, uid: int) -> int | None:

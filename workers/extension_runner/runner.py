@@ -14,6 +14,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler.status_file import TERMINAL
+from waagent.protocol.operations_file import Operation
 from waagent.workers.extension_runner import lane_view, operations_file, plan
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
 from waagent.workers.extension_runner.file_processes import FileProcesses
@@ -377,13 +378,13 @@ class Runner:
         self._write_view()
         self._look_again()
 
-    def _rows(self, lane: Lane, states: Mapping[str, str]) -> list[dict[str, Any]]:
-        nothing: list[dict[str, Any]] = []
+    def _rows(self, lane: Lane, states: Mapping[str, str]) -> list[Operation]:
+        nothing: list[Operation] = []
         made = self._guard.attempt(lane, lambda: lane_view.rows(lane, states), nothing)
         return made if lane.parked is None else lane_view.parked_rows(lane, states)
 
     def _write_view(self) -> None:
-        rows: list[dict[str, Any]] = []
+        rows: list[Operation] = []
         for key, lane in self._lanes.items():
             states = operations_file.reported_states(self._said.get(key, ()))
             rows += self._rows(lane, states)

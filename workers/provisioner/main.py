@@ -13,6 +13,7 @@ from waagent.distro.distributions import Family, family_of
 from waagent.distro.files import FileError
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.workers.provisioner import identity, plan
 from waagent.workers.provisioner.health_report import READY, Platform, failed
@@ -101,9 +102,8 @@ def provision_until_done(
             said = text
             worker.log.error("provisioning failed: %s", text)
             platform.say(failed(text))
-        pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
         tries += 1
-        worker.wait(lambda: False, pause_s, f"failed: {text}")
+        worker.wait(lambda: False, next_pause_s(tries, PAUSES_S), f"failed: {text}")
 
 
 def provision(

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from waagent.protocol.state_table import DONE, READY
 from waagent.supervisor import events as e
-from waagent.supervisor import transitions
+from waagent.supervisor import states
 
 _SPEC = importlib.util.spec_from_file_location(
     "life_world", Path(__file__).with_name("life_world.py")
@@ -59,8 +60,8 @@ def test_whatever_happened_all_is_well_after_a_calm_time(
     world.tell(e.Switched(frozenset()))
     world.calm(700.0)
 
-    assert {name: entry.state for name, entry in world.table.lives.items() if name != "probe"} == {
-        "client": transitions.READY, "setup": transitions.DONE, "runner": transitions.READY,
+    assert {name: entry.state for name, entry in world.workers.lives.items() if name != "probe"} == {
+        "client": READY, "setup": DONE, "runner": READY,
     }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
 
     world.tell(e.End(0))
     asked_at = world.now
-    world.advance(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
+    world.advance(states.END_LIMIT_S + states.GIVE_UP_S + 0.1)
 
     assert world.left == 0
     assert world.now - asked_at < 11
