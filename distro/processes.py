@@ -21,29 +21,6 @@ from waagent.distro.process_tree import start_ticks as start_ticks
 from waagent.distro.process_tree import state_letter as state_letter
 from waagent.distro.process_tree import tree_among
 
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_ROUND_PAUSE_S = 0.01
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """User and system time of ``pid``."""
-    process = read_process(pid)
-    return process.cpu_ticks / _TICKS_PER_S if process else None
-
-
-def pss_kib(pid: int) -> int | None:
-    """Proportional set size; None when it may not be read. Walks the address space: not for a
-    loop.
-    """
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1])
-    except OSError:
-        pass  # gone, or not ours to look into
-    return None
-
 
 def children_of(pid: int) -> list[int]:
     """The direct children of ``pid``, zombies included."""
