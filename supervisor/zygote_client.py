@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import children, machine, process_tree
+from waagent.distro import children, machine, process_tree, sockets, users
+from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.base.records import Record
 from waagent.supervisor import events as e
-from waagent.supervisor.roster import Row
+from waagent.supervisor.roster import BUS_GROUP, Row
 from waagent.supervisor.start_gate import Gate
 from waagent.supervisor.states import NEVER
 from waagent.supervisor.worker_cgroups import WorkerCgroups
@@ -46,23 +47,29 @@ class Switches(Record):
 
 
 class ZygoteClient:
-    """Invariant: a gate opens only by its worker's `Open`; ``due`` is when the zygote must have
+    """Holds what a worker is given at its start: gate, cgroup, the bus socket it listens on, bound
+    once. Invariant: a gate opens only by its worker's `Open`; ``due`` is when the zygote must have
     answered, or is started again.
     """
 
     def __init__(
         self,
         rows: tuple[Row, ...],
-        root: str,
+        paths: Paths,
         switches: Switches,
         build: str,
         log: int,
-        listeners: Mapping[str, socket.socket],
         cgroups: WorkerCgroups,
     ) -> None:
-        self._rows, self._root, self._switches = {row.name: row for row in rows}, root, switches
-        self._build, self._log, self._listeners = build, log, listeners
+        self._rows, self._root = {row.name: row for row in rows}, str(paths.root)
+        self._switches, self._build, self._log = switches, build, log
         self._cgroups = cgroups
+        group = users.gid_of(*BUS_GROUP)
+        self._listeners = {
+            row.name: sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM)
+            for row in rows
+            if row.serves
+        }
         self._gates: dict[str, Gate] = {}
         self._asked: dict[str, tuple[int, float]] = {}
         self.pid, self.due, self._started, self._failures, self._is_up = 0, NEVER, 0.0, 0, False
