@@ -25,7 +25,7 @@ from waagent.protocol.base.records import Record, to_map
 
 SCHEMA = 1
 
-# states of a worker (docs/supervision.md)
+# states of a worker
 IDLE, OFF, STARTING, INIT, READY, HUNG = "IDLE", "OFF", "STARTING", "INIT", "READY", "HUNG"
 STOPPING, KILL, STUCK = "STOPPING", "KILL", "STUCK"
 BACKOFF, PARKED, DONE = "BACKOFF", "PARKED", "DONE"
