@@ -161,9 +161,9 @@ def _marker(paths: Paths) -> bool | None:
     # 5 ms, only while the provisioner has told nothing
     from waagent.protocol.configuration import loading
 
-    library = loading.load(paths, judge_owner=False).values["Lib.Dir"]
+    values = loading.load(paths, judge_owner=False).values
     try:
-        os.stat(paths.with_library(str(library), "/var/log/azure").provisioned)
+        os.stat(paths.configured(values).provisioned)
     except FileNotFoundError:
         return False
     except OSError:

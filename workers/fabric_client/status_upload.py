@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.distro.os_release import read_os_release
 from waagent.protocol import state_table
 from waagent.protocol.bus.topics import ExtensionReport, HandlerGoal
 from waagent.protocol.wire import blob_requests, constants, headers, host_plugin, status_blob
 from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
-from waagent.workers.fabric_client.reporting_vm import describe, find_release
+from waagent.workers.fabric_client.reporting_vm import describe
 from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Status:
         self._due_at = 0.0
         self._sent_at = -APART_S
         self._next_direct_at = 0.0
-        self._release = find_release(worker.paths)
+        self._release = read_os_release(worker.paths)
 
     def take(self, report: ExtensionReport) -> None:
         """Keep one report; ``Gone`` takes the handler, or that extension of it, out of the

@@ -33,7 +33,7 @@ def main(worker: Worker) -> None:
     data.
     """
     worker.ready()
-    paths = library_of(worker)
+    paths = worker.paths.configured(worker.configuration)
     options = plan.read_options(worker.configuration)
     platform = Platform(worker)
     vm_id = identity.read_vm_id(paths, worker.run)
@@ -54,16 +54,6 @@ def main(worker: Worker) -> None:
         execute_custom_data(worker, paths)
         tell_host_key(worker, paths, options, platform)
     worker.done(summary)
-
-
-def library_of(worker: Worker) -> Paths:
-    """The paths with the library that Lib.Dir names."""
-    library = worker.configuration.get("Lib.Dir")
-    return (
-        worker.paths.with_library(library, "/var/log/azure")
-        if isinstance(library, str) and library.startswith("/")
-        else worker.paths
-    )
 
 
 def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
