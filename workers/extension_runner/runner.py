@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from waagent.protocol.bus.bus_loop import Timer
     from waagent.workers.runtime import Worker
 
-TICK_S = 0.25  # between two looks at operations that an earlier runner started
+TICK_S = 0.5  # between two looks at operations that an earlier runner started
 REFRESH_S = 0.02  # several changes of one moment make one look
 STATUS_S = 1.0  # between two looks at status files that are not terminal, for a while
 A_WHILE_S = 60.0  # since the last operation ended; then they are looked at once a period
@@ -326,7 +326,7 @@ class Runner:
     def _tick(self) -> None:
         self._is_ticking = False
         for lane in self._unannounced():
-            self._guard.do(lane, lane.observe)
+            self._guard.do(lane, lane.poll)
         self._tick_soon()
 
     def _unannounced(self) -> list[Lane]:
