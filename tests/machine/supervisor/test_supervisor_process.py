@@ -15,8 +15,9 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from a_supervisor import HERE, HOUSE, a_supervisor
+from a_supervisor import HERE, HOUSE, ASupervisor, a_supervisor
 
+from waagent.distro.cgroups import groups, trees
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.supervisor.control_server import FOREIGN_CONNECTIONS
@@ -247,6 +248,32 @@ def test_no_user_can_hold_the_lock_and_the_agent_starts_meanwhile(root: Path) ->
         assert said == ""
         locks = {file.name: stat.S_IMODE(file.stat().st_mode) for file in lock.parent.iterdir()}
         assert locks == dict.fromkeys(("supervisor", *NAMES), 0o600)
+
+
+def test_a_v2_cgroup_that_refuses_us_is_said_and_the_agent_runs_without_it(root: Path) -> None:
+    bases = [group for group in trees.bases_of_self() if group[0] == 2]
+    if not bases:
+        pytest.skip("no cgroup v2 here")
+    supervisor = ASupervisor(root, ROWS)
+    top = Path(bases[0][2], supervisor.tree)
+    try:
+        (top / "x").mkdir(parents=True)
+        # its neighbours are invalid domains now, as below a cgroup that handed pids down too early
+        (top / "x" / "cgroup.type").write_text("threaded")
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made threaded here: {error}")
+    try:
+        supervisor.start()
+        rows = supervisor.wait_ready(*NAMES)
+        table = supervisor.ask()
+        assert all(row["restarts"] == 0 for row in rows.values())
+    finally:
+        supervisor.end()
+        groups.remove([(2, (), str(top))])
+
+    text = f"cgroup v2 at {top}/supervisor takes no process (Operation not supported): not used"
+    assert text in table["missing"]
+    assert "v2" not in table["cgroups"]
 
 
 def test_strangers_are_few_and_have_a_second(root: Path) -> None:
