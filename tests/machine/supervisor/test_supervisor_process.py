@@ -51,6 +51,24 @@ def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_
         }
 
 
+def test_a_life_loads_no_module_that_the_size_of_the_core_does_not_count(root: Path) -> None:
+    argv = [sys.executable, str(HOUSE / "tests" / "core_size.py"), "--modules"]
+    printed = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+    counted = {line.split()[0] for line in printed.splitlines()}
+    rows = ROWS[:-1] + ", (a_row('sleeper', beat_limit_s=1.0), {'hangs': True})]"
+    with a_supervisor(root, rows) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        supervisor.wait(lambda rows: rows["sleeper"]["restarts"])
+        supervisor.ask("restart", name="client")
+        supervisor.ask("reload")
+        supervisor.ask("stop")
+        assert supervisor.process is not None
+        supervisor.process.wait(30)
+
+    loaded = set((root / "modules").read_text().split())
+    assert loaded - counted == set()
+
+
 def test_a_worker_holds_nothing_of_the_supervisors(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         rows = supervisor.wait_ready(*NAMES)
