@@ -364,7 +364,7 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
     life = turn.lives[event.name]
     is_new = life.lease_progress is None or event.progress > life.lease_progress
     if life.state not in (INIT, READY) or (event.seconds > 0 and not is_new):
-        _beat(turn, e.Beat(event.name, event.pid, life.doing, 0, {}))
+        _beat(turn, e.Beat(event.name, event.pid, life.doing, event.progress, {}))
         return
     limit_s = INIT_LIMIT_S if life.state == INIT else life.row.beat_limit_s
     until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))

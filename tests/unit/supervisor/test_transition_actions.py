@@ -265,6 +265,20 @@ def test_a_lease_without_progress_is_a_heartbeat_that_keeps_what_it_does() -> No
     assert (life.lease_progress, life.facts) == (3, {"a": 1})
 
 
+def test_the_shortest_lease_is_one_too() -> None:
+    story = Story()
+    story.run(upto=INIT)
+    story.now += 10
+
+    story.say(e.Busy("client", 7, 1, "mounts", 3))
+    granted = story.life()
+    story.now += 0.5
+    story.say(e.Busy("client", 7, 1, "again", 3))
+
+    assert (granted.lease_until, granted.due, granted.doing) == (111.0, 130.0, "mounts")
+    assert (granted.lease_progress, story.life().lease_until) == (3, 111.0)
+
+
 def test_a_lease_holds_over_ready() -> None:
     story = Story()
     story.run(upto=INIT)
@@ -502,8 +516,7 @@ def test_an_old_hang_is_forgotten() -> None:
     story.exit()
     story.retry()
     story.run(pid=8)
-    story.now += 3600
-    story.say(e.Beat("client", 8, "", 1, {}))
+    story.now = 136.5 + 3600
 
     story.exit(pid=8)
 
