@@ -63,26 +63,41 @@ class PasswdEntry:
     home: str
 
 
+# field of Options -> option of waagent.conf
+_OPTIONS: tuple[tuple[str, str], ...] = (
+    ("agent", "Provisioning.Agent"),
+    ("enabled", "Provisioning.Enabled"),
+    ("delete_root_password", "Provisioning.DeleteRootPassword"),
+    ("regenerate_host_keys", "Provisioning.RegenerateSshHostKeyPair"),
+    ("host_key_type", "Provisioning.SshHostKeyPairType"),
+    ("decode_custom_data", "Provisioning.DecodeCustomData"),
+    ("execute_custom_data", "Provisioning.ExecuteCustomData"),
+    ("crypt_id", "Provisioning.PasswordCryptId"),
+    ("salt_length", "Provisioning.PasswordCryptSaltLength"),
+    ("allow_system_user", "Provisioning.AllowResetSysUser"),
+    ("mount_point", "DVD.MountPoint"),
+    ("ssh_folder", "OS.SshDir"),
+    ("home_base", "OS.HomeDir"),
+    ("shadow", "OS.PasswordPath"),
+    ("sudoers_folder", "OS.SudoersDir"),
+    ("client_alive_s", "OS.SshClientAliveInterval"),
+)
+_LOWERED = ("agent", "host_key_type")
+
+
 def read_options(values: Mapping[str, Any]) -> Options:
     """Options out of what came with `configure`; a missing or odd value is the default."""
-    return Options(
-        agent=_word(values, "Provisioning.Agent", "auto").lower(),
-        enabled=_flag(values, "Provisioning.Enabled", True),
-        delete_root_password=_flag(values, "Provisioning.DeleteRootPassword", False),
-        regenerate_host_keys=_flag(values, "Provisioning.RegenerateSshHostKeyPair", True),
-        host_key_type=_word(values, "Provisioning.SshHostKeyPairType", "rsa").lower(),
-        decode_custom_data=_flag(values, "Provisioning.DecodeCustomData", False),
-        execute_custom_data=_flag(values, "Provisioning.ExecuteCustomData", False),
-        crypt_id=_word(values, "Provisioning.PasswordCryptId", "6"),
-        salt_length=_number(values, "Provisioning.PasswordCryptSaltLength", 10),
-        allow_system_user=_flag(values, "Provisioning.AllowResetSysUser", False),
-        mount_point=_word(values, "DVD.MountPoint", "/mnt/cdrom/secure"),
-        ssh_folder=_word(values, "OS.SshDir", "/etc/ssh"),
-        home_base=_word(values, "OS.HomeDir", "/home"),
-        shadow=_word(values, "OS.PasswordPath", ""),
-        sudoers_folder=_word(values, "OS.SudoersDir", ""),
-        client_alive_s=_number(values, "OS.SshClientAliveInterval", 180),
-    )
+    taken: dict[str, Any] = {}
+    for field, option in _OPTIONS:
+        value, default = values.get(option), getattr(Options, field)
+        if isinstance(default, bool):
+            taken[field] = value if isinstance(value, bool) else default
+        elif isinstance(default, int):
+            taken[field] = _number(value, default)
+        else:
+            word = _word(value, default)
+            taken[field] = word.lower() if field in _LOWERED else word
+    return Options(**taken)
 
 
 def who_provisions(options: Options, cloud_init_enabled: bool) -> str:
@@ -209,22 +224,12 @@ def wants_password_login(
     return True if has_password else None
 
 
-def _word(values: Mapping[str, Any], name: str, default: str) -> str:
-    value = values.get(name)
-    return (
-        value.strip()
-        if isinstance(value, str) and value.strip() and value.strip() != "None"
-        else default
-    )
+def _word(value: Any, default: str) -> str:
+    word = value.strip() if isinstance(value, str) else ""
+    return default if word in ("", "None") else word
 
 
-def _flag(values: Mapping[str, Any], name: str, default: bool) -> bool:
-    value = values.get(name)
-    return value if isinstance(value, bool) else default
-
-
-def _number(values: Mapping[str, Any], name: str, default: int) -> int:
-    value = values.get(name)
+def _number(value: Any, default: int) -> int:
     if isinstance(value, str) and value.strip().isdigit():
-        return int(value.strip())
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else default

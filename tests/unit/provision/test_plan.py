@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,24 @@ def test_who_provisions(agent: str, enabled: bool, cloud_init: bool, who: str) -
 
 
 def test_two_never_provision_at_once() -> None:
-    with pytest.raises(Refused, match="cloud-init is enabled"):
+    with pytest.raises(Refused) as refusal:
         plan.who_provisions(Options(agent="waagent"), True)
+
+    assert str(refusal.value) == (
+        "cloud-init is enabled and would provision too: Provisioning.Agent=waagent: disable"
+        " cloud-init, or set Provisioning.Agent=auto"
+    )
+
+
+def test_who_provisions_are_three_different_words() -> None:
+    assert (OURSELVES, CLOUD_INIT, NOBODY) == ("ourselves", "cloud-init", "nobody")
+
+
+def test_a_record_of_options_is_that_of_a_machine_that_says_nothing() -> None:
+    assert Options() == Options(**{field: default for field, default, *_ in OPTIONS.values()})
+    for record in (Options(), PasswdEntry("a", 1, 1, "/")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            record.name = ""  # type: ignore[union-attr]  # that it is refused is the claim
 
 
 @pytest.mark.parametrize("name", ["tern-07", "a", "Tern.Example.org", "x" * 63, "1st", "10-0-0-4"])
@@ -66,28 +83,70 @@ def test_host_names_of_rfc_1123_pass(name: str) -> None:
     ],
 )
 def test_other_host_names_are_refused_and_never_cut(name: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refusal:
         plan.check_host_name(name)
+
+    assert (
+        str(refusal.value)
+        == (
+            f"host name is not one by RFC 1123: {name!r}: letters, digits and inner hyphens, labels of"
+            " 1 to 63 characters"
+        )
+        or len(name) > 64
+    )
+
+
+def test_host_names_end_where_the_kernel_ends_them() -> None:
+    longest = "a" * 32 + "." + "b" * 31
+    assert plan.check_host_name(longest) == longest and len(longest) == 64
+
+    with pytest.raises(Refused) as refusal:
+        plan.check_host_name("a" * 32 + "." + "b" * 60)
+
+    shown = "a" * 32 + "." + "b" * 47
+    assert str(refusal.value) == f"host name has 93 characters: {shown!r}: at most 64"
+
+
+ALLOWED = Options(allow_system_user=True)
 
 
 @pytest.mark.parametrize(
-    ("name", "present", "options", "refused"),
+    ("name", "uid", "minimum", "options", "says"),
     [
-        ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(), True),
-        ("toor", PasswdEntry("toor", 0, 0, "/root"), Options(), True),
-        ("harbor", None, Options(), False),
-        ("harbor", PasswdEntry("harbor", 1000, 1000, "/home/harbor"), Options(), False),
-        ("daemon", PasswdEntry("daemon", 1, 1, "/"), Options(allow_system_user=True), False),
+        ("daemon", 1, 1000, Options(), "user name 'daemon' is a system user (uid 1): "),
+        ("daemon", 1, 1000, ALLOWED, ""),
+        ("toor", 0, 1000, Options(), "user name 'toor' is the superuser (uid 0): "),
+        ("toor", 0, 1000, ALLOWED, ""),
+        ("harbor", None, 1000, Options(), ""),
+        ("harbor", 1000, 1000, Options(), ""),
+        ("harbor", 999, 1000, Options(), "user name 'harbor' is a system user (uid 999): "),
+        ("harbor", 999, 5000, Options(), "user name 'harbor' is a system user (uid 999): "),
+        ("harbor", 1000, 5000, Options(), ""),
+        ("harbor", 500, 500, Options(), ""),
+        ("harbor", 499, 500, Options(), "user name 'harbor' is a system user (uid 499): "),
+        ("harbor", 64510, 1000, ALLOWED, "user name 'harbor' is an account of this agent (uid"),
+        ("harbor", 64511, 1000, Options(), "user name 'harbor' is an account of this agent (uid"),
+        ("harbor", 65534, 1000, ALLOWED, "user name 'harbor' is an account of this agent (uid"),
+        ("harbor", 64512, 1000, Options(), ""),
     ],
 )
-def test_system_users_are_refused_before_any_change(
-    name: str, present: PasswdEntry | None, options: Options, refused: bool
+def test_accounts_of_the_system_and_of_this_agent_are_refused_before_any_change(
+    name: str, uid: int | None, minimum: int, options: Options, says: str
 ) -> None:
-    try:
-        plan.refuse_system_user(name, present, 1000, DEBIAN, options)
-        assert not refused
-    except Refused:
-        assert refused
+    present = None if uid is None else PasswdEntry(name, uid, uid, "/")
+
+    if not says:
+        plan.refuse_system_user(name, present, minimum, DEBIAN, options)
+        return
+    with pytest.raises(Refused) as refusal:
+        plan.refuse_system_user(name, present, minimum, DEBIAN, options)
+
+    text = str(refusal.value)
+    assert text.startswith(says) and "boot DVD" in text
+    remedy = "create the VM with another user name"
+    if "system user" in says:
+        remedy += ", or set Provisioning.AllowResetSysUser=y"
+    assert text.endswith(f": {remedy}")
 
 
 def test_core_is_a_person_on_coreos_only() -> None:
@@ -105,6 +164,10 @@ def test_core_is_a_person_on_coreos_only() -> None:
         (None, 1000),
         ("UID_MIN many\n", 1000),
         ("UID_MINIMUM 5\n", 1000),
+        ("", 1000),
+        ("UID_MIN\nUID_MIN 700\n", 700),
+        ("UID_MIN 600 # people\n", 600),
+        ("OTHER 1\n UID_MIN 5\n", 1000),
     ],
 )
 def test_uid_min_is_the_first_active_line(text: str | None, number: int) -> None:
@@ -137,8 +200,19 @@ def test_all_key_types_of_openssh_pass(line: str) -> None:
     "line", ["", "ssh-rsa", "ssh-rsa !!", "-----BEGIN PUBLIC KEY-----", "rm -rf /"]
 )
 def test_what_is_no_key_is_refused(line: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(Refused) as refusal:
         plan.check_public_key(line)
+
+    assert str(refusal.value) == (
+        f"public key is not in OpenSSH's form: {line!r}: it looks like: ssh-ed25519 AAAA… comment"
+    )
+
+
+def test_a_long_line_that_is_no_key_is_cut_in_the_message() -> None:
+    with pytest.raises(Refused) as refusal:
+        plan.check_public_key("x" * 41)
+
+    assert f": {'x' * 40!r}: " in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +223,10 @@ def test_what_is_no_key_is_refused(line: str) -> None:
         (True, True, 0, False),
         (False, False, 1, None),
         (False, True, 0, True),
+        (False, True, 2, True),
+        (True, False, 0, False),
+        (None, False, 3, False),
+        (None, False, 0, None),
     ],
 )
 def test_password_login_spares_hardened_images(
@@ -157,22 +235,52 @@ def test_password_login_spares_hardened_images(
     assert plan.wants_password_login(disable, has_password, keys) is wanted
 
 
-def test_odd_option_values_are_the_defaults() -> None:
-    values = {
-        "Provisioning.Enabled": "what",
-        "OS.SshDir": None,
-        "OS.SshClientAliveInterval": "120",
-        "OS.HomeDir": 7,
-    }
+OPTIONS = {
+    # option -> field, its default, another value and what becomes of it
+    "Provisioning.Agent": ("agent", "auto", " Cloud-Init ", "cloud-init"),
+    "Provisioning.Enabled": ("enabled", True, False, False),
+    "Provisioning.DeleteRootPassword": ("delete_root_password", False, True, True),
+    "Provisioning.RegenerateSshHostKeyPair": ("regenerate_host_keys", True, False, False),
+    "Provisioning.SshHostKeyPairType": ("host_key_type", "rsa", "ED25519", "ed25519"),
+    "Provisioning.DecodeCustomData": ("decode_custom_data", False, True, True),
+    "Provisioning.ExecuteCustomData": ("execute_custom_data", False, True, True),
+    "Provisioning.PasswordCryptId": ("crypt_id", "6", "5", "5"),
+    "Provisioning.PasswordCryptSaltLength": ("salt_length", 10, 16, 16),
+    "Provisioning.AllowResetSysUser": ("allow_system_user", False, True, True),
+    "DVD.MountPoint": ("mount_point", "/mnt/cdrom/secure", "/mnt/Dvd", "/mnt/Dvd"),
+    "OS.SshDir": ("ssh_folder", "/etc/ssh", " /usr/local/etc/ssh", "/usr/local/etc/ssh"),
+    "OS.HomeDir": ("home_base", "/home", "/Users", "/Users"),
+    "OS.PasswordPath": ("shadow", "", "/etc/shadow", "/etc/shadow"),
+    "OS.SudoersDir": ("sudoers_folder", "", "/etc/sudoers.d", "/etc/sudoers.d"),
+    "OS.SshClientAliveInterval": ("client_alive_s", 180, " 120 ", 120),
+}
 
-    options = plan.read_options(values)
 
-    assert (options.enabled, options.ssh_folder, options.client_alive_s, options.home_base) == (
-        True,
-        "/etc/ssh",
-        120,
-        "/home",
-    )
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_is_read_and_has_its_default(option: str) -> None:
+    field, default, given_value, wanted = OPTIONS[option]
+    others = {name for name, *_ in OPTIONS.values()} - {field}
+
+    options, defaults = plan.read_options({option: given_value}), plan.read_options({})
+
+    assert defaults == Options()
+    assert getattr(defaults, field) == default and getattr(options, field) == wanted
+    assert all(getattr(options, name) == getattr(defaults, name) for name in others)
+
+
+@pytest.mark.parametrize("odd", [None, "", "  ", "None", [], 1.5, "what ever"])
+def test_odd_option_values_are_the_defaults(odd: object) -> None:
+    words = {option for option, (_, default, *_) in OPTIONS.items() if isinstance(default, str)}
+    skipped = words if odd == "what ever" else set()
+
+    options = plan.read_options({option: odd for option in OPTIONS if option not in skipped})
+
+    assert options == Options()
+
+
+@pytest.mark.parametrize("value", [True, False, "1e3", "-5", "0x10"])
+def test_a_number_is_made_of_digits(value: object) -> None:
+    assert plan.read_options({"OS.SshClientAliveInterval": value}).client_alive_s == 180
 
 
 @pytest.mark.parametrize(
