@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from waagent.distro import processes
+from waagent.distro.cgroups import groups
 from waagent.distro.cgroups.trees import Limits
 from waagent.distro.operations import launch, leftovers, records
 
@@ -30,7 +31,7 @@ def alive_in(folder: Path, seen: records.Observation) -> list[int]:
         (version, tuple(controllers), path) for version, controllers, path in seen.started["groups"]
     ]
     if place:
-        found = launch.groups.pids(place)
+        found = groups.pids(place)
     else:
         found = processes.session_of(
             seen.started["command_pid"], seen.started["command_start_ticks"]
@@ -456,7 +457,7 @@ def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> 
     assert all(
         path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"]
     )
-    assert launch.groups.pids([tuple(group) for group in started["groups"]]) == [
+    assert groups.pids([tuple(group) for group in started["groups"]]) == [
         started["command_pid"]
     ]
     assert leftovers.may_live(folder)
