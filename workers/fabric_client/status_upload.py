@@ -55,8 +55,10 @@ def complete_reports(
 
 
 def is_under_way(report: ExtensionReport) -> bool:
-    """Whether a later report will say how it ended."""
-    if report.handler_status == "Installing":
+    """Whether a later report will say how it ended, or nobody waits for it: a handler that is not
+    wanted any more, beside one that is new.
+    """
+    if report.handler_status in ("Installing", "Gone"):
         return True
     try:
         status = json.loads(report.status) if report.status is not None else {}
