@@ -150,7 +150,7 @@ class Tracking:
         leftovers.remove_place(under_way.folder)
         return seen
 
-    def is_unborn(self, under_way: UnderWay) -> bool:
+    def is_not_begun(self, under_way: UnderWay) -> bool:
         """Planned, and no shim has taken it."""
         return records.observe(under_way.folder).state == records.WAITING
 
