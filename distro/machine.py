@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
-from waagent.distro import fences, processes
+from waagent.distro import processes
+from waagent.distro.fences import limits, prctl
 
 SUPERVISOR_OOM_SCORE = -900
 _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
@@ -48,7 +49,7 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
         ),
         (cgroups != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
         (
-            "landlock" not in without and fences.landlock_level() > 0,
+            "landlock" not in without and prctl.landlock_level() > 0,
             "no landlock: a worker sees all files that its uid may see",
         ),
         (
@@ -56,10 +57,10 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
             "no PSI: memory pressure extends no limit",
         ),
         (
-            fences.set_oom_score(SUPERVISOR_OOM_SCORE),
+            limits.set_oom_score(SUPERVISOR_OOM_SCORE),
             "oom_score_adj cannot be lowered: the supervisor may be killed for memory",
         ),
-        (fences.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
+        (limits.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
     )
     return [text for is_there, text in checks if not is_there]
 

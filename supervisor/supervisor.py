@@ -20,26 +20,26 @@ import waagent
 from waagent.distro import (
     children,
     clock,
-    fences,
     files,
     locks,
     machine,
+    our_python,
     processes,
     sockets,
-    standins,
     users,
 )
 from waagent.distro.cgroups import trees
+from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
 from waagent.protocol import control, state_table
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
 from waagent.supervisor import events as e
 from waagent.supervisor import journal, sd_notify, transitions, zygote_client
+from waagent.supervisor.build_id import build_id
 from waagent.supervisor.control_server import Channel, Connection
 from waagent.supervisor.poll import Watch
 from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
 from waagent.supervisor.worker_cgroups import Places
-from waagent.supervisor.zygote.main import build_id
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
 SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
@@ -49,17 +49,26 @@ EXIT_POLL_S = 0.2  # without a subreaper workers are init's children, and their 
 _KEPT_NOTES = 8
 
 
-def main(root: str, settings: int, without: Iterable[str], reader: list[str]) -> int:
-    """The supervisor of this machine, with its settings in the file ``settings``; ``reader`` is the
-    argv that writes them anew.
+def main() -> int:
+    """The supervisor of this machine: ROOT SETTINGS MAIN_FILE VERBOSE WITHOUT...
+
+    SETTINGS is the descriptor of a file with its settings; MAIN_FILE and VERBOSE are what
+    configuration_reader needs to write them anew.
     """
-    standins.remove()
-    fences.set_name("waagent")
+    root, settings, main_file, verbose, *without = sys.argv[1:]
+    prctl.set_name("waagent")
+    reader = our_python.argv(
+        "waagent.supervisor.commands.configuration_reader",
+        root,
+        main_file,
+        verbose,
+        title="configuration reader",
+    )
     modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
     switches = zygote_client.Switches(
         frozenset(without), tree=trees.tree_name(root), modules=modules
     )
-    return supervise(Paths(root), ROSTER, take_settings(settings), reader, switches)
+    return supervise(Paths(root), ROSTER, take_settings(int(settings)), reader, switches)
 
 
 def supervise(
@@ -106,7 +115,7 @@ class Supervisor:
     ) -> None:
         """Everything that needs the disk, and the end of what a dead supervisor left."""
         children.redirect_standard(log)
-        self.subreaper = "subreaper" not in switches.without and fences.set_child_subreaper()
+        self.subreaper = "subreaper" not in switches.without and prctl.set_child_subreaper()
         switches = (
             switches
             if self.subreaper

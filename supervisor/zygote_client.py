@@ -1,4 +1,4 @@
-"""Births of processes: the zygote's client, and the gates that new workers wait behind."""
+"""The zygote's client, and the gates that new workers wait behind."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import waagent
-from waagent.distro import children, processes
+from waagent.distro import children, our_python, processes
 from waagent.protocol import control
 from waagent.protocol.base.records import Record
 from waagent.supervisor import events as e
 from waagent.supervisor.roster import Row
 from waagent.supervisor.start_gate import Gate
 from waagent.supervisor.worker_cgroups import Places
-from waagent.supervisor.zygote.main import CHANNEL
 
+CHANNEL = 3  # the zygote's descriptor of its socketpair
 ANSWER_S = 2.0  # for an order
 UP_S = 20.0  # for the imports, on a disk that has just been booted from
 # one that lives shorter is followed after a pause, from the second on
@@ -74,15 +74,16 @@ class Nursery:
         """
         self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (
+        argv = our_python.argv(
+            "waagent.supervisor.zygote.main",
             str(PACKAGE),
             self._build,
-            os.getpid(),
+            str(os.getpid()),
+            str(CHANNEL),
             self._switches.entry,
-            self._switches.modules,
-        )
-        argv = children.python_argv(
-            "waagent.supervisor.zygote.main", "main", *arguments, path=self._switches.python_path
+            *self._switches.modules,
+            title="zygote",
+            path=self._switches.python_path,
         )
         with theirs:
             self.pid = children.exec_alone(

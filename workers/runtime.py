@@ -18,14 +18,13 @@ from typing import Any, NoReturn
 
 import zmq
 
-from waagent.distro import memory
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import PROCESS, Log
 from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.client import Client
 from waagent.protocol.bus.server import Server
-from waagent.protocol.worker_start import Birth
+from waagent.protocol.worker_start import WorkerStart
 from waagent.workers.control import (
     Configured,
     Control,
@@ -43,7 +42,6 @@ LEASE_LIMIT_S = 600.0
 LEASE_SLACK_S = 5.0
 DOING_LIMIT = 200
 DOING_EVERY_S = 1.0
-SETTLED_S = 5.0  # after READY, what the start needed is over
 
 
 class Worker:
@@ -56,19 +54,19 @@ class Worker:
     """
 
     def __init__(
-        self, birth: Birth, control: Control, told: Configured, log: Log, loop: Loop
+        self, start: WorkerStart, control: Control, told: Configured, log: Log, loop: Loop
     ) -> None:
-        self.name = birth.name
-        self.build = birth.build
-        self.place = birth.place
-        self.outside = birth.outside
-        self._tools = birth.tools
-        self.paths = Paths(birth.root)
+        self.name = start.name
+        self.build = start.build
+        self.place = start.place
+        self.outside = start.outside
+        self._tools = start.tools
+        self.paths = Paths(start.root)
         self.configuration: Mapping[str, Any] = told.configuration
         self.numbers = told.numbers
         self.log = log
         self.faults = Faults(log, loop.now)
-        self._birth = birth
+        self._start = start
         self._control = control
         self._loop = loop
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
@@ -80,7 +78,7 @@ class Worker:
         self._is_ready = False
         self._is_looping = False
         self._must_stop = False
-        self._beat_at = next_beat_at(loop.now(), birth.beat_s)
+        self._beat_at = next_beat_at(loop.now(), start.beat_s)
         self._on_configure: list[Callable[[], None]] = []
         self._on_stop: list[Callable[[], None]] = []
         self._on_log: list[Callable[[list[str]], None]] = []
@@ -96,7 +94,7 @@ class Worker:
         """The supervisor's state file, opened for reading before the fence
         (`statefile.read_state`).
         """
-        return self._birth.state
+        return self._start.state
 
     # what the supervisor is told
 
@@ -104,7 +102,6 @@ class Worker:
         """This worker does its job from now on."""
         self._is_ready = True
         self._say("ready")
-        self._loop.after(SETTLED_S, memory.forget_start)
 
     def doing(self, what: str) -> None:
         """What waagent-ps shows; told at once, or a second after the last word."""
@@ -230,9 +227,9 @@ class Worker:
     def serve(self) -> Server:
         """The serving socket of this worker; the same one each time. Raises SocketPathError."""
         if self._server is None:
-            if self._birth.listener is None:
+            if self._start.listener is None:
                 raise RuntimeError(
-                    f"{self.name} was born without a listener: its roster row must say that it"
+                    f"{self.name} was started without a listener: its roster row must say that it"
                     " serves"
                 )
             path = self.paths.bus / self.name
@@ -240,8 +237,8 @@ class Worker:
                 self._loop_for_bus,
                 self.context,
                 path,
-                self._birth.listener,
-                state=self._birth.state,
+                self._start.listener,
+                state=self._start.state,
                 faults=self.faults,
             )
         return self._server
@@ -356,7 +353,7 @@ class Worker:
 
     def _beat_when_due(self) -> None:
         if self._loop.now() >= self._beat_at:
-            self._beat_at = next_beat_at(self._loop.now(), self._birth.beat_s)
+            self._beat_at = next_beat_at(self._loop.now(), self._start.beat_s)
             self._beat()
 
     def _beat_and_go_on(self) -> None:
@@ -412,12 +409,12 @@ class _BusLoop:
         self.wait = worker.wait
 
 
-def run(name: str, birth: Birth) -> NoReturn:
+def run(name: str, start: WorkerStart) -> NoReturn:
     """Live as the worker ``name`` until the end of the process."""
     log = PROCESS
     log.owner = name
     try:
-        status = _live(birth, log)
+        status = _live(start, log)
     except SupervisorGone as error:
         log.info("%s", error)
         status = EXIT_ORPHANED
@@ -433,19 +430,19 @@ def run(name: str, birth: Birth) -> NoReturn:
     os._exit(status)
 
 
-def _live(birth: Birth, log: Log) -> int:
+def _live(start: WorkerStart, log: Log) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     faulthandler.register(
-        signal.SIGUSR1, file=birth.stack if birth.stack >= 0 else 2, all_threads=False
+        signal.SIGUSR1, file=start.stack if start.stack >= 0 else 2, all_threads=False
     )
-    paths = Paths(birth.root)
+    paths = Paths(start.root)
     control = Control(paths.control_socket)
-    told = control.greet(birth.build)
+    told = control.greet(start.build)
     log.verbose = told.verbose
-    worker = Worker(birth, control, told, log, Loop())
-    room = importlib.import_module(f"waagent.workers.{birth.name}.main")
+    worker = Worker(start, control, told, log, Loop())
+    room = importlib.import_module(f"waagent.workers.{start.name}.main")
     room.main(worker)
     control.flush_all()
     return 0

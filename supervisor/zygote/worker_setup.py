@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import waagent
-from waagent.distro import fences, files, locks, users
+from waagent.distro import files, locks, users
+from waagent.distro.fences import capabilities, landlock, limits, prctl
 from waagent.distro.paths import Paths
+from waagent.distro.process_title import set_title
 from waagent.protocol import control
-from waagent.protocol.worker_start import Birth
+from waagent.protocol.worker_start import WorkerStart
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
@@ -37,7 +39,9 @@ _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc
 _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
 
-def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
+def live(
+    order: dict[str, Any], descriptors: list[int], run: Callable[[str, WorkerStart], None]
+) -> None:
     """All of a worker's life; never returns."""
     status, between = 1, os.getppid()
     try:
@@ -49,13 +53,13 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
         _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
         if os.read(gate, 16) != b"open":
             os._exit(EXIT_GATE)
-        birth = _prepare(order, stack, listener)
+        start = _prepare(order, stack, listener)
         guard = _fence(order)
         _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
         status = EXIT_SETUP
-        run(order["name"], birth)
+        run(order["name"], start)
         status = 0
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1 if ending.code else 0
@@ -79,10 +83,11 @@ def _close_others(kept: set[int]) -> None:
         before = descriptor + 1
 
 
-def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
+def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> WorkerStart:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
-    fences.set_name(order["name"])
+    prctl.set_name(order["name"])
+    set_title(order["name"])
     os.setsid()
     os.chdir("/")
     os.umask(0o027)
@@ -101,7 +106,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
         if row["privilege"] == UNPRIVILEGED and not order["limited"]
         else None
     )
-    fences.set_limits(
+    limits.set_limits(
         nofile=row["nofile"], processes=row["pids"] if uid else None, data_mib=data_mib
     )
     writes = [paths.under(folder) for folder in row["writes"]]
@@ -113,7 +118,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> Birth:
     tools = (
         [_opened(file, uid) for file in order["place"]] if row["privilege"] == UNPRIVILEGED else []
     )
-    return Birth(
+    return WorkerStart(
         name=order["name"],
         root=order["root"],
         supervisor_pid=order["supervisor_pid"],
@@ -138,7 +143,7 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     """Take away what the worker does not need; what is in force, for the table."""
     fence, row, groups = "none", order["row"], [users.gid_of(*BUS_GROUP)]
     if row["privilege"] == UNPRIVILEGED:
-        fences.set_no_new_privileges()
+        prctl.set_no_new_privileges()
         # where the interpreter, its library and, in a checkout, our packages are
         ours = [
             Path(sys.executable).parent.parent,
@@ -147,16 +152,15 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
         ]
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
-        landlock = fences.landlock(
-            (*_READABLE, *ours), writes, enabled="landlock" not in order["without"]
-        )
-        fence = f"no_new_privs, {landlock or 'no landlock'}"
-        fences.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
+        level = 0 if "landlock" in order["without"] else prctl.landlock_level()
+        in_force = landlock.landlock((*_READABLE, *ours), writes, level=level)
+        fence = f"no_new_privs, {in_force or 'no landlock'}"
+        capabilities.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
     else:
         os.setgroups(groups)
-        fences.keep_capabilities(row["capabilities"])
-    fences.set_dumpable(False)
-    return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
+        capabilities.keep_capabilities(row["capabilities"])
+    prctl.set_dumpable(False)
+    return {"uid": os.geteuid(), "caps": capabilities.capabilities_of_self(), "fence": fence}
 
 
 def _tie_to_parent(order: dict[str, Any], between: int) -> None:
@@ -168,7 +172,7 @@ def _tie_to_parent(order: dict[str, Any], between: int) -> None:
             # the process between the zygote and us ends now; its death would be taken for the
             # supervisor's
             time.sleep(0.0005)
-        fences.set_parent_death_signal(signal.SIGKILL)
+        prctl.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(EXIT_GATE)
 

@@ -27,7 +27,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from waagent.distro import fences, files
+from waagent.distro import files
+from waagent.distro.fences import prctl
 from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler import manifest as manifests
 from waagent.workers.extension_runner.unpack_job import MIB, Bounds, Job
@@ -321,7 +322,7 @@ def main() -> None:
     when it may go better later.
     """
     os.umask(0o077)
-    fences.set_parent_death_signal(signal.SIGKILL)
+    prctl.set_parent_death_signal(signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     fields = json.load(sys.stdin)
     job = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})

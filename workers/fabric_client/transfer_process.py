@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-import waagent
-from waagent.distro import programs
+from waagent.distro import our_python, programs
 from waagent.distro.programs import PIPE
 
 if TYPE_CHECKING:
@@ -24,10 +22,6 @@ _CHUNK_BYTES = 32 * 1024
 RESULT_LIMIT_BYTES = 12 * 1024 * 1024
 SPARE_S = 20.0  # a process that nobody has given work by then is ended
 _FAREWELL_S = 2.0  # between the end of its output and its own
-_BOOT = (
-    "import sys; sys.path[:0] = sys.argv[1:]; from waagent.workers.fabric_client.transfer import"
-    " main; main()"
-)
 
 Frame = dict[str, Any]
 
@@ -40,7 +34,7 @@ class Helper:
     def __init__(self, worker: Worker, spool: Path) -> None:
         self._worker = worker
         self._process = programs.start(
-            [sys.executable, "-I", "-S", "-B", "-c", _BOOT, *_import_paths()],
+            our_python.argv("waagent.workers.fabric_client.transfer", title="transfer"),
             {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TMPDIR": str(spool)},
             PIPE,
             PIPE,
@@ -189,11 +183,3 @@ def _unpacker() -> Any:
         max_map_len=1024,
         max_ext_len=0,
     )
-
-
-def _import_paths() -> Iterable[str]:
-    """Where we import from, made explicit: `-I -S` leaves out everything but the standard library,
-    and starts faster.
-    """
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(str(waagent.__file__))))
-    return [ours, *(path for path in sys.path if os.path.isabs(path) and path != ours)]

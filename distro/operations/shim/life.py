@@ -153,7 +153,7 @@ def _without_groups(plan: Plan, fence: str) -> str:
     """
     if plan.values.get("subreaper") != "1":
         return fence + ", session"
-    from waagent.distro import prctl  # ctypes, 0.4 MiB: only where no cgroup is
+    from waagent.distro.fences import prctl  # ctypes, 0.4 MiB: only where no cgroup is
 
     return fence + (", session and subreaper" if prctl.set_child_subreaper() else ", session")
 
