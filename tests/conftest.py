@@ -48,5 +48,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     ]
     if lines:
         terminalreporter.section("measured")
-        for line in sorted(lines):
+        for line in sorted(set(lines)):
             terminalreporter.write_line(line)

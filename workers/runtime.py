@@ -409,12 +409,14 @@ class _BusLoop:
         self.wait = worker.wait
 
 
-def run(name: str, start: WorkerStart) -> NoReturn:
-    """Live as the worker ``name`` until the end of the process."""
+def run(name: str, start: WorkerStart, main: Callable[[Worker], None] | None = None) -> NoReturn:
+    """Live as the worker ``name`` until the end of the process; ``main`` is that of its room unless
+    given.
+    """
     log = PROCESS
     log.owner = name
     try:
-        status = _live(start, log)
+        status = _live(start, log, main)
     except SupervisorGone as error:
         log.info("%s", error)
         status = EXIT_ORPHANED
@@ -430,7 +432,7 @@ def run(name: str, start: WorkerStart) -> NoReturn:
     os._exit(status)
 
 
-def _live(start: WorkerStart, log: Log) -> int:
+def _live(start: WorkerStart, log: Log, main: Callable[[Worker], None] | None) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -442,8 +444,8 @@ def _live(start: WorkerStart, log: Log) -> int:
     told = control.greet(start.build)
     log.verbose = told.verbose
     worker = Worker(start, control, told, log, Loop())
-    room = importlib.import_module(f"waagent.workers.{start.name}.main")
-    room.main(worker)
+    main = main or importlib.import_module(f"waagent.workers.{start.name}.main").main
+    main(worker)
     control.flush_all()
     return 0
 

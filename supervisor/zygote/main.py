@@ -49,8 +49,9 @@ def main() -> None:
     channel = socket.socket(fileno=int(descriptor))
     channel.set_inheritable(False)
     run = _load(entry, modules)
+    environment = worker_setup.environment(os.environ)
     os.environ.clear()
-    os.environ.update(worker_setup.ENVIRONMENT)
+    os.environ.update(environment)
     gc.collect()
     gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
     channel.send(control.pack("up", build=build))

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,18 @@ ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
     "HOME": "/",
 }
-"""Of every worker; the zygote has it already."""
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 # where /etc/resolv.conf may point to
 _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
+
+
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """That of every worker, made of what init gave the supervisor: of that, handlers are promised
+    the proxies. The zygote has it already.
+    """
+    return {**ENVIRONMENT, **{name: given[name] for name in PROXIES if given.get(name)}}
 
 
 def live(

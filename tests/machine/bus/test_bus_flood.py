@@ -9,7 +9,7 @@ from typing import Callable
 
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 from waagent.distro import processes
 
 SERVER = """
@@ -77,7 +77,10 @@ GROWTH_LIMIT_KIB = 8 * 1024
     "flood", ["frames in one message", "messages of one byte", "empty maps", "deep arrays"]
 )
 def test_a_flood_leaves_no_trace_in_memory(
-    supervisor: StandIn, room: Callable[[str, str], Path], flood: str, shown: Callable[[str], None]
+    supervisor: Supervising,
+    room: Callable[[str, str], Path],
+    flood: str,
+    shown: Callable[[str], None],
 ) -> None:
     server = supervisor.start("echo", serves=True, code=room("echo", SERVER))
     asker = room("asker", ASKER)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 ASKER = """
 def main(worker):
@@ -43,7 +43,7 @@ def sockets_of(pid: int) -> int:
 
 
 def test_a_stopped_server_stops_no_client(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     asker = supervisor.start("asker", code=room("asker", ASKER))
@@ -63,7 +63,7 @@ def test_a_stopped_server_stops_no_client(
 
 
 def test_a_hung_server_is_killed_and_its_successor_answers(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.start("asker", code=room("asker", ASKER))
@@ -79,7 +79,7 @@ def test_a_hung_server_is_killed_and_its_successor_answers(
 
 
 def test_a_sender_that_is_not_allowed_is_refused_and_named(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     code = """
         from waagent.protocol.bus.bus_errors import Refused

@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 COUNTER = """
 def main(worker):
@@ -43,7 +43,7 @@ def main(worker):
 
 
 def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(
-    supervisor: StandIn, room: Callable[[str, str], Path]
+    supervisor: Supervising, room: Callable[[str, str], Path]
 ) -> None:
     supervisor.beat_s = 1.0
     supervisor.start("counter", serves=True, code=room("counter", COUNTER))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising, row_of
 from waagent.lab.fabric.fabric import Fabric
 from waagent.lab.fabric.http import free_port
 
@@ -71,10 +71,9 @@ class Stage:
     /tmp.
     """
 
-    def __init__(self, root: Path, fabric: Fabric) -> None:
+    def __init__(self, root: Path, fabric: Fabric, shown: Callable[[str], None]) -> None:
         self.fabric, self.root = fabric, root
-        self.supervisor = StandIn(root, beat_s=1.0)
-        self.supervisor.paths.control_socket.chmod(0o666)
+        self.supervisor = Supervising(root, beat_s=1.0, shown=shown)
         self.supervisor.paths.cache.mkdir(parents=True)
         self.supervisor.paths.library.mkdir(parents=True)
         self._number = 0
@@ -90,14 +89,12 @@ class Stage:
             ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable)
         )
         self.supervisor.start("environment_monitor", serves=True, code=code)
-        (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
     def reaching_environment(self, address: str) -> None:
         """With the real answer to whether root can connect."""
         self.supervisor.start(
             "environment_monitor", serves=True, code=self._code(REACHING.format(address=address))
         )
-        (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
     def client(
         self,
@@ -117,6 +114,7 @@ class Stage:
             configuration=configuration,
             serves=True,
             code=self._code(CLIENT.format(wire=wire, plugin=plugin)),
+            row=row_of("fabric_client"),
             **options,
         )
         self.supervisor.wait_for("fabric_client", "ready")
@@ -160,10 +158,9 @@ def fabric() -> Iterator[Fabric]:
 
 
 @pytest.fixture
-def stage(fabric: Fabric) -> Iterator[Stage]:
+def stage(fabric: Fabric, shown: Callable[[str], None]) -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))
-    root.chmod(0o755)
-    made = Stage(root, fabric)
+    made = Stage(root, fabric, shown)
     try:
         with made.supervisor:
             yield made

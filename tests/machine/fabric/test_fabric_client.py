@@ -243,7 +243,7 @@ def test_when_only_root_can_connect_it_ends_with_the_agreed_status(stage, root_c
         if root_can:
             stack.enter_context(Fabric(address, 80, free_port(), scheme="http"))
         stage.reaching_environment(address)
-        process = stage.client((free_port(), free_port()), user=65534, group=65534, extra_groups=[])
+        process = stage.client((free_port(), free_port()))
 
         if root_can:
             assert process.wait(30) == 77

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 Room = Callable[[str, str], Path]
 
@@ -21,7 +21,7 @@ def doing(what: str) -> Callable[[dict[str, object]], bool]:
     return lambda beat: beat["doing"] == what
 
 
-def beats(supervisor: StandIn, name: str) -> int:
+def beats(supervisor: Supervising, name: str) -> int:
     return len(supervisor.said(name, "heartbeat"))
 
 
@@ -34,7 +34,7 @@ def until(
         time.sleep(0.01)
 
 
-def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: StandIn, room: Room) -> None:
+def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 0.2
     code = """
         def main(worker):
@@ -52,7 +52,7 @@ def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: StandIn, room: Room
 
 
 def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(
-    supervisor: StandIn, room: Room, tmp_path: Path
+    supervisor: Supervising, room: Room, tmp_path: Path
 ) -> None:
     supervisor.beat_s = 0.5
     code = f"""
@@ -74,7 +74,7 @@ def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(
     assert leases[-1]["seconds"] == 0 and leases[-1]["progress"] > leases[0]["progress"]
 
 
-def test_heartbeats_fall_on_multiples_of_the_period(supervisor: StandIn, room: Room) -> None:
+def test_heartbeats_fall_on_multiples_of_the_period(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 0.5
     code = """
         def main(worker):
@@ -97,7 +97,9 @@ def test_heartbeats_fall_on_multiples_of_the_period(supervisor: StandIn, room: R
     }
 
 
-def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, room: Room) -> None:
+def test_a_supervisor_that_reads_nothing_stops_no_worker(
+    supervisor: Supervising, room: Room
+) -> None:
     supervisor.beat_s = 0.02
     code = """
         def main(worker):
@@ -130,7 +132,7 @@ def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, ro
     until(lambda: beats(supervisor, "resident") > seen, lambda: "no heartbeat after the pause")
 
 
-def test_stop_calls_on_stop_and_ends_with_zero(supervisor: StandIn, room: Room) -> None:
+def test_stop_calls_on_stop_and_ends_with_zero(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
             worker.on_stop(lambda: worker.log.info("saying farewell"))
@@ -148,7 +150,7 @@ def test_stop_calls_on_stop_and_ends_with_zero(supervisor: StandIn, room: Room) 
     assert re.search(r"saying farewell\n.*left the loop\n", supervisor.log_text())
 
 
-def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
+def test_sigterm_is_a_stop(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident",
         code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
@@ -161,7 +163,7 @@ def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
 
 
 def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(
-    supervisor: StandIn, room: Room
+    supervisor: Supervising, room: Room
 ) -> None:
     code = "def main(worker):\n    worker.after(0, lambda: 1 / 0)\n    worker.loop()\n"
     process = supervisor.start("resident", code=room("resident", code))
@@ -175,7 +177,7 @@ def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(
     assert lines[-1].endswith("| ZeroDivisionError: division by zero")
 
 
-def test_an_exit_status_of_its_own_is_kept(supervisor: StandIn, room: Room) -> None:
+def test_an_exit_status_of_its_own_is_kept(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident", code=room("resident", "def main(worker):\n    raise SystemExit(77)\n")
     )
@@ -183,7 +185,9 @@ def test_an_exit_status_of_its_own_is_kept(supervisor: StandIn, room: Room) -> N
     assert process.wait(20) == 77
 
 
-def test_the_end_of_the_control_connection_ends_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_the_end_of_the_control_connection_ends_the_worker(
+    supervisor: Supervising, room: Room
+) -> None:
     process = supervisor.start(
         "resident",
         code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
@@ -195,7 +199,7 @@ def test_the_end_of_the_control_connection_ends_the_worker(supervisor: StandIn, 
     assert process.wait(60) == 75
 
 
-def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: Room) -> None:
+def test_a_reload_brings_configuration_and_a_new_log(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
             worker.on_configure(lambda: worker.log.info("now %s %s", worker.configuration["Logs.Verbose"], worker.numbers))
@@ -221,7 +225,7 @@ def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: 
     assert "now" not in supervisor.log_text()
 
 
-def test_a_change_that_nobody_applies_ends_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_a_change_that_nobody_applies_ends_the_worker(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident",
         code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
@@ -234,7 +238,7 @@ def test_a_change_that_nobody_applies_ends_the_worker(supervisor: StandIn, room:
     assert process.wait(60) == 0
 
 
-def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: StandIn, room: Room) -> None:
+def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: Supervising, room: Room) -> None:
     code = """
         import time
         def hang():
@@ -245,10 +249,9 @@ def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: StandIn, room: Ro
     """
     process = supervisor.start("resident", code=room("resident", code))
     supervisor.wait_for("resident", "ready")
-    stack = supervisor.stacks["resident"]
 
     def text() -> str:
-        return os.pread(stack, 65536, 0).decode()
+        return supervisor.stack("resident")
 
     def ask_and_look() -> bool:
         process.send_signal(signal.SIGUSR1)
@@ -259,7 +262,7 @@ def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: StandIn, room: Ro
     assert process.poll() is None
 
 
-def test_log_lines_and_stacks_reach_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_log_lines_and_stacks_reach_the_worker(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
             worker.on_log(lambda lines: worker.log.info("told %s", lines))
@@ -277,7 +280,7 @@ def test_log_lines_and_stacks_reach_the_worker(supervisor: StandIn, room: Room) 
     assert "told ['one', 'two']" in supervisor.log_text()
 
 
-def test_the_end_of_a_child_is_told(supervisor: StandIn, room: Room) -> None:
+def test_the_end_of_a_child_is_told(supervisor: Supervising, room: Room) -> None:
     code = """
         import subprocess
         def main(worker):
@@ -294,7 +297,7 @@ def test_the_end_of_a_child_is_told(supervisor: StandIn, room: Room) -> None:
     assert "killed ended with -9" in supervisor.log_text()
 
 
-def test_an_idle_worker_wakes_for_its_heartbeats_only(supervisor: StandIn, room: Room) -> None:
+def test_an_idle_worker_wakes_for_its_heartbeats_only(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 1.0
     code = """
         def main(worker):
