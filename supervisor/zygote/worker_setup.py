@@ -29,10 +29,12 @@ from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
     "HOME": "/",
 }
-PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+HANDED_ON = (
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("LANG", "LC_ALL"),
+)
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 # where /etc/resolv.conf may point to
@@ -41,9 +43,9 @@ _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkM
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """That of every worker, made of what init gave the supervisor: of that, handlers are promised
-    the proxies. The zygote has it already.
+    the proxies and the locale. The zygote has it already.
     """
-    return {**ENVIRONMENT, **{name: given[name] for name in PROXIES if given.get(name)}}
+    return {**ENVIRONMENT, **{name: given[name] for name in HANDED_ON if given.get(name)}}
 
 
 def live(
