@@ -303,9 +303,10 @@ class Worker:
         """Move our child ``pid`` into the place of our tools, which has limits of its own; where
         there is none it stays in ours.
         """
-        for descriptor in self._tools:
+        for file in self._tools or self.place:
             with contextlib.suppress(OSError):  # it ended, or is not ours to move
-                os.write(descriptor, str(pid).encode())
+                with open(file, "wb", buffering=0, closefd=isinstance(file, str)) as procs:
+                    procs.write(str(pid).encode())
 
     def _lease(self, seconds: float, tool: str) -> float:
         seconds = min(seconds + 2 * LEASE_SLACK_S, LEASE_LIMIT_S)

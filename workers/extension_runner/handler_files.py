@@ -18,7 +18,6 @@ from waagent.workers.extension_runner import plan
 from waagent.workers.extension_runner.handler_journal import Journal
 
 KEPT_SETTINGS = 20
-HANDLER_UMASK = 0o022
 
 
 class Folders:

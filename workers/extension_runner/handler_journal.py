@@ -87,7 +87,10 @@ class Journal:
         self.outcomes: dict[str, Outcome] = {}
         self.handler: HandlerStatus | None = None
         self._is_dirty = False
-        self._read(files.read_state_json(path))
+
+    def read(self) -> None:
+        """Take up what an earlier runner wrote. Raises OSError."""
+        self._take(files.read_state_json(self._path))
 
     def look(self, library: Path, log: Log) -> None:
         """Take up versions that others installed, drop those whose folder is gone."""
@@ -206,7 +209,7 @@ class Journal:
             "handler": None if self.handler is None else records.to_map(self.handler),
         }
 
-    def _read(self, document: Any) -> None:
+    def _take(self, document: Any) -> None:
         if not isinstance(document, Mapping):
             return
         try:

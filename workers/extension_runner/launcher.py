@@ -1,59 +1,111 @@
-"""Starts shims without waiting for anybody: directly where that takes milliseconds, through a child
-where systemd is asked.
+"""Starts shims without waiting for any of them, and says when an operation should be looked at.
+
+A shim holds the other end of a pipe until its exit record is there. So the end of an operation that
+this runner started is known at once; one that an earlier runner started has to be looked at from
+time to time.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waagent.distro import programs
 from waagent.distro.operations import launch
-from waagent.workers.extension_runner.children import Child
+from waagent.distro.operations.launch import OperationError
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
-LAUNCHER = "waagent.workers.extension_runner.launcher"
-DEADLINE_S = 40.0  # two tries of distro.operations
+AT_ONCE = 8  # shims that come to life at the same time; more would only share the processors
 
 
-def choose(worker: Worker, *, systemd: bool) -> Callable[[Path], None]:
-    """What starts the shim of an operation's folder. systemd-run waits for D-Bus, up to 15 s when
-    that does not answer.
+class Launcher:
+    """Invariant: ``look`` is called, from the loop, when an operation's shim has ended or was not
+    started.
     """
 
-    def through_child(folder: Path) -> None:
-        job = json.dumps({"folder": str(folder), "python": sys.executable}).encode()
-        Child(
-            worker,
-            LAUNCHER,
-            job,
-            deadline_s=DEADLINE_S,
-            done=lambda output, reason: _say(worker, folder, output, reason),
+    def __init__(self, worker: Worker, look: Callable[[str], None]) -> None:
+        """``look`` gets the id of the operation."""
+        self._worker, self._look = worker, look
+        self._waiting: deque[Path] = deque()
+        self._starting: set[str] = set()
+        self._pipes: dict[str, int] = {}
+
+    def start(self, folder: Path) -> None:
+        """Start the shim of the operation in ``folder``, now or when others have started."""
+        self._waiting.append(folder)
+        self._start_next()
+
+    def knows(self, identity: str) -> bool:
+        """`look` will be called for this operation; nobody has to look at it before."""
+        return (
+            identity in self._pipes
+            or identity in self._starting
+            or any(folder.name == identity for folder in self._waiting)
         )
 
-    def directly(folder: Path) -> None:
-        launch.start_shim(folder, python=sys.executable)
+    def _start_next(self) -> None:
+        while self._waiting and len(self._starting) < AT_ONCE:
+            folder = self._waiting.popleft()
+            self._starting.add(folder.name)
+            self._spawn(folder)
 
-    return through_child if systemd else directly
+    def _spawn(self, folder: Path, *, is_second_try: bool = False) -> None:
+        reader, writer = os.pipe()
+        try:
+            planned = launch.read_plan(folder)
+            through_systemd = bool(planned.get("systemd")) and not is_second_try
+            program = launch.spawn_shim(
+                folder,
+                planned,
+                python=sys.executable,
+                through_systemd=through_systemd,
+                until_end=writer,
+            )
+        except (OperationError, OSError) as error:
+            os.close(reader)
+            self._give_up(folder, str(error))
+            return
+        finally:
+            os.close(writer)
+        self._watch_start(program, folder, reader, through_systemd=through_systemd)
 
+    def _watch_start(
+        self, program: programs.Program, folder: Path, reader: int, *, through_systemd: bool
+    ) -> None:
+        # systemd-run waits for D-Bus; killing it is harmless: a shim that got through has the lock
+        deadline = self._worker.after(launch.LAUNCH_S, program.kill)
 
-def _say(worker: Worker, folder: Path, output: bytes, reason: str) -> None:
-    if output or reason:
-        worker.log.warning(
-            "shim was not started id=%s: %s",
-            folder.name,
-            reason or output.decode("utf-8", "replace")[:300],
-        )
+        def first_process_ended(status: int) -> None:
+            program.status = status
+            deadline.cancel()
+            if status == 0:
+                self._starting.discard(folder.name)
+                self._pipes[folder.name] = reader
+                self._worker.on_readable(reader, lambda: self._ended(folder.name))
+                self._start_next()
+                return
+            os.close(reader)
+            if through_systemd:  # done without a scope of systemd's
+                self._spawn(folder, is_second_try=True)
+            else:
+                self._give_up(folder, str(launch.not_started(folder, f"status {status}")))
 
+        self._worker.on_exit(program.pid, first_process_ended)
 
-def main() -> None:
-    """One folder in; silence, or what went wrong, out."""
-    job = json.load(sys.stdin)
-    try:
-        launch.start_shim(Path(job["folder"]), python=job["python"])
-    except (launch.OperationError, OSError) as error:
-        sys.stdout.write(str(error))
+    def _ended(self, identity: str) -> None:
+        reader = self._pipes.pop(identity)
+        self._worker.forget(reader)
+        os.close(reader)
+        self._look(identity)
+
+    def _give_up(self, folder: Path, reason: str) -> None:
+        self._worker.log.warning("shim was not started id=%s: %s", folder.name, reason)
+        self._starting.discard(folder.name)
+        self._worker.after(0, lambda: self._look(folder.name))
+        self._worker.after(0, self._start_next)

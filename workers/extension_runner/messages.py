@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import re
-import signal as signals
 
-from waagent.protocol.base.records import Record
+from waagent.distro.operations.records import LOST, Kept, Observation, describe_end
 from waagent.protocol.handler import handler_errors
 
 TEXT_LIMIT = 4096
@@ -25,76 +24,31 @@ _PRIVATE_KEY = re.compile(
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-class Output(Record):
-    """What is kept of a stream, and how many bytes are missing between head and tail."""
-
-    head: bytes = b""
-    tail: bytes = b""
-    dropped: int = 0
-
-
-class CommandEnd(Record):
-    """How a command ended, and the ends of what it wrote."""
-
-    exit_code: int | None
-    """None: it ended by ``signal``, or nobody knows."""
-    signal: int | None
-    timed_out: bool
-    is_lost: bool
-    """Its shim was killed: nobody saw the end."""
-    error: str
-    """Not empty: nothing could be executed, and why."""
-    out_of_memory: str
-    """The cgroup in which the kernel killed for lack of memory; empty: it did not."""
-    stdout: Output = Output()
-    stderr: Output = Output()
-    elapsed_s: float | None = None
-
-    @property
-    def succeeded(self) -> bool:
-        """Exit status 0, and nothing else."""
-        return self.exit_code == 0 and not self.timed_out and not self.is_lost and not self.error
-
-
 def failure(
-    operation: str, command: str, end: CommandEnd, limit_s: float, *, is_noexec: bool = False
+    operation: str, command: str, seen: Observation, *, is_noexec: bool = False
 ) -> tuple[int, str]:
     """Code and text for a command that did not succeed."""
     code = handler_errors.COMMAND_CODES[operation]
-    if end.is_lost:
+    if seen.state == LOST:
         code = handler_errors.UNKNOWN
         first = (
             "[ExtensionError] the shim was killed: how the command ended is not known, it is not"
             f" run again: {command}"
         )
-    elif end.error:
-        first = f"[ExtensionError] Failed to launch '{command}': {end.error}"
-    elif end.timed_out:
+    elif seen.error:
+        first = f"[ExtensionError] Failed to launch '{command}': {seen.error}"
+    elif seen.timed_out:
         code = handler_errors.TIME_LIMIT
-        first = f"[ExtensionError] Timeout({limit_s:g}): {command}"
-    elif end.exit_code is not None:
-        first = f"[ExtensionOperationError] Non-zero exit code: {end.exit_code}, {command}"
+        first = f"[ExtensionError] {describe_end(seen)}: {command}"
     else:
-        first = (
-            f"[ExtensionOperationError] Terminated by signal {signal_name(end.signal)}, {command}"
-        )
-    if end.out_of_memory:
-        first += f"; out of memory in {end.out_of_memory}"
-    if is_noexec and end.exit_code == 126:
+        first = f"[ExtensionOperationError] {describe_end(seen)}, {command}"
+    if is_noexec and seen.exit_code == 126:
         first += NOEXEC_HINT
     first = redact(first)[: TEXT_LIMIT // 2]
-    return code, first + "\n" + output_part(end.stdout, end.stderr, TEXT_LIMIT - len(first) - 1)
+    return code, first + "\n" + output_part(seen.stdout, seen.stderr, TEXT_LIMIT - len(first) - 1)
 
 
-def signal_name(number: int | None) -> str:
-    """`9 (SIGKILL)`."""
-    try:
-        return f"{number} ({signals.Signals(number or 0).name})"
-    except ValueError:
-        return str(number)
-
-
-def output_part(stdout: Output, stderr: Output, limit: int = TEXT_LIMIT) -> str:
+def output_part(stdout: Kept, stderr: Kept, limit: int = TEXT_LIMIT) -> str:
     """`[stdout]…[stderr]…` in at most ``limit`` characters; what one does not need the other
     gets.
     """
@@ -119,11 +73,11 @@ def ends(text: str, limit: int, dropped: int = 0) -> str:
     return text[:head] + marker + text[max(head, len(text) - (room - head)) :]
 
 
-def _readable(output: Output, limit: int) -> tuple[str, int]:
+def _readable(output: Kept, limit: int) -> tuple[str, int]:
     """Enough of both ends to cut from after redaction, which must not run over megabytes; and how
     much is missing between them.
     """
-    data, dropped = output.head + output.tail, output.dropped
+    data, dropped = output.head + output.tail, output.dropped_bytes
     if len(data) > 6 * limit:
         dropped += len(data) - 6 * limit
         data = data[: 2 * limit] + data[-4 * limit :]

@@ -4,7 +4,6 @@ tries again for ten minutes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,12 @@ from waagent.distro.paths import Paths
 from waagent.protocol.base import records
 from waagent.protocol.bus import topics
 from waagent.protocol.handler import handler_errors, handler_names
-from waagent.workers.extension_runner.children import Child
+from waagent.workers.extension_runner.file_processes import FileProcesses
 from waagent.workers.extension_runner.unpack_job import Bounds, Job
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
-UNPACKER = "waagent.workers.extension_runner.unpack"
 ASK_S = 120.0
 UNPACK_S = 600.0
 PATIENCE_S = 600.0  # within one goal state, then the failure is final (spec: extensions §3.6)
@@ -44,9 +42,20 @@ class Fetch:
     """
 
     def __init__(
-        self, worker: Worker, client: Any, paths: Paths, name: str, version: str, done: Done
+        self,
+        worker: Worker,
+        client: Any,
+        file_processes: FileProcesses,
+        paths: Paths,
+        name: str,
+        version: str,
+        done: Done,
+        *,
+        guarded: Callable[[Callable[[], None]], None],
     ) -> None:
-        self._worker, self._client, self._done = worker, client, done
+        """``guarded`` makes every call that comes from outside."""
+        self._worker, self._client, self._done, self._guarded = worker, client, done, guarded
+        self._files = file_processes
         self._paths, self._name, self._version = paths, name, version
         self._until: float | None = None
         self._pause_s = FIRST_PAUSE_S
@@ -58,6 +67,7 @@ class Fetch:
         """Begin; the first failure that counts as final is PATIENCE_S away."""
         self._now = now
         self._until = now() + PATIENCE_S
+        self._files.prepare()
         self._ask()
 
     def cancel(self) -> bool:
@@ -73,7 +83,7 @@ class Fetch:
                 topics.PACKAGE,
                 {"name": self._name, "version": self._version},
                 deadline_s=ASK_S,
-                done=self._answered,
+                done=lambda body, problem: self._guarded(lambda: self._answered(body, problem)),
             )
 
     def _answered(self, body: Mapping[str, Any] | None, problem: str) -> None:
@@ -105,21 +115,16 @@ class Fetch:
             str(paths.library / folder),
             Bounds(),
         )
-        Child(
-            self._worker,
-            UNPACKER,
-            json.dumps(records.to_map(job)).encode(),
+        self._files.run(
+            {"kind": "unpack", **records.to_map(job)},
             deadline_s=UNPACK_S,
-            done=self._unpacked,
+            done=lambda answer, reason: self._guarded(lambda: self._unpacked(answer, reason)),
         )
 
-    def _unpacked(self, output: bytes, reason: str) -> None:
+    def _unpacked(self, answer: Any, reason: str) -> None:
         self._is_unpacking = False
-        try:
-            refusal = {"error": f"the unpacker {reason}", "code": handler_errors.PACKAGE_INVALID}
-            answer: dict[str, Any] = refusal if reason else json.loads(output)
-        except ValueError:
-            answer = {"error": "the unpacker said nothing", "code": handler_errors.PACKAGE_INVALID}
+        if answer is None:
+            answer = {"error": f"unpacking {reason}", "code": handler_errors.PACKAGE_INVALID}
         if "error" in answer:
             self._failed(answer["code"], answer["error"], is_final=not answer.get("again", False))
             return
@@ -144,7 +149,7 @@ class Fetch:
             code,
             text[:200],
         )
-        self._worker.after(self._pause_s, self._ask)
+        self._worker.after(self._pause_s, lambda: self._guarded(self._ask))
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 
 

@@ -137,10 +137,13 @@ def installed_as(version: str, states: Mapping[str, str]) -> str:
     return version
 
 
-def is_over(goal: HandlerGoal, recorded: Recorded, boot_id: str, *, spelling: str = "") -> bool:
-    """Nothing of this goal state is left to run."""
-    return all(
-        isinstance(step, Refuse) for step in plan(goal, recorded, boot_id, spelling=spelling)
+def refuse_disabled(goal: HandlerGoal, configuration_file: str) -> Refuse:
+    """Extensions.Enabled is off: nothing is run for ``goal``."""
+    is_enable = goal.state == "enabled"
+    return Refuse(
+        handler_errors.ENABLE_FAILED if is_enable else handler_errors.DISABLE_FAILED,
+        "Extension will not be processed since extension processing is disabled. To enable"
+        f" extension processing, set Extensions.Enabled=y in '{configuration_file}'",
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from waagent.distro import files, processes
 from waagent.distro.cgroups import trees
@@ -13,23 +14,30 @@ from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler.status_file import TERMINAL
-from waagent.workers.extension_runner import launcher, operations_file, plan
+from waagent.workers.extension_runner import lane_view, operations_file, parking, plan
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
+from waagent.workers.extension_runner.file_processes import FileProcesses
 from waagent.workers.extension_runner.handler_report import Extension, Situation, reports
-from waagent.workers.extension_runner.lanes import Goal, House, Lane
+from waagent.workers.extension_runner.lane import Lane
+from waagent.workers.extension_runner.lane_context import Goal, LaneContext
+from waagent.workers.extension_runner.launcher import Launcher
+from waagent.workers.extension_runner.looking import LIMIT, Looking
 from waagent.workers.extension_runner.reporter import Reporter
-from waagent.workers.extension_runner.status_collector import Collector
+from waagent.workers.extension_runner.status_collector import Collector, Watch
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.bus_loop import Timer
     from waagent.workers.runtime import Worker
 
-TICK_S = 0.25
-SLOW_TICK_S = 1.0  # once an operation has run for a while
-A_WHILE_S = 10.0
-REFRESH_S = 0.05  # several changes of one moment make one look
+TICK_S = 0.25  # between two looks at operations that an earlier runner started
+REFRESH_S = 0.02  # several changes of one moment make one look
+STATUS_S = 1.0  # between two looks at status files that are not terminal, for a while
+A_WHILE_S = 60.0  # since the last operation ended; then they are looked at once a period
 QUIET_S = 30.0  # between two looks at status files that are all terminal
+HELD_S = 10.0  # the others go first, after a runner ended while it looked at this lane
+
+T = TypeVar("T")
 
 
 class Runner:
@@ -46,29 +54,37 @@ class Runner:
             enabled="cgroups" not in without,
             name=f"{trees.tree_name(str(paths.root))}-operations",
         )
-        tracking = Tracking(
+        self._operations = Tracking(
             paths,
             tree,
             worker.log,
-            launcher.choose(worker, systemd=systemd),
+            Launcher(worker, self._look_at_operation),
             systemd=systemd,
             subreaper="subreaper" not in without,
         )
-        self._house = House(
+        files_ = FileProcesses(worker)
+        self._goal = Goal()
+        self._context = LaneContext(
             worker,
             client,
-            tracking,
+            self._operations,
+            files_,
             paths,
             processes.boot_id(),
             time.monotonic,
             time.time_ns,
+            self._attempt_quietly,
             self._changed,
             self._may_start,
-            str(paths.configuration),
-            Goal(),
+            self._goal,
         )
         self._lanes: dict[str, Lane] = {}
-        self._collector = Collector(worker, time.monotonic, self._refresh_soon)
+        self._held: set[str] = set()
+        """Lanes for which the others go first."""
+        self._postponed: dict[str, list[Callable[[], None]]] = {}
+        """Lane -> what it is to do first, once it is looked at."""
+        self._looking = Looking(paths.run, worker.log)
+        self._collector = Collector(files_, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
         self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
@@ -76,28 +92,121 @@ class Runner:
         self._period_s = period_s
         self._look_timer: Timer | None = None
         self._look_wait_s = 0.0
+        self._moved_at = time.monotonic()
+
+    # one lane's fault is its own
+
+    def _attempt(self, lane: Lane, call: Callable[[], T], otherwise: T) -> T:
+        """What ``call`` gives; ``otherwise`` when the lane is parked or held, or parks now because
+        of what it raised.
+        """
+        if lane.parked is not None or lane.key in self._held:
+            return otherwise
+        before = self._looking.begin(lane.key)
+        try:
+            return call()
+        # one handler must not end all others, whatever is wrong with it
+        except Exception as error:
+            self._worker.log.exception("unforeseen error at handler=%s", lane.name)
+            self._park(lane, parking.raised(error))
+            return otherwise
+        finally:
+            self._looking.end(before)
+
+    def _attempt_quietly(self, lane: Lane, call: Callable[[], None]) -> None:
+        self._attempt(lane, call, None)
+
+    def _park(self, lane: Lane, why: plan.Refuse) -> None:
+        lane.park(why)
+        self._worker.log.error(
+            "handler is parked handler=%s reason=%r", lane.name, why.message[:300]
+        )
+        self._refresh_soon()
+
+    def _hold_or_park(self, lane: Lane) -> None:
+        """What earlier runners ended at is looked at after all others, or not at all."""
+        deaths = self._looking.deaths(lane.key)
+        if deaths >= LIMIT:
+            self._park(lane, parking.deadly(deaths))
+        elif deaths:
+            self._held.add(lane.key)
+            self._worker.after(HELD_S, lambda: self._release(lane))
+
+    def _release(self, lane: Lane) -> None:
+        self._held.discard(lane.key)
+        self._catch_up(lane)
+
+    def _first(self, lane: Lane, call: Callable[[], None]) -> None:
+        """Have the lane do this now, or before anything else once it is looked at."""
+        if lane.parked is not None or lane.key in self._held:
+            self._postponed.setdefault(lane.key, []).append(call)
+        else:
+            self._attempt(lane, call, None)
+
+    def _catch_up(self, lane: Lane) -> None:
+        for call in self._postponed.pop(lane.key, ()):
+            self._attempt(lane, call, None)
+        self._attempt(lane, lane.resume, None)
+        self._tick_soon()
+
+    def _unpark_for(self, lane: Lane, goal: HandlerGoal) -> None:
+        """A parked lane is tried again with the next goal state."""
+        if lane.parked is None:
+            return
+        parked_in = lane.goal.goal_state_id if lane.goal is not None else ""
+        parked_in = parked_in or self._looking.goal_state_of(lane.key)
+        if parked_in and parked_in != goal.goal_state_id:
+            self._looking.forgive(lane.key)
+            lane.unpark()
+            self._postponed.setdefault(lane.key, []).insert(0, lane.read_journal)
+            self._catch_up(lane)
+        elif self._looking.deaths(lane.key) >= LIMIT:
+            self._looking.note_goal_state(lane.key, goal.goal_state_id)
 
     # what comes in
 
     def configure(self) -> None:
         """The options as they are now."""
-        self._house.goal.is_enabled = bool(
-            self._worker.configuration.get("Extensions.Enabled", True)
-        )
+        self._goal.is_enabled = bool(self._worker.configuration.get("Extensions.Enabled", True))
         for lane in self._lanes.values():
             lane.turn_soon()
 
     def adopt(self) -> None:
-        """Take up what earlier runners began."""
+        """Take up what earlier runners began; what one of them ended at comes last."""
         for folder in (self._paths.operations, self._paths.operations / "handlers"):
             files.make_folder(folder, 0o700)
-        for under_way in self._house.operations.unfinished(self._is_recorded, self._house.boot_id):
-            self._lane(under_way.key.handler).adopt(under_way)
+        folders = self._operations.folders()
+        for folder in sorted(folders, key=lambda folder: self._looking.deaths(folder.name)):
+            if self._looking.deaths(folder.name) < LIMIT:
+                self._adopt(folder)
+            else:
+                self._worker.log.error("operation is left alone id=%s: see above", folder.name)
         self._tick_soon()
+        self._refresh_soon()
+
+    def _adopt(self, folder: Path) -> None:
+        before = self._looking.begin(folder.name)
+        try:
+            key = self._operations.key_of(folder)
+        except OSError as error:
+            self._worker.log.warning("operation is left alone id=%s: %s", folder.name, error)
+            return
+        finally:
+            self._looking.end(before)
+        if key is None:
+            return
+        lane = self._lane(key.handler)
+
+        def take_up() -> None:
+            under_way = self._operations.found(folder, key, self._context.boot_id)
+            if under_way is not None:
+                lane.adopt(under_way)
+
+        self._first(lane, take_up)
 
     def summarised(self, summary: GoalStateSummary) -> None:
         """A goal state came; its handlers follow one by one."""
-        self._house.goal.summary = summary
+        self._goal.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
             self._impossible = {
@@ -105,7 +214,10 @@ class Runner:
             }
             for key in [key for key in self._lanes if key not in present]:
                 self._leave(key)
-        self._house.operations.prune(self._ids_in_use())
+        try:
+            self._operations.prune(self._ids_in_use())
+        except OSError as error:
+            self._worker.log.warning("old operations are not removed: %s", error)
         for lane in self._lanes.values():
             lane.turn_soon()
 
@@ -127,7 +239,9 @@ class Runner:
             if key in self._lanes:
                 self._lanes[key].leave()
         else:
-            self._lane(goal.name).accept(goal)
+            lane = self._lane(goal.name)
+            self._unpark_for(lane, goal)
+            lane.accept(goal)
         self._refresh_soon()
 
     def look_at_status(self) -> None:
@@ -141,7 +255,11 @@ class Runner:
         self._look_again()
 
     def _look_again(self) -> None:
-        wait_s = QUIET_S if self._is_quiet() else self._period_s
+        wait_s = self._period_s
+        if time.monotonic() - self._moved_at < A_WHILE_S:
+            wait_s = min(wait_s, STATUS_S)
+        if self._is_quiet():
+            wait_s = QUIET_S
         if self._look_timer is not None:
             if wait_s >= self._look_wait_s:
                 return
@@ -163,7 +281,9 @@ class Runner:
     def _lane(self, name: str) -> Lane:
         key = name.lower()
         if key not in self._lanes:
-            self._lanes[key] = Lane(self._house, name)
+            lane = self._lanes[key] = Lane(self._context, name)
+            self._hold_or_park(lane)
+            self._first(lane, lane.read_journal)
         return self._lanes[key]
 
     def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:
@@ -176,9 +296,7 @@ class Runner:
         if mine is None or (mine.dependency_level <= 0 and not mine.depends_on):
             return Verdict(GO)
         nodes: dict[Key, Node] = {}
-        for name in (
-            self._house.goal.summary.handlers if self._house.goal.summary is not None else ()
-        ):
+        for name in self._goal.summary.handlers if self._goal.summary is not None else ():
             lane = self._lanes.get(name.lower())
             newest = lane.newest if lane is not None else None
             if name.lower() in self._impossible:
@@ -199,21 +317,15 @@ class Runner:
         busy.
         """
         handler = goal.name.lower()
-        situation = lane.situation(self._collector) if goal is lane.goal else None
+        said = self._reports_of(lane) if goal is lane.goal else ()
+        states = operations_file.reported_states(said)
         if not goal.extensions:
-            outcome = lane.outcome("") if situation is not None else None
-            is_enabled = (
-                outcome is not None and outcome.operation == plan.ENABLE and outcome.succeeded
-            )
-            is_failed = outcome is not None and not outcome.succeeded
-            return {
-                (handler, ""): Node(
-                    0, (), "success" if is_enabled else "error" if is_failed else ""
-                )
-            }
-        states = (
-            operations_file.reported_states(reports(situation)) if situation is not None else {}
-        )
+            outcome = self._attempt(lane, lambda: lane.outcome(""), None) if said else None
+            if outcome is not None and outcome.succeeded:
+                state = "success" if outcome.operation == plan.ENABLE else ""
+            else:
+                state = "error" if outcome is not None or lane.parked is not None else ""
+            return {(handler, ""): Node(0, (), state)}
         nodes = {}
         for one in goal.extensions:
             extension = one.name if goal.multi_config else ""
@@ -223,6 +335,18 @@ class Runner:
                     one.dependency_level, needs, states.get(extension, "")
                 )
         return nodes
+
+    def _reports_of(self, lane: Lane) -> tuple[ExtensionReport, ...]:
+        def made() -> tuple[ExtensionReport, ...]:
+            situation = lane_view.situation(lane, self._collector)
+            return reports(situation) if situation is not None else ()
+
+        nothing: tuple[ExtensionReport, ...] = ()
+        said = self._attempt(lane, made, nothing)
+        if lane.parked is None:
+            return said
+        situation = lane_view.parked_situation(lane)
+        return reports(situation) if situation is not None else ()
 
     def _leave(self, key: str) -> None:
         lane = self._lanes[key]
@@ -235,9 +359,6 @@ class Runner:
         lane.leave()
         if not lane.is_busy:
             del self._lanes[key]
-
-    def _is_recorded(self, handler: str, identity: str) -> bool:
-        return identity in self._lane(handler).journal.outcomes
 
     def _turn_waiting(self) -> None:
         for lane in self._lanes.values():
@@ -252,31 +373,48 @@ class Runner:
 
     # looking
 
-    def _changed(self, lane: Lane) -> None:
+    def _look_at_operation(self, identity: str) -> None:
+        """Its shim has ended, or was not started."""
+        for lane in list(self._lanes.values()):
+            if lane.under_way is not None and lane.under_way.key.id == identity:
+                self._attempt(lane, lane.observe, None)
         self._tick_soon()
+
+    def _changed(self, lane: Lane) -> None:
+        self._moved_at = time.monotonic()
         if lane.under_way is None:
-            self._collector.collect_more(lane.watches())
+            self._collector.collect_more(self._watches(lane))
         self._refresh_soon()
 
     def _tick_soon(self) -> None:
-        running = [lane.under_way for lane in self._lanes.values() if lane.under_way is not None]
-        if running and not self._is_ticking:
+        if not self._is_ticking and self._unannounced():
             self._is_ticking = True
-            youngest = max(under_way.started_at for under_way in running)
-            self._worker.after(
-                TICK_S if time.monotonic() - youngest < A_WHILE_S else SLOW_TICK_S, self._tick
-            )
+            self._worker.after(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._is_ticking = False
-        for lane in list(self._lanes.values()):
-            lane.observe()
+        for lane in self._unannounced():
+            self._attempt(lane, lane.observe, None)
         self._tick_soon()
+
+    def _unannounced(self) -> list[Lane]:
+        """Those whose operation was started by an earlier runner: nobody tells its end."""
+        return [
+            lane
+            for lane in self._lanes.values()
+            if lane.under_way is not None
+            and lane.parked is None
+            and lane.key not in self._held
+            and not self._operations.is_announced(lane.under_way)
+        ]
 
     def _collect(self) -> None:
         self._collector.collect(
-            [watch for lane in self._lanes.values() for watch in lane.watches()]
+            [watch for lane in self._lanes.values() for watch in self._watches(lane)]
         )
+
+    def _watches(self, lane: Lane) -> list[Watch]:
+        return self._attempt(lane, lambda: lane_view.watches(lane), [])
 
     # saying
 
@@ -287,15 +425,14 @@ class Runner:
 
     def _refresh(self) -> None:
         # else a failed command would be told before its handler's own words
-        if self._collector.is_reading:
-            self._worker.after(REFRESH_S, self._refresh)
-            return
         self._is_refreshing = False
+        if self._collector.is_reading:
+            return  # it calls again
         before, self._said = self._said, dict(self._impossible)
         for key, lane in self._lanes.items():
-            situation = lane.situation(self._collector)
-            if situation is not None:
-                self._said[key] = reports(situation)
+            said = self._reports_of(lane)
+            if said:
+                self._said[key] = said
         if before != self._said:
             self._turn_waiting()
         self._reporter.say(report for said in self._said.values() for report in said)
@@ -310,15 +447,17 @@ class Runner:
         self._write_view()
         self._look_again()
 
+    def _rows(self, lane: Lane, states: Mapping[str, str]) -> list[dict[str, Any]]:
+        nothing: list[dict[str, Any]] = []
+        made = self._attempt(lane, lambda: lane_view.rows(lane, states), nothing)
+        return made if lane.parked is None else lane_view.parked_rows(lane, states)
+
     def _write_view(self) -> None:
-        rows = [
-            row
-            for key, lane in self._lanes.items()
-            for row in lane.rows(operations_file.reported_states(self._said.get(key, ())))
-        ]
-        goal_state = (
-            self._house.goal.summary.goal_state_id if self._house.goal.summary is not None else ""
-        )
+        rows: list[dict[str, Any]] = []
+        for key, lane in self._lanes.items():
+            states = operations_file.reported_states(self._said.get(key, ()))
+            rows += self._rows(lane, states)
+        goal_state = self._goal.summary.goal_state_id if self._goal.summary is not None else ""
         try:
             operations_file.write_view(
                 self._paths.operations_view, goal_state, time.monotonic(), rows

@@ -1,21 +1,16 @@
-"""Collects status files through `status_reader`, at the pace the caller sets; a folder that hangs
-is asked alone from then on.
+"""Collects status files through `file_processes`, at the pace the caller sets; a file that hung its
+reader is read alone from then on.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from waagent.protocol.base.records import Record
-from waagent.workers.extension_runner.children import Child
+from waagent.workers.extension_runner.file_processes import FileProcesses
 
-if TYPE_CHECKING:
-    from waagent.workers.runtime import Worker
-
-READER = "waagent.workers.extension_runner.status_reader"
 DEADLINE_S = 2.0
 _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -57,14 +52,16 @@ class Seen(Record):
 
 
 class Collector:
-    """All status files. Invariant: at most one reader for the well-behaved, one for each
-    suspect.
-    """
+    """All status files. Invariant: a file is read by one process at a time."""
 
     def __init__(
-        self, worker: Worker, now: Callable[[], float], changed: Callable[[], None]
+        self,
+        file_processes: FileProcesses,
+        now: Callable[[], float],
+        changed: Callable[[], None],
     ) -> None:
-        self._worker, self._now, self._changed = worker, now, changed
+        """``changed`` is called when a file says something else, and when all are read."""
+        self._files, self._now, self._changed = file_processes, now, changed
         self._seen: dict[str, Seen] = {}
         self._suspects: set[str] = set()
         self._busy: set[str] = set()
@@ -80,7 +77,7 @@ class Collector:
         return self._seen.get(watch.path)
 
     def collect(self, watches: list[Watch]) -> None:
-        """Read what changed; ``changed`` is called when something did."""
+        """Read what changed of these, and forget all others."""
         wanted = {watch.path for watch in watches}
         for path in set(self._seen) - wanted:
             del self._seen[path]
@@ -88,74 +85,54 @@ class Collector:
         self.collect_more(watches)
 
     def collect_more(self, watches: list[Watch]) -> None:
-        """Read these; the others are wanted as before. One that is being read is read once more
-        afterwards.
+        """Read what changed of these; the others are wanted as before. One that is being read is
+        read once more afterwards.
         """
-        mounts = mount_points()
-        watches = [watch for watch in watches if not self._is_unchanged(watch, mounts)]
-        free = [watch for watch in watches if watch.path not in self._busy]
-        self._again.update({watch.path: watch for watch in watches if watch.path in self._busy})
-        self._read([watch for watch in free if watch.path not in self._suspects])
-        for watch in free:
-            if watch.path in self._suspects:
-                self._read([watch])
+        mounts = mount_points() if watches else ()
+        for watch in watches:
+            if watch.path in self._busy:
+                self._again[watch.path] = watch
+            elif not self._is_unchanged(watch, mounts):
+                self._read(watch)
 
     def _is_unchanged(self, watch: Watch, mounts: tuple[str, ...] | None) -> bool:
         seen = self._seen.get(watch.path)
-        if (
-            watch.path in self._busy
-            or watch.path in self._suspects
-            or (seen is not None and seen.error)
-        ):
+        if watch.path in self._suspects or (seen is not None and seen.error):
             return False
         found = look(watch, mounts)
         return found is not None and found == (seen.signature if seen is not None else ())
 
-    def _read(self, watches: list[Watch]) -> None:
-        if not watches:
-            return
-        self._busy.update(watch.path for watch in watches)
-        jobs = [
-            {
-                "folder": watch.folder,
-                "file": watch.file,
-                "name": watch.name,
-                "known": self._known(watch),
-            }
-            for watch in watches
-        ]
-        data = json.dumps(jobs).encode()
-        Child(
-            self._worker,
-            READER,
-            data,
+    def _read(self, watch: Watch) -> None:
+        self._busy.add(watch.path)
+        job = {
+            "kind": "status",
+            "folder": watch.folder,
+            "file": watch.file,
+            "name": watch.name,
+            "known": self._known(watch),
+        }
+        run = self._files.run_alone if watch.path in self._suspects else self._files.run
+        run(
+            job,
             deadline_s=DEADLINE_S,
-            done=lambda output, reason: self._take(watches, output, reason),
+            done=lambda answer, reason: self._take(watch, answer, reason),
         )
 
     def _known(self, watch: Watch) -> list[int]:
         seen = self._seen.get(watch.path)
         return list(seen.signature) if seen is not None and not seen.error else []
 
-    def _take(self, watches: list[Watch], output: bytes, reason: str) -> None:
-        self._busy.difference_update(watch.path for watch in watches)
-        lines = output.split(b"\n")[:-1]
-        before = dict(self._seen)
-        for watch, line in zip(watches, lines):
-            self._note(watch, json.loads(line))
-        if reason and len(lines) < len(watches):
-            slow = watches[len(lines)]
-            self._suspects.add(slow.path)
-            self._note(slow, {"signature": [], "error": f"cannot be read: {reason}", "sample": ""})
-            self._read(watches[len(lines) + 1 :])
-        again = [
-            self._again.pop(watch.path)
-            for watch in watches
-            if watch.path in self._again and watch.path not in self._busy
-        ]
-        if again:
-            self.collect_more(again)
-        if before != self._seen:
+    def _take(self, watch: Watch, answer: Any, reason: str) -> None:
+        self._busy.discard(watch.path)
+        before = self._seen.get(watch.path)
+        if answer is None:
+            self._suspects.add(watch.path)
+            answer = {"signature": [], "error": f"cannot be read: reading {reason}", "sample": ""}
+        self._note(watch, answer)
+        again = self._again.pop(watch.path, None)
+        if again is not None:
+            self.collect_more([again])
+        if before != self._seen.get(watch.path) or not self.is_reading:
             self._changed()
 
     def _note(self, watch: Watch, answer: Mapping[str, Any]) -> None:

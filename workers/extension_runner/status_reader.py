@@ -1,17 +1,13 @@
-"""Reads status files that handlers wrote. A process of its own with 2 s to live: whatever a handler
-puts there hurts nobody else.
+"""Reads one status file that a handler wrote; in a process of its own (file_jobs.py), with 2 s.
 
-stdin: JSON `[{"folder", "file", "name", "known"}]`. stdout: one JSON line per file, as soon as it
-is read, in the same order: `{"same": true}`, `{"absent": true}`, `{"signature", "wall_ns",
-"status"}` or `{"signature", "error", "sample"}`. Standard library only.
+A job is `{"folder", "file", "name", "known"}`, its answer `{"same": true}`, `{"absent": true}`,
+`{"signature", "wall_ns", "status"}` or `{"signature", "error", "sample"}`. Standard library only.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,6 @@ from waagent.distro import files
 from waagent.protocol.handler.handler_errors import StatusFileError
 from waagent.protocol.handler.status_file import FILE_LIMIT_BYTES, parse_status
 
-MEMORY_LIMIT_BYTES = 512 * 1024 * 1024
 SAMPLE_BYTES = 200
 
 
@@ -55,11 +50,3 @@ def read_one(job: Mapping[str, Any]) -> dict[str, Any]:
     except (OSError, MemoryError) as error:
         answer.update(error=f"cannot be read: {type(error).__name__}", sample="")
     return answer
-
-
-def main() -> None:
-    """Jobs in, answers out."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    for job in json.load(sys.stdin):
-        sys.stdout.write(json.dumps(read_one(job)) + "\n")
-        sys.stdout.flush()

@@ -7,23 +7,22 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from waagent.distro import files
 from waagent.distro.cgroups.trees import Limits, Tree
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, leftovers, records
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
 from waagent.workers.extension_runner.environment import shown_environment
+from waagent.workers.extension_runner.launcher import Launcher
 from waagent.workers.extension_runner.limits import HandlerLimits
-from waagent.workers.extension_runner.messages import CommandEnd, Output
 from waagent.workers.extension_runner.plan import OperationKey
 
 CPU_WEIGHT = 20  # low: customers' work comes first
-LOOK_S = 1.0  # between two looks at the lock; exit.json is looked for at each tick
 LEFTOVERS_S = 0.3
 KEPT_FINISHED = 60
 RECORDED = "recorded"
@@ -52,15 +51,15 @@ class Tracking:
         paths: Paths,
         tree: Tree,
         log: Log,
-        start_shim: Callable[[Path], None],
+        launcher: Launcher,
         *,
         systemd: bool,
         subreaper: bool,
     ) -> None:
-        """``start_shim`` starts the shim of an operation's folder, now or soon."""
-        self._paths, self._tree, self._log, self._start = paths, tree, log, start_shim
+        """``systemd``: it is PID 1, and has a scope for each operation."""
+        self._paths, self._tree, self._log, self._launcher = paths, tree, log, launcher
         self._systemd, self._subreaper = systemd, subreaper
-        self._looked_at: dict[str, float] = {}
+        self._running: dict[str, records.Observation] = {}
 
     def begin(
         self,
@@ -76,7 +75,7 @@ class Tracking:
         folder = self._paths.operations / key.id
         ceiling = Limits(memory_mib=limits.memory_mib, pids=limits.pids, cpu_weight=CPU_WEIGHT)
         limit_s = limits.timeouts_s[key.operation]
-        if launch.observe(folder).state == "absent":
+        if records.observe(folder).state == records.ABSENT:
             place = (
                 launch.Place()
                 if self._systemd
@@ -115,30 +114,24 @@ class Tracking:
         """Start its shim; harmless when one lives or lived. A shim that cannot be started is tried
         again by whoever observes.
         """
-        try:
-            self._start(under_way.folder)
-        except launch.OperationError as error:
-            self._log.warning("%s", error)
+        self._launcher.start(under_way.folder)
         return under_way._replace(launched_at=time.monotonic(), launches=under_way.launches + 1)
 
-    def end_of(self, under_way: UnderWay) -> CommandEnd | None:
+    def is_announced(self, under_way: UnderWay) -> bool:
+        """Its end will be told; nobody has to look before."""
+        return self._launcher.knows(under_way.key.id)
+
+    def end_of(self, under_way: UnderWay) -> records.Observation | None:
         """How it ended; None while it goes on, or has not begun."""
-        now = time.monotonic()
-        if (
-            not (under_way.folder / "exit.json").exists()
-            and now - self._looked_at.get(under_way.key.id, 0.0) < LOOK_S
-        ):
-            return None
-        self._looked_at[under_way.key.id] = now
-        seen = launch.observe(under_way.folder)
-        if seen.state == "lost":
+        seen = records.observe(under_way.folder)
+        if seen.state == records.LOST:
             # the shim wrote its last record and left between our two looks
-            seen = launch.observe(under_way.folder)
-        if seen.state not in ("lost", "finished"):
+            seen = records.observe(under_way.folder)
+        if not seen.has_ended:
             return None
-        del self._looked_at[under_way.key.id]
-        if seen.state == "lost":
-            left = launch.kill_leftovers(under_way.folder, deadline_s=LEFTOVERS_S)
+        self._running.pop(under_way.key.id, None)
+        if seen.state == records.LOST:
+            left = leftovers.kill_leftovers(under_way.folder, deadline_s=LEFTOVERS_S)
             self._log.warning(
                 "shim was killed handler=%s id=%s: what was left of the command is ended, pids"
                 " left: %s",
@@ -146,32 +139,27 @@ class Tracking:
                 under_way.key.id,
                 left or "none",
             )
-        launch.remove_place(under_way.folder)
-        return CommandEnd(
-            seen.exit_code,
-            seen.signal,
-            seen.timed_out,
-            seen.state == "lost",
-            seen.error or "",
-            seen.out_of_memory_in or "",
-            _output(seen.stdout),
-            _output(seen.stderr),
-            seen.elapsed_s,
-        )
+        leftovers.remove_place(under_way.folder)
+        return seen
 
     def is_unborn(self, under_way: UnderWay) -> bool:
         """Planned, and no shim has taken it."""
-        return launch.observe(under_way.folder).state == "planned"
+        return records.observe(under_way.folder).state == records.WAITING
 
-    def look_at(self, under_way: UnderWay) -> launch.Observation:
-        """How it is now: its process and cgroup, once it runs."""
-        return launch.observe(under_way.folder)
+    def look_at(self, under_way: UnderWay) -> records.Observation:
+        """Its process and cgroup, once it runs; they do not change then."""
+        seen = self._running.get(under_way.key.id)
+        if seen is None:
+            seen = records.observe(under_way.folder)
+            if seen.state == records.RUNNING and seen.started:
+                self._running[under_way.key.id] = seen
+        return seen
 
     def is_anything_alive(self, identities: Iterable[str]) -> bool:
         """Whether anything lives of the handler that had these operations, in the background too;
         True where nobody can tell.
         """
-        return any(launch.may_live(self._paths.operations / identity) for identity in identities)
+        return any(leftovers.may_live(self._paths.operations / identity) for identity in identities)
 
     def settle(self, identity: str) -> None:
         """A journal has its outcome: it is never taken up again, also when the journal has
@@ -183,48 +171,33 @@ class Tracking:
             # no folder: it needed no process; or a full disk: the journal knows it for long enough
             return
 
-    def unfinished(self, recorded: Callable[[str, str], bool], boot_id: str) -> list[UnderWay]:
-        """What earlier runners began and nobody recorded. ``recorded(handler, id)`` says what a
-        journal already has.
-
-        What a reboot cut off is left out: its key can never come back, the goal state plans anew.
-        """
-        found = []
-        for folder in (
-            sorted(self._paths.operations.iterdir()) if self._paths.operations.is_dir() else ()
-        ):
-            if not _ID.fullmatch(folder.name) or not folder.is_dir():
-                continue
-            if (folder / RECORDED).exists():
-                continue
-            seen = launch.observe(folder)
-            key = _key_of(seen.planned)
-            if key is None or key.id != folder.name:
-                self._log.warning("operation without a plan is left alone id=%s", folder.name)
-            elif recorded(key.handler, key.id):
-                self.settle(key.id)
-            elif key.boot_id == boot_id or seen.state == "finished":
-                found.append(self._found(folder, key, seen))
-        return found
-
-    def prune(self, keep: set[str]) -> None:
-        """Remove the oldest folders of operations that nobody waits for."""
-        folders = [
+    def folders(self) -> list[Path]:
+        """Those of all operations that no journal is known to have."""
+        return [
             folder
-            for folder in self._paths.operations.iterdir()
-            if _ID.fullmatch(folder.name) and folder.name not in keep
+            for folder in self._all_folders()
+            if folder.is_dir() and not (folder / RECORDED).exists()
         ]
-        for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT_FINISHED]:
-            if launch.observe(folder).state == "running":
-                continue
-            launch.remove_place(folder)
-            files.remove_tree(folder)
 
-    def timestamp(self) -> str:
-        """UTC, for a log."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    def key_of(self, folder: Path) -> OperationKey | None:
+        """Whose operation is in ``folder``; None when nobody can tell."""
+        try:
+            key = _key_of(launch.read_plan(folder))
+            if key.id == folder.name:
+                return key
+        except (launch.OperationError, KeyError, TypeError, ValueError, AttributeError):
+            pass  # no plan, or a plan of another kind: the next line says so
+        self._log.warning("operation without a plan is left alone id=%s", folder.name)
+        return None
 
-    def _found(self, folder: Path, key: OperationKey, seen: launch.Observation) -> UnderWay:
+    def found(self, folder: Path, key: OperationKey, boot_id: str) -> UnderWay | None:
+        """What an earlier runner began and nobody recorded, to be observed from now on.
+
+        None for what a reboot cut off: its key can never come back, the goal state plans anew.
+        """
+        seen = records.observe(folder)
+        if key.boot_id != boot_id and seen.state != records.FINISHED:
+            return None
         planned = seen.planned
         under_way = UnderWay(
             key,
@@ -236,23 +209,33 @@ class Tracking:
             time.monotonic(),
             1,
         )
-        return self.start(under_way) if seen.state == "planned" else under_way
+        return self.start(under_way) if seen.state == records.WAITING else under_way
+
+    def prune(self, keep: set[str]) -> None:
+        """Remove the oldest folders of operations that nobody waits for."""
+        folders = [folder for folder in self._all_folders() if folder.name not in keep]
+        for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT_FINISHED]:
+            if records.is_locked(folder):
+                continue
+            leftovers.remove_place(folder)
+            files.remove_tree(folder)
+
+    def _all_folders(self) -> list[Path]:
+        found = self._paths.operations.iterdir() if self._paths.operations.is_dir() else ()
+        return sorted(folder for folder in found if _ID.fullmatch(folder.name))
+
+    def timestamp(self) -> str:
+        """UTC, for a log."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _key_of(planned: Mapping[str, Any]) -> OperationKey | None:
-    try:
-        return OperationKey(
-            planned["handler"],
-            planned["version"],
-            planned["operation"],
-            planned["extension"],
-            int(planned["sequence"]),
-            planned["goal_state_id"],
-            planned["boot_id"],
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _output(kept: launch.Kept) -> Output:
-    return Output(kept.head, kept.tail, kept.dropped_bytes)
+def _key_of(planned: Mapping[str, Any]) -> OperationKey:
+    return OperationKey(
+        planned["handler"],
+        planned["version"],
+        planned["operation"],
+        planned["extension"],
+        int(planned["sequence"]),
+        planned["goal_state_id"],
+        planned["boot_id"],
+    )

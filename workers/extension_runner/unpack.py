@@ -13,22 +13,18 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
-import json
 import os
 import re
-import resource
 import shutil
-import signal
 import stat
 import struct
-import sys
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from waagent.distro import files
-from waagent.distro.fences import prctl
 from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler import manifest as manifests
 from waagent.workers.extension_runner.unpack_job import MIB, Bounds, Job
@@ -36,7 +32,6 @@ from waagent.workers.extension_runner.unpack_job import MIB, Bounds, Job
 CHUNK_BYTES = 256 * 1024
 RATIO_FLOOR_BYTES = 16 * MIB
 RESERVE_BYTES = 16 * MIB  # of the file system, never filled by a package
-MEMORY_LIMIT_BYTES = 1024 * MIB  # a central directory that lies about its length ends here
 OWN_FOLDERS = ("config", "status")
 OWN_FILES = ("HandlerEnvironment.json", "HandlerState", "mrseq", "heartbeat.log")
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -268,7 +263,7 @@ def _room(job: Job, folder: Path) -> Bounds:
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
     """Before the central directory is read into memory: what its end record says. What it hides,
-    MEMORY_LIMIT_BYTES ends.
+    the memory limit of file_jobs ends.
     """
     with open(package, "rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -317,26 +312,18 @@ def _shown(entry: zipfile.ZipInfo) -> str:
     return repr(entry.orig_filename[:120])
 
 
-def main() -> None:
-    """Job in, answer out: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again`
+def answer(job: Mapping[str, Any]) -> dict[str, object]:
+    """One job's answer: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again`
     when it may go better later.
     """
-    os.umask(0o077)
-    prctl.set_parent_death_signal(signal.SIGKILL)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    fields = json.load(sys.stdin)
-    job = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})
+    fields = {name: value for name, value in job.items() if name in Job._fields}
+    wanted = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})
     try:
-        answer: dict[str, object] = {"warnings": unpack(job)}
+        return {"warnings": unpack(wanted)}
     except PackageRefused as error:
-        answer = {"error": str(error), "code": error.code}
+        return {"error": str(error), "code": error.code}
     except OSError as error:
-        where = error.filename or job.target
+        where = error.filename or wanted.target
         text = f"the package cannot be unpacked: {error.strerror}: {where}"
         # a full disk is not the package's fault
-        answer = {"error": text, "code": handler_errors.PACKAGE_INVALID, "again": True}
-    json.dump(answer, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()
+        return {"error": text, "code": handler_errors.PACKAGE_INVALID, "again": True}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from waagent.distro.cgroups.trees import operation_tree, tree_name
 from waagent.distro.files import make_folder, write_atomic
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, records
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.workers.provisioner.identity import is_executable_place
@@ -68,7 +68,7 @@ def plan_execution(paths: Paths, file: Path) -> None:
     nor done twice.
     """
     folder = paths.library / FOLDER
-    if launch.observe(folder).state not in ("absent", "planned"):
+    if records.observe(folder).state not in ("absent", "planned"):
         shutil.rmtree(folder)  # of an earlier provisioning of this disk
     without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
     tree = operation_tree(
@@ -92,7 +92,7 @@ def plan_execution(paths: Paths, file: Path) -> None:
 def is_settled(paths: Paths) -> bool:
     """Whether nothing is to be executed, or its end was told."""
     folder = paths.library / FOLDER
-    return launch.observe(folder).state == "absent" or (folder / _TOLD).exists()
+    return records.observe(folder).state == "absent" or (folder / _TOLD).exists()
 
 
 def note_told(paths: Paths) -> None:
@@ -106,19 +106,19 @@ def note_told(paths: Paths) -> None:
 def start_execution(paths: Paths) -> None:
     """Start what was planned and has not run. Harmless when it ran or runs."""
     folder = paths.library / FOLDER
-    if launch.observe(folder).state == "planned":
+    if records.observe(folder).state == "planned":
         launch.start_shim(folder, python=sys.executable)
 
 
 def is_over(paths: Paths) -> bool:
     """Whether it ran to its end, or was lost."""
-    return launch.observe(paths.library / FOLDER).state in ("finished", "lost", "absent")
+    return records.observe(paths.library / FOLDER).state in ("finished", "lost", "absent")
 
 
 def describe(paths: Paths) -> str:
     """How it ended, with the end of what it wrote, for the log."""
-    seen = launch.observe(paths.library / FOLDER)
-    ending = launch.describe_end(seen) or "success"
+    seen = records.observe(paths.library / FOLDER)
+    ending = records.describe_end(seen) or "success"
     parts = [f"custom data was executed: {ending}"]
     for name, kept in (("stdout", seen.stdout), ("stderr", seen.stderr)):
         text = (kept.head + kept.tail)[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()

@@ -21,6 +21,7 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.operations.shim.command import Command
 from waagent.distro.operations.shim.output import Output
 from waagent.distro.operations.shim.plan import Plan
+from waagent.distro.process_title import set_title
 
 TURN_S = 2.0  # a machine that stood still is noticed to this precision
 OOM_SHIM = -500
@@ -49,6 +50,7 @@ def live(path: str) -> None:
     if os.fork():
         os._exit(0)  # the lock goes on in the child, so whoever waited for us sees it held
     os.setsid()
+    set_title(plan.values.get("title", "shim"))
     _leave_stdin()
     place, fence = settle(plan)
     for number in _IGNORED:
@@ -69,6 +71,7 @@ def live(path: str) -> None:
     killed = tend(command, output, Deadline(float(plan.values["deadline_s"]), began), waker)
     drain_rest(output)
     finish(folder, command, output, killed, time.monotonic() - began)
+    _say_end()
     become_drainer(output)
 
 
@@ -77,6 +80,15 @@ def _leave_stdin() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.chdir("/")
+
+
+def _say_end() -> None:
+    """Let go of stdout: whoever started us may hold the other end of it as a pipe, and looks at the
+    exit record when it ends.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _open_output(folder: int) -> int:

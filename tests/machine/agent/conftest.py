@@ -66,11 +66,13 @@ def a_handler(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         enable: str,
         *,
         install: str = "exit 0",
+        interpreter: str = "/bin/sh",
+        then: str = "",
         public: Mapping[str, Any] | None = None,
         **more: Any,
     ) -> dict[str, Any]:
         path = tmp_path / f"{name}.zip"
-        path.write_bytes(handler_zip(enable, install))
+        path.write_bytes(handler_zip(enable, install, interpreter, then))
         return {
             "name": name,
             "version": "1.0.0",
@@ -82,12 +84,19 @@ def a_handler(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return build
 
 
-def handler_zip(enable: str, install: str = "exit 0") -> bytes:
-    """A package whose commands are these shell scripts."""
+def handler_zip(
+    enable: str, install: str = "exit 0", interpreter: str = "/bin/sh", then: str = ""
+) -> bytes:
+    """A package whose commands are these shell scripts; ``interpreter`` runs the enable script.
+
+    ``then``: what the shell of the enable command itself does after the script.
+    """
     commands = {
         f"{name}Command": f"bin/{name}.sh"
         for name in ("install", "enable", "disable", "update", "uninstall")
     }
+    if then:
+        commands["enableCommand"] += f"; {then}"
     manifest = [
         {
             "name": "Sample",
@@ -107,5 +116,5 @@ def handler_zip(enable: str, install: str = "exit 0") -> bytes:
         for name in ("disable", "update", "uninstall"):
             archive.writestr(f"bin/{name}.sh", "#!/bin/sh\nexit 0\n")
         archive.writestr("bin/install.sh", f"#!/bin/sh\n{install}\n")
-        archive.writestr("bin/enable.sh", f"#!/bin/sh\n{succeed}{enable}\n")
+        archive.writestr("bin/enable.sh", f"#!{interpreter}\n{succeed}{enable}\n")
     return stream.getvalue()

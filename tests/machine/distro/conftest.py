@@ -12,7 +12,7 @@ import pytest
 
 from waagent.distro import processes
 from waagent.distro.cgroups.trees import Tree, operation_tree
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, leftovers, records
 
 PYTHON = os.path.realpath("/proc/self/exe")
 HANDLER = "Contoso.Test"
@@ -82,12 +82,12 @@ class Bench:
         launch.start_shim(folder, python=PYTHON)
         return folder
 
-    def end(self, folder: Path, deadline_s: float = 60) -> launch.Observation:
+    def end(self, folder: Path, deadline_s: float = 60) -> records.Observation:
         """The observation when it no longer runs."""
-        wait_until(lambda: launch.observe(folder).state not in ("running", "planned"), deadline_s)
-        return launch.observe(folder)
+        wait_until(lambda: records.observe(folder).state not in ("running", "planned"), deadline_s)
+        return records.observe(folder)
 
-    def run(self, command: str, **more: object) -> launch.Observation:
+    def run(self, command: str, **more: object) -> records.Observation:
         return self.end(self.start(command, **more))
 
 
@@ -103,7 +103,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     yield made
     for folder in made.planned:
         started = launch.files.read_state_json(folder / "started.json") or {}
-        assert launch.kill_leftovers(folder, deadline_s=60) == []
+        assert leftovers.kill_leftovers(folder, deadline_s=60) == []
         if started and processes.is_alive(started["pid"], started["start_ticks"]):
             wait_until(lambda: not processes.is_alive(started["pid"], started["start_ticks"]))  # noqa: B023 - called before the next turn
     assert tree.empty(deadline_s=60) == []

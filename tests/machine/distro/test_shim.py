@@ -18,13 +18,13 @@ import pytest
 
 from waagent.distro import processes
 from waagent.distro.cgroups.trees import Limits
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, leftovers, records
 
 PYTHON = os.path.realpath("/proc/self/exe")
 ROOT = str(Path(__file__).resolve().parents[3])
 
 
-def alive_in(folder: Path, seen: launch.Observation) -> list[int]:
+def alive_in(folder: Path, seen: records.Observation) -> list[int]:
     """What lives of the operation, the shim and its drainers apart."""
     place = [
         (version, tuple(controllers), path) for version, controllers, path in seen.started["groups"]
@@ -67,7 +67,7 @@ def test_a_signal_is_named_and_is_no_exit_code(bench) -> None:
     seen = bench.run("kill -TERM $$")
 
     assert (seen.exit_code, seen.signal) == (None, signal.SIGTERM)
-    assert launch.describe_end(seen) == "Terminated by signal 15 (SIGTERM)"
+    assert records.describe_end(seen) == "Terminated by signal 15 (SIGTERM)"
 
 
 def test_the_text_passes_through_one_shell_once(bench, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_at_the_deadline_the_whole_tree_is_gone(bench, wait_for) -> None:
     seen = bench.end(folder)
     assert (seen.timed_out, seen.signal, seen.exit_code) == (True, signal.SIGKILL, None)
     assert 2.0 <= seen.elapsed_s  # the children alone would have lived for days
-    assert launch.describe_end(seen) == "Timeout(2)"
+    assert records.describe_end(seen) == "Timeout(2)"
 
 
 def test_a_fork_bomb_ends_at_its_deadline(bench) -> None:
@@ -195,9 +195,9 @@ def test_a_child_that_keeps_the_pipes_goes_on_and_its_writes_never_fail(
 
 def test_a_running_shim_is_small(bench, wait_for, agents_own: None) -> None:
     folder = bench.start("sleep 30")
-    wait_for(lambda: launch.observe(folder).started)
+    wait_for(lambda: records.observe(folder).started)
 
-    pss = processes.pss_kib(launch.observe(folder).started["pid"])
+    pss = processes.pss_kib(records.observe(folder).started["pid"])
 
     print("shim PSS KiB:", pss, bench.tree.description)
     assert pss is not None and pss <= 6 * 1024
@@ -215,9 +215,9 @@ def test_a_hundred_megabytes_are_taken_and_head_and_tail_kept(bench) -> None:
 
 def test_yes_is_slowed_and_takes_no_core_of_the_shim(bench, wait_for) -> None:
     folder = bench.start("exec yes", deadline_s=4)
-    wait_for(lambda: launch.observe(folder).started)
-    pid = launch.observe(folder).started["pid"]
-    wait_for(lambda: (launch.observe(folder).elapsed_s or 0) > 2)
+    wait_for(lambda: records.observe(folder).started)
+    pid = records.observe(folder).started["pid"]
+    wait_for(lambda: (records.observe(folder).elapsed_s or 0) > 2)
 
     used = processes.cpu_seconds(pid)
 
@@ -248,20 +248,20 @@ def test_memory_beyond_the_limit_is_named(bench) -> None:
     )
 
     assert seen.signal == signal.SIGKILL and seen.oom_kills == 1 and not seen.timed_out
-    assert "out of memory in /" in launch.describe_end(seen)
+    assert "out of memory in /" in records.describe_end(seen)
 
 
 def test_a_folder_that_is_gone_ends_the_operation_with_a_reason(bench, tmp_path: Path) -> None:
     seen = bench.run("echo hi", cwd=str(tmp_path / "nowhere"))
 
     assert seen.state == "finished" and seen.exit_code is None
-    assert "nowhere" in launch.describe_end(seen)
+    assert "nowhere" in records.describe_end(seen)
 
 
 def test_a_command_too_long_to_execute_ends_with_a_reason(bench) -> None:
     seen = bench.run("echo " + "x" * 200_000)
 
-    assert seen.state == "finished" and "Argument list too long" in launch.describe_end(seen)
+    assert seen.state == "finished" and "Argument list too long" in records.describe_end(seen)
 
 
 def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None:
@@ -315,10 +315,10 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(
             shoot(folder, starter, 0.0016 * turn)
             wait_for(lambda folder=folder: not alive_with(f"shim/main.py\0{folder}"))
             # a dying process closes its files late
-            wait_for(lambda folder=folder: launch.observe(folder).state != "running")
+            wait_for(lambda folder=folder: records.observe(folder).state != "running")
 
         runs = count.read_text().count("run") if count.exists() else 0
-        state = launch.observe(folder).state
+        state = records.observe(folder).state
         assert runs <= 1, (turn, state)
         assert (runs, state) not in ((1, "planned"), (0, "finished")), turn
         ends[state] += 1
@@ -330,14 +330,14 @@ def test_a_shot_shim_is_seen_as_lost_and_its_command_can_be_ended(bench, wait_fo
     mark = f"72{random.randrange(10**8):08d}"
     folder = bench.start(f"setsid sleep {mark} & sleep {mark}")
     wait_for(lambda: len(alive_with(mark)) == 2 + 1)  # the shell's command line holds it too
-    os.kill(launch.observe(folder).started["pid"], signal.SIGKILL)
+    os.kill(records.observe(folder).started["pid"], signal.SIGKILL)
 
-    wait_for(lambda: launch.observe(folder).state == "lost")
+    wait_for(lambda: records.observe(folder).state == "lost")
     launch.start_shim(folder, python=PYTHON)
-    left = launch.kill_leftovers(folder)
+    left = leftovers.kill_leftovers(folder)
 
     assert left == []
-    assert launch.observe(folder).state == "lost"
+    assert records.observe(folder).state == "lost"
     if bench.tree.description != "none":
         assert alive_with(mark) == []
     processes.signal_all(alive_with(mark), signal.SIGKILL)
@@ -350,7 +350,7 @@ def test_a_command_shot_before_its_first_instruction_ends_like_any_other(bench, 
         # between it and the first instruction lies the time of an fsync
         wait_for((folder / "started.json").exists, pause_s=0)
 
-        os.kill(launch.observe(folder).started["command_pid"], signal.SIGKILL)
+        os.kill(records.observe(folder).started["command_pid"], signal.SIGKILL)
         ends.append(bench.end(folder).signal)
 
     assert ends == [signal.SIGKILL] * 12
@@ -362,16 +362,16 @@ def test_leftovers_of_an_ended_operation_can_be_ended(bench, wait_for) -> None:
     seen = bench.end(folder)
     assert seen.held and len(alive_with(mark)) == 1
 
-    assert launch.kill_leftovers(folder) == []
+    assert leftovers.kill_leftovers(folder) == []
 
     assert alive_with(mark) == []
 
 
 def test_a_frozen_shim_costs_the_command_no_time(bench, wait_for) -> None:
     folder = bench.start("sleep 6; echo whole", deadline_s=8)
-    wait_for(lambda: launch.observe(folder).started)
-    pid = launch.observe(folder).started["pid"]
-    command = launch.observe(folder).pid
+    wait_for(lambda: records.observe(folder).started)
+    pid = records.observe(folder).started["pid"]
+    command = records.observe(folder).pid
     # the command sleeps; stopped before that, it would sleep afterwards
     wait_for(lambda: len(processes.tree_of(command)) > 1)
     stopped = [pid, *processes.tree_of(command)]
@@ -387,24 +387,30 @@ def test_a_frozen_shim_costs_the_command_no_time(bench, wait_for) -> None:
 
 def test_a_shutdown_signal_to_all_is_recorded_as_the_command_s_end(bench, wait_for) -> None:
     folder = bench.start("sleep 60")
-    wait_for(lambda: launch.observe(folder).started)
-    seen = launch.observe(folder)
+    wait_for(lambda: records.observe(folder).started)
+    seen = records.observe(folder)
 
     processes.signal_all([seen.started["pid"], *processes.tree_of(seen.pid)], signal.SIGTERM)
 
     assert bench.end(folder).signal == signal.SIGTERM
 
 
-def test_the_shim_s_command_line_names_no_handler_and_its_folder_holds_records_for_root_only(
-    bench, wait_for
-) -> None:
-    folder = bench.start("sleep 1")
+def test_the_shim_shows_its_handler_and_survives_a_pkill_of_that_name(bench, wait_for) -> None:
+    folder = bench.start("pkill -f '[w]aagent: shim Contoso.Test'; sleep 1; exit 3")
     wait_for(lambda: launch.observe(folder).started)
     line = Path(f"/proc/{launch.observe(folder).started['pid']}/cmdline").read_bytes()
 
     seen = bench.end(folder)
 
-    assert b"Contoso" not in line
+    assert line == b"waagent: shim Contoso.Test enable\0"
+    assert seen.exit_code == 3
+
+
+def test_an_operation_s_folder_holds_records_for_root_only(bench, wait_for) -> None:
+    folder = bench.start("exit 0")
+
+    seen = bench.end(folder)
+
     assert (folder.stat().st_mode & 0o7777, (folder / "exit.json").stat().st_mode & 0o7777) == (
         0o700,
         0o600,
@@ -419,8 +425,8 @@ def test_the_shim_is_outside_of_what_it_kills_and_of_the_agent(bench, wait_for) 
     if bench.tree.description == "none":
         pytest.skip("about cgroups")
     folder = bench.start("sleep 30")
-    wait_for(lambda: launch.observe(folder).started)
-    pid = launch.observe(folder).started["pid"]
+    wait_for(lambda: records.observe(folder).started)
+    pid = records.observe(folder).started["pid"]
 
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
 
@@ -449,9 +455,9 @@ def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> 
         check=True,
         timeout=60,
     )
-    wait_for(lambda: launch.observe(folder).started)
+    wait_for(lambda: records.observe(folder).started)
 
-    started = launch.observe(folder).started
+    started = records.observe(folder).started
     assert started["fence"] == bench.tree.description
     assert all(
         path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"]
@@ -459,10 +465,10 @@ def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> 
     assert launch.groups.pids([tuple(group) for group in started["groups"]]) == [
         started["command_pid"]
     ]
-    assert launch.may_live(folder)
-    assert launch.kill_leftovers(folder) == []
+    assert leftovers.may_live(folder)
+    assert leftovers.kill_leftovers(folder) == []
     assert bench.end(folder).signal == signal.SIGKILL
-    wait_for(lambda: not launch.may_live(folder))
+    wait_for(lambda: not leftovers.may_live(folder))
 
 
 def test_what_a_handler_left_behind_lives_until_its_last_process_ends(
@@ -473,13 +479,13 @@ def test_what_a_handler_left_behind_lives_until_its_last_process_ends(
     other = bench.start("exit 0")
     bench.end(other)
 
-    alive = launch.may_live(folder), launch.may_live(other)
+    alive = leftovers.may_live(folder), leftovers.may_live(other)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
     assert alive == (True, True)  # the handler's, whichever operation began it
     if bench.tree.description != "none":
-        wait_for(lambda: not launch.may_live(folder))
-    assert not launch.may_live(bench.folder / "absent")
+        wait_for(lambda: not leftovers.may_live(folder))
+    assert not leftovers.may_live(bench.folder / "absent")
 
 
 def test_where_systemd_makes_no_scope_the_operation_has_its_own_place(bench) -> None:
@@ -498,7 +504,7 @@ def test_the_cgroups_of_an_ended_operation_can_be_taken_away(bench, wait_for) ->
     seen = bench.run("exit 0")
     wait_for(lambda: not processes.is_alive(seen.started["pid"]))
 
-    launch.remove_place(bench.planned[0])
+    leftovers.remove_place(bench.planned[0])
 
     assert bench.tree.existing() == []
 
@@ -534,7 +540,7 @@ def test_a_full_disk_when_planning_is_an_error_and_no_operation(bench, small_dis
     with pytest.raises(OSError):
         bench.plan("echo hi", folder=small_disk / "one")
 
-    assert launch.observe(small_disk / "one").state == "absent"
+    assert records.observe(small_disk / "one").state == "absent"
 
 
 def test_a_disk_that_is_full_after_planning_does_not_stop_the_operation(
@@ -561,9 +567,9 @@ def test_without_room_for_started_nothing_is_run_until_there_is(
 
     launch.start_shim(folder, python=PYTHON)
     time.sleep(0.5)
-    while launch.observe(folder).state == "running":
+    while records.observe(folder).state == "running":
         time.sleep(0.01)
-    assert launch.observe(folder).state == "planned" and not (tmp_path / "count").exists()
+    assert records.observe(folder).state == "planned" and not (tmp_path / "count").exists()
     filler.unlink()
     launch.start_shim(folder, python=PYTHON)
 
@@ -578,14 +584,14 @@ def test_without_room_for_the_exit_record_it_waits_for_the_next_free_byte(
         "echo hi; while [ ! -e go ]; do sleep 0.1; done; exit 9", folder=small_disk / "one"
     )
     launch.start_shim(folder, python=PYTHON)
-    wait_for(lambda: launch.observe(folder).started)
+    wait_for(lambda: records.observe(folder).started)
     (folder / ".reserve").unlink()
     filler = fill(small_disk)
     (bench.folder / "go").touch()
-    command = launch.observe(folder).pid
+    command = records.observe(folder).pid
     wait_for(lambda: not processes.is_alive(command))
     time.sleep(1.5)
-    assert launch.observe(folder).state == "running"
+    assert records.observe(folder).state == "running"
 
     filler.unlink()
 

@@ -18,7 +18,7 @@ from typing import Any
 from tests.harness.supervising import Supervising
 from waagent.distro import processes
 from waagent.distro.cgroups import trees
-from waagent.distro.operations import launch
+from waagent.distro.operations import leftovers, records
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
@@ -149,6 +149,9 @@ class House:
         """kill -9 of the runner."""
         self._supervisor.kill(RUNNER)
 
+    def runner_pid(self) -> int:
+        return self._supervisor.processes[RUNNER].pid
+
     def restart_fabric(self) -> None:
         """kill -9 of fabric_client; its successor knows nothing."""
         self._supervisor.kill("fabric_client")
@@ -227,9 +230,27 @@ class House:
             if re.fullmatch("[0-9a-f]{32}", folder.name)
         ]
 
+    def folder_of(self, name: str, operation: str) -> Path:
+        """The records of the newest ``operation`` of a handler."""
+        plans = {
+            folder: json.loads((folder / "planned.json").read_text())
+            for folder in self.operations()
+        }
+        mine = [
+            folder
+            for folder, plan in plans.items()
+            if (plan["handler"], plan["operation"]) == (name, operation)
+        ]
+        return max(mine, key=lambda folder: plans[folder]["at"])
+
+    def view_of(self, name: str) -> dict[str, Any]:
+        """The first row of `waagent-ps extensions` about a handler."""
+        view = json.loads((self.root / "run/waagent/operations").read_text())
+        return next((row for row in view["operations"] if row["handler"] == name), {})
+
     def shims(self) -> dict[str, int]:
         """Operation -> pid of its shim, of those that run."""
-        seen = {folder.name: launch.observe(folder) for folder in self.operations()}
+        seen = {folder.name: records.observe(folder) for folder in self.operations()}
         return {
             name: one.started["pid"]
             for name, one in seen.items()
@@ -239,11 +260,11 @@ class House:
     def close(self) -> None:
         self._supervisor.__exit__()
         for folder in self.operations() if (self.lib / "operations").is_dir() else ():
-            if launch.observe(folder).state in ("running", "lost"):
+            if records.observe(folder).state in ("running", "lost"):
                 for pid in self.shims().values():
                     if processes.is_alive(pid):
                         os.kill(pid, signal.SIGKILL)
-            launch.kill_leftovers(folder)
+            leftovers.kill_leftovers(folder)
         tree = trees.operation_tree(name=f"{trees.tree_name(str(self.root))}-operations")
         tree.empty(deadline_s=5)
         tree.remove()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waagent.distro.clock import LAG_S, Deadline
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, records
 from waagent.distro.operations.shim import output as shim_output
 from waagent.distro.operations.shim import plan as shim_plan
 
@@ -156,7 +156,7 @@ def test_the_scope_is_in_the_handler_s_slice_without_a_version() -> None:
 
 
 def test_an_operation_without_a_plan_is_absent_and_cannot_be_started(tmp_path: Path) -> None:
-    assert launch.observe(tmp_path).state == "absent"
+    assert records.observe(tmp_path).state == "absent"
     with pytest.raises(launch.OperationError):
         launch.start_shim(tmp_path, python="python3")
 
@@ -190,8 +190,8 @@ def test_the_end_is_told_in_the_contract_s_words(fields: dict, text: str) -> Non
     started = {"groups": [[1, ["cpu"], "/c"], [1, ["memory"], "/cg/command"]]}
 
     assert (
-        launch.describe_end(
-            launch.Observation("finished", {"deadline_s": 300.0}, started, **fields)
+        records.describe_end(
+            records.Observation("finished", {"deadline_s": 300.0}, started, **fields)
         )
         == text
     )

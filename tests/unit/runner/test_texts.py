@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waagent.distro.operations.records import FINISHED, LOST, Kept, Observation
 from waagent.workers.extension_runner.environment import command_environment, shown_environment
 from waagent.workers.extension_runner.limits import TIMEOUTS_S, parse_limits
 from waagent.workers.extension_runner.messages import (
     TEXT_LIMIT,
-    CommandEnd,
-    Output,
     failure,
     output_part,
     redact,
@@ -21,17 +22,10 @@ from waagent.workers.extension_runner.plan import OperationKey
 KEY = OperationKey("C.S", "1.0", "enable", "", 3, "incarnation_1", "boot")
 
 
-def an_end(exit_code: int | None = None, signal: int | None = None, *, timed_out: bool = False, is_lost: bool = False, error: str = "",
-           out_of_memory: str = "") -> CommandEnd:  # fmt: skip
-    return CommandEnd(
-        exit_code,
-        signal,
-        timed_out,
-        is_lost,
-        error,
-        out_of_memory,
-        Output(b"out\n"),
-        Output(b"err\n"),
+def an_end(state: str = FINISHED, **fields: Any) -> Observation:
+    planned, started = {"deadline_s": 300.0}, {"groups": [[2, [], "/cg"]]}
+    return Observation(
+        state, planned, started, **fields, stdout=Kept(b"out\n"), stderr=Kept(b"err\n")
     )
 
 
@@ -39,7 +33,7 @@ def an_end(exit_code: int | None = None, signal: int | None = None, *, timed_out
     ("end", "code", "text"),
     [
         (
-            an_end(7),
+            an_end(exit_code=7),
             1009,
             (
                 "[ExtensionOperationError] Non-zero exit code: 7, /lib/x"
@@ -52,11 +46,11 @@ def an_end(exit_code: int | None = None, signal: int | None = None, *, timed_out
             "[ExtensionError] Timeout(300): /lib/x a\n[stdout]",
         ),
         (
-            an_end(signal=9, out_of_memory="/cg"),
+            an_end(signal=9, oom_kills=1),
             1009,
             (
-                "[ExtensionOperationError] Terminated by signal 9 (SIGKILL), /lib/x a; out of"
-                " memory in /cg"
+                "[ExtensionOperationError] Terminated by signal 9 (SIGKILL), out of memory in"
+                " /cg, /lib/x a"
             ),
         ),
         (
@@ -64,19 +58,21 @@ def an_end(exit_code: int | None = None, signal: int | None = None, *, timed_out
             1009,
             "[ExtensionError] Failed to launch '/lib/x a': No such file",
         ),
-        (an_end(is_lost=True), -1, "[ExtensionError] the shim was killed"),
+        (an_end(LOST), -1, "[ExtensionError] the shim was killed"),
     ],
 )
 def test_how_a_command_ended_is_said_in_the_contracts_words(
-    end: CommandEnd, code: int, text: str
+    end: Observation, code: int, text: str
 ) -> None:
-    said = failure("enable", "/lib/x a", end, 300.0)
+    said = failure("enable", "/lib/x a", end)
 
     assert said[0] == code and said[1].startswith(text)
 
 
 def test_exit_126_on_a_noexec_mount_says_so() -> None:
-    assert "mounted noexec" in failure("install", "/lib/x", an_end(126), 900, is_noexec=True)[1]
+    assert (
+        "mounted noexec" in failure("install", "/lib/x", an_end(exit_code=126), is_noexec=True)[1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,16 +90,14 @@ def test_exit_126_on_a_noexec_mount_says_so() -> None:
     ],
 )
 def test_secrets_do_not_get_through(text: str) -> None:
-    assert "SECRET" not in redact(text) and "SECRET" not in output_part(
-        Output(text.encode()), Output()
-    )
+    assert "SECRET" not in redact(text) and "SECRET" not in output_part(Kept(text.encode()), Kept())
 
 
 @given(st.binary(max_size=9000), st.binary(max_size=9000), st.integers(0, 10**9))
 def test_output_is_bounded_and_printable_whatever_it_was(
     stdout: bytes, stderr: bytes, dropped: int
 ) -> None:
-    text = output_part(Output(stdout, b"", dropped), Output(stderr))
+    text = output_part(Kept(stdout, b"", dropped), Kept(stderr))
 
     assert (
         len(text) <= TEXT_LIMIT

@@ -1,0 +1,54 @@
+"""What all lanes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waagent.distro.paths import Paths
+from waagent.protocol.base.records import Record
+from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
+from waagent.workers.extension_runner.dependencies import Verdict
+from waagent.workers.extension_runner.file_processes import FileProcesses
+from waagent.workers.extension_runner.tracking import Tracking
+
+if TYPE_CHECKING:
+    from waagent.workers.extension_runner.lane import Lane
+    from waagent.workers.runtime import Worker
+
+
+class Goal:
+    """What the runner knows for all lanes; it changes in place."""
+
+    def __init__(self) -> None:
+        self.summary: GoalStateSummary | None = None
+        self.is_enabled = True
+        """Extensions.Enabled."""
+
+    @property
+    def endpoint(self) -> str:
+        """The WireServer's address; empty before there is a goal state."""
+        return self.summary.endpoint if self.summary is not None else ""
+
+
+class LaneContext(Record):
+    """What a lane is given."""
+
+    worker: Worker
+    client: Any
+    """Of the bus, for packages."""
+    operations: Tracking
+    file_processes: FileProcesses
+    paths: Paths
+    boot_id: str
+    now: Callable[[], float]
+    wall_ns: Callable[[], int]
+    attempt: Callable[[Lane, Callable[[], None]], None]
+    """Makes the call; what it raises parks the lane and ends nobody else. Whatever a lane does
+    later goes through it.
+    """
+    changed: Callable[[Lane], None]
+    """Somebody should look at this lane's reports again."""
+    may_start: Callable[[HandlerGoal, str], Verdict]
+    """Asked before INSTALL and ENABLE of an extension."""
+    goal: Goal
