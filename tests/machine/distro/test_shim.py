@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from waagent.distro import processes
+from waagent.distro.cgroups import groups
 from waagent.distro.cgroups.trees import Limits
 from waagent.distro.operations import launch, leftovers, records
 
@@ -30,7 +31,7 @@ def alive_in(folder: Path, seen: records.Observation) -> list[int]:
         (version, tuple(controllers), path) for version, controllers, path in seen.started["groups"]
     ]
     if place:
-        found = launch.groups.pids(place)
+        found = groups.pids(place)
     else:
         found = processes.session_of(
             seen.started["command_pid"], seen.started["command_start_ticks"]
@@ -397,8 +398,8 @@ def test_a_shutdown_signal_to_all_is_recorded_as_the_command_s_end(bench, wait_f
 
 def test_the_shim_shows_its_handler_and_survives_a_pkill_of_that_name(bench, wait_for) -> None:
     folder = bench.start("pkill -f '[w]aagent: shim Contoso.Test'; sleep 1; exit 3")
-    wait_for(lambda: launch.observe(folder).started)
-    line = Path(f"/proc/{launch.observe(folder).started['pid']}/cmdline").read_bytes()
+    wait_for(lambda: records.observe(folder).started)
+    line = Path(f"/proc/{records.observe(folder).started['pid']}/cmdline").read_bytes()
 
     seen = bench.end(folder)
 
@@ -462,9 +463,7 @@ def test_in_a_delegated_scope_the_shim_makes_its_own_leaves(bench, wait_for) -> 
     assert all(
         path.endswith(f"enable_{folder.name}.scope/command") for _, _, path in started["groups"]
     )
-    assert launch.groups.pids([tuple(group) for group in started["groups"]]) == [
-        started["command_pid"]
-    ]
+    assert groups.pids([tuple(group) for group in started["groups"]]) == [started["command_pid"]]
     assert leftovers.may_live(folder)
     assert leftovers.kill_leftovers(folder) == []
     assert bench.end(folder).signal == signal.SIGKILL
