@@ -149,7 +149,7 @@ class Fetch:
             code,
             text[:200],
         )
-        self._worker.after(self._pause_s, lambda: self._guarded(self._ask))
+        self._worker.loop.after(self._pause_s, lambda: self._guarded(self._ask))
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
 
 

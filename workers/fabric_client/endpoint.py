@@ -48,7 +48,7 @@ class Link:
         if address != self.address:
             self._worker.log.info("platform endpoint=%s", address)
             self.address, self._vain, self._has_connected = address, 0, False
-            self._worker.tell(endpoint=address)
+            self._worker.supervisor.tell(endpoint=address)
 
     def wire(
         self,
@@ -136,7 +136,9 @@ class Link:
         else:
             self._vain += 1
         if outcome.answer is not None:
-            self._worker.tell(endpoint=self.address, answered_at=round(time.monotonic(), 1))
+            self._worker.supervisor.tell(
+                endpoint=self.address, answered_at=round(time.monotonic(), 1)
+            )
         if (
             self._vain >= ROOT_QUESTION_AFTER
             and not self._has_connected
@@ -157,5 +159,5 @@ class Link:
                 self.address,
                 self.ports.wire,
             )
-            self._worker.doing("only uid 0 can connect to the platform (local firewall)")
+            self._worker.supervisor.doing("only uid 0 can connect to the platform (local firewall)")
             raise SystemExit(EXIT_ROOT_NEEDED)

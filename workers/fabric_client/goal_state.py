@@ -76,7 +76,11 @@ class Goal:
         """Ask once; nothing while the last question is under way, or while failures impose a
         pause.
         """
-        if self._is_under_way or not self._link.address or self._worker.now() < self._not_before:
+        if (
+            self._is_under_way
+            or not self._link.address
+            or self._worker.loop.now() < self._not_before
+        ):
             return
         self._is_under_way = True
         if self._is_version_known:
@@ -112,7 +116,7 @@ class Goal:
     def _ask_soon(self) -> None:
         if self._soon < SOON_LIMIT:
             self._soon += 1
-            self._worker.after(SOON_S, self.poll)
+            self._worker.loop.after(SOON_S, self.poll)
 
     def _versions_come(self, outcome: Outcome) -> None:
         if outcome.answer is None or outcome.answer.status != 200:
@@ -174,7 +178,7 @@ class Goal:
         is_new = self.ids is None or self.ids["incarnation"] != frame["incarnation"]
         was = self.ids
         self.ids = frame
-        self._worker.tell(incarnation=str(frame["incarnation"]))
+        self._worker.supervisor.tell(incarnation=str(frame["incarnation"]))
         if is_new:
             self._worker.log.info("goal state changed incarnation=%s", frame["incarnation"])
         elif was is not None and was["container_id"] != frame["container_id"]:
@@ -237,22 +241,24 @@ class Goal:
     def _succeeded(self) -> None:
         self._failures, self._not_before, self._soon = 0, 0.0, 0
         self._faults.ended("goal state", "goal state is read again")
-        self._worker.doing(f"goal state {self.ids['incarnation']}" if self.ids else "polling")
+        self._worker.supervisor.doing(
+            f"goal state {self.ids['incarnation']}" if self.ids else "polling"
+        )
         self._polled()
 
     def _failed(self, part: str, text: str) -> None:
         self._is_under_way = False
         pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
-        self._not_before = self._worker.now() + pause_s
+        self._not_before = self._worker.loop.now() + pause_s
         text = without_queries(text)
         self._faults.seen(
             "goal state",
             f"{part} cannot be used: {text}: none needed, asked again within {max(pause_s, 6):g} s",
         )
-        self._worker.doing(f"platform: {text[:120]}")
+        self._worker.supervisor.doing(f"platform: {text[:120]}")
         if self.ids is None and self._failures < EARLY_LIMIT:
-            self._worker.after(EARLY_S, self.poll)
+            self._worker.loop.after(EARLY_S, self.poll)
 
     # telling
 

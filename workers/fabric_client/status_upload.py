@@ -151,7 +151,7 @@ class Status:
 
     def _stored(self, channel: str) -> None:
         self._finish()
-        self._worker.tell(status_at=round(time.monotonic(), 1))
+        self._worker.supervisor.tell(status_at=round(time.monotonic(), 1))
         self._faults.ended("status", f"status stored again channel={channel}")
 
     def _failed(self, text: str) -> None:

@@ -50,9 +50,9 @@ class Helper:
         self._on_end: Callable[[str], None] = lambda error: None
         self._status: int | None = None
         self._is_at_end = False
-        worker.on_exit(self._process.pid, self._exited)
-        worker.on_readable(self._stdout, self._read)
-        self._timer = worker.after(SPARE_S, self._expire)
+        worker.loop.on_exit(self._process.pid, self._exited)
+        worker.loop.on_readable(self._stdout, self._read)
+        self._timer = worker.loop.after(SPARE_S, self._expire)
 
     @property
     def is_running(self) -> bool:
@@ -70,9 +70,9 @@ class Helper:
         """Hand over the work; ``on_end`` gets an empty text when the process ended well. Once."""
         self._on_frame, self._on_end = on_frame, on_end
         self._timer.cancel()
-        self._timer = self._worker.after(deadline_s, self._expire)
+        self._timer = self._worker.loop.after(deadline_s, self._expire)
         self._left = memoryview(msgpack.packb({**job, "deadline_s": deadline_s}, use_bin_type=True))
-        self._worker.on_writable(self._stdin, self._write)
+        self._worker.loop.on_writable(self._stdin, self._write)
 
     def _write(self) -> None:
         try:
@@ -86,7 +86,7 @@ class Helper:
 
     def _close_stdin(self) -> None:
         if self._process.streams[0] >= 0:
-            self._worker.forget(self._stdin)
+            self._worker.loop.forget(self._stdin)
             self._process.close_stream(0)
 
     def _read(self) -> None:
@@ -118,13 +118,13 @@ class Helper:
             os.kill(self._process.pid, signal.SIGKILL)  # its stdout ends, and with it the reader
 
     def _end(self) -> None:
-        self._worker.forget(self._stdout)
+        self._worker.loop.forget(self._stdout)
         self._timer.cancel()
         self._close_stdin()
         self._process.close()
         self._is_at_end = True
         if self._status is None:
-            self._timer = self._worker.after(_FAREWELL_S, self._expire)
+            self._timer = self._worker.loop.after(_FAREWELL_S, self._expire)
         self._finish_when_over()
 
     def _exited(self, status: int) -> None:

@@ -18,11 +18,11 @@ from tests.harness.supervising import Supervising
 ECHO = """
 import os
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     server.on_request("echo.words", ["asker"], lambda request: {"pid": os.getpid(), "sender": request.sender, **request.body})
     server.publish("echo.pid", {"pid": os.getpid()})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 
 

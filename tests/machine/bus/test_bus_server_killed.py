@@ -13,17 +13,17 @@ from tests.harness.supervising import Supervising
 SLOW_ECHO = """
 import os
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     def later(request):
-        worker.after(0.02, lambda: request.answer({"pid": os.getpid(), "number": request.body["number"]}))
+        worker.loop.after(0.02, lambda: request.answer({"pid": os.getpid(), "number": request.body["number"]}))
     server.on_request("echo.words", ["asker"], later)
     server.publish("echo.pid", {"pid": os.getpid()})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
+    client = worker.bus.client("echo")
     number = 0
     def ask():
         nonlocal number
@@ -34,9 +34,9 @@ def main(worker):
         ask()
     client.subscribe("echo.pid", lambda value, revision: worker.log.info("value by=%d", value["pid"]))
     client.on_new_server(lambda: worker.log.info("met a new server"))
-    worker.ready()
+    worker.supervisor.ready()
     ask()
-    worker.loop()
+    worker.loop.run()
 """
 KILLS = 40
 

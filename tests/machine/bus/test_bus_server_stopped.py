@@ -13,17 +13,17 @@ from tests.harness.supervising import Supervising
 
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
+    client = worker.bus.client("echo")
     def ask():
         client.ask("echo.words", {}, deadline_s=0.3, done=answered)
     def answered(body, error):
         worker.log.info("answered" if body else "silence")
-        worker.after(0.02, ask)
+        worker.loop.after(0.02, ask)
     for number in range(300):
         client.tell("echo.event", {"number": number, "pad": "x" * 4000})
-    worker.ready()
+    worker.supervisor.ready()
     ask()
-    worker.loop()
+    worker.loop.run()
 """
 
 
@@ -84,14 +84,14 @@ def test_a_sender_that_is_not_allowed_is_refused_and_named(
     code = """
         from waagent.protocol.bus.bus_errors import Refused
         def main(worker):
-            worker.ready()
-            client = worker.client("echo")
+            worker.supervisor.ready()
+            client = worker.bus.client("echo")
             for topic in ("echo.words", "echo.nothing"):
                 try:
                     client.request(topic, {}, deadline_s=60, reason="asking")
                 except Refused as error:
                     worker.log.info("refused: %s", error)
-            worker.done("refused")
+            worker.supervisor.done("refused")
     """
     echo()
 

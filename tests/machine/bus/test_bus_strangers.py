@@ -19,11 +19,11 @@ from waagent.protocol.bus import envelope, sockets
 
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
-    worker.ready()
+    client = worker.bus.client("echo")
+    worker.supervisor.ready()
     answer = client.request("echo.words", {}, deadline_s=60, reason="asking")
     worker.log.info("answered as %s", answer["sender"])
-    worker.done("asked")
+    worker.supervisor.done("asked")
 """
 LATE = """
 import os, sys, time, zmq

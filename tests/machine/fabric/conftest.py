@@ -25,43 +25,43 @@ def main(worker):
     client = FabricClient(worker, Ports({wire}, {plugin}))
     client.serve()
     client.prepare()
-    worker.ready()
+    worker.supervisor.ready()
     client.poll()
-    worker.loop()
+    worker.loop.run()
 """
 ENVIRONMENT = """
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     server.publish("environment_monitor.endpoint", {{"address": "{address}", "source": "route"}})
     server.on_request("environment_monitor.reachable", ("fabric_client",), lambda request: {{"reachable": {reachable}}})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 REACHING = """
 from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.reachability import Reaching
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     reaching = Reaching(worker)
     reaching.address = "{address}"
     server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
     server.publish(topics.ENDPOINT, topics.to_body(topics.Endpoint(reaching.address, "route")))
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 ASKER = """
 import json
 def main(worker):
-    client = worker.client("fabric_client")
+    client = worker.bus.client("fabric_client")
     asked = {asked}
     def done(topic, body, error):
         body = None if body is None else {{key: value if not isinstance(value, bytes) else repr(value) for key, value in body.items()}}
         worker.log.info("ANSWER %s", json.dumps([topic, body, error]))
-    worker.ready()
+    worker.supervisor.ready()
     for topic, body, deadline_s in asked:
         client.ask(topic, body, deadline_s=deadline_s, done=lambda answer, error, topic=topic: done(topic, answer, error))
     client.subscribe("fabric_client.goal_state", lambda value, revision: done("fabric_client.goal_state", value, ""))
-    worker.loop()
+    worker.loop.run()
 """
 PERIOD_S = 1
 
