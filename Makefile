@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine far lint bench clean venv
+.PHONY: demo test unit machine far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -16,8 +16,8 @@ demo: root-needed venv
 root-needed:
 	@test "$$(id -u)" = 0 || { echo "make demo needs root (it makes namespaces and a loop device); try: sudo make demo"; exit 1; }
 
-test: lint
-	@sh tests/run_all $(BIN)/python
+test: venv
+	@$(BIN)/python tests/run_all
 
 unit: venv
 	@$(BIN)/python -m pytest tests/unit
@@ -29,12 +29,13 @@ far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
 
 lint: venv
-	@$(BIN)/ruff check .
-	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
-	@$(BIN)/mypy -p waagent
+	@sh tests/lint $(BIN)
+
+mutate: venv
+	@$(BIN)/python tests/mutate.py
 
 bench: venv
-	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && $(BIN)/python -m bench.run
+	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && PEER="$(PEER)" $(BIN)/python -m bench.run
 
 venv: $(VENV)/.complete
 

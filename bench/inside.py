@@ -17,35 +17,46 @@ from typing import Any
 
 from bench import measure
 from waagent.distro.paths import Paths
-from waagent.protocol.state_table import StateError, read_state
+from waagent.protocol.state_table import (
+    DONE,
+    IDLE,
+    INIT,
+    OFF,
+    READY,
+    StateError,
+    Table,
+    WorkerRow,
+    parse_table,
+    read_state,
+)
 
 READY_S = 5.5  # a run that ended sooner counts as short and is not restarted at once
-SETTLED = ("READY", "DONE", "IDLE", "OFF")
+SETTLED = (READY, DONE, IDLE, OFF)
 
 
-def table() -> dict[str, Any]:
+def table() -> Table:
     """What the supervisor knew last; an empty table while it writes its first."""
     try:
         descriptor = os.open(Paths().state, os.O_RDONLY)
     except OSError:
-        return {"pid": 0, "workers": []}
+        return Table()
     try:
-        return read_state(descriptor)
+        return parse_table(read_state(descriptor))
     except StateError:
-        return {"pid": 0, "workers": []}
+        return Table()
     finally:
         os.close(descriptor)
 
 
-def rows() -> dict[str, dict[str, Any]]:
+def rows() -> dict[str, WorkerRow]:
     """The workers by name."""
-    return {row["name"]: row for row in table()["workers"]}
+    return {row.name: row for row in table().workers}
 
 
 def all_settled() -> bool:
     """Every worker is READY, DONE or not needed."""
     known = rows()
-    return bool(known) and all(row["state"] in SETTLED for row in known.values())
+    return bool(known) and all(row.state in SETTLED for row in known.values())
 
 
 def restart_ms(name: str) -> float:
@@ -53,32 +64,33 @@ def restart_ms(name: str) -> float:
     hello.
     """
     measure.wait_until(lambda: _has_been_ready(rows()[name]), 60, f"{name} READY", 0.02)
-    old = rows()[name]["pid"]
+    old = rows()[name].pid
+    assert old is not None
     begun = time.monotonic()
     os.kill(old, signal.SIGKILL)
 
     def greeted() -> bool:
         row = rows()[name]
-        return row["pid"] not in (None, 0, old) and row["state"] in ("INIT", "READY")
+        return row.pid not in (None, 0, old) and row.state in (INIT, READY)
 
     measure.wait_until(greeted, 60, f"a new {name}", 0.0005)
     return (time.monotonic() - begun) * 1000
 
 
-def _has_been_ready(row: dict[str, Any]) -> bool:
-    return row["state"] == "READY" and time.monotonic() - float(row["since"]) > READY_S
+def _has_been_ready(row: WorkerRow) -> bool:
+    return row.state == READY and time.monotonic() - row.since > READY_S
 
 
 def agent_pids() -> list[int]:
     """Supervisor, zygote and workers that run now."""
-    return measure.descendants(int(table()["pid"]))
+    return measure.descendants(table().pid or 0)
 
 
 def main() -> int:
     """Measure; the agent runs and is provisioned."""
     kills, idle_s = int(sys.argv[1]), float(sys.argv[2])
     measure.wait_until(all_settled, 60, "the agent settled", 0.05)
-    residents = sorted(name for name, row in rows().items() if row["state"] == "READY")
+    residents = sorted(name for name, row in rows().items() if row.state == READY)
     idle = [_idle(idle_s)]
     figures: dict[str, Any] = {
         "residents": residents,
@@ -120,16 +132,14 @@ def _timed_ms(argv: list[str]) -> float:
 def _supervisor_ms(residents: list[str]) -> float:
     measure.wait_until(all_settled, 60, "the agent settled", 0.05)
     time.sleep(READY_S)
-    old = int(table()["pid"])
+    old = table().pid or 0
     begun = time.monotonic()
     os.kill(old, signal.SIGKILL)
 
     def is_back() -> bool:
         now = table()
-        known = {row["name"]: row["state"] for row in now["workers"]}
-        return int(now["pid"]) not in (0, old) and all(
-            known.get(name) == "READY" for name in residents
-        )
+        known = {row.name: row.state for row in now.workers}
+        return now.pid not in (None, 0, old) and all(known.get(name) == READY for name in residents)
 
     measure.wait_until(is_back, 60, "every worker READY again", 0.002)
     return (time.monotonic() - begun) * 1000

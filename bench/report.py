@@ -8,67 +8,96 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """One measured quantity: ours, the rivals' (None: they have no such thing), the budget as text,
-    and whether it is kept.
+    """One measured quantity: ours, the others' in the order of the table's columns (None: they have
+    no such thing), the budget as text (empty: none), and whether it is kept.
     """
 
     what: str
     unit: str
     ours: float
-    supervisord: float | None
-    circus: float | None
-    budget: str
-    kept: bool
+    others: tuple[float | None, ...]
+    budget: str = ""
+    is_kept: bool = True
+    places: int = 1
+    """Digits behind the point."""
 
 
-def ratio(ours: float, theirs: float | None) -> str:
-    """Ours as a share of theirs, or a dash."""
-    return "-" if not theirs else f"{ours / theirs:.2f}"
+@dataclass(frozen=True)
+class Table:
+    """Ours beside others, measured in one run."""
+
+    title: str
+    others: tuple[str, ...]
+    rows: tuple[Row, ...]
 
 
-def as_text(rows: tuple[Row, ...]) -> str:
-    """The table for a terminal."""
-    lines = [
-        f"{'':44} {'ours':>9} {'supervisord':>12} {'circus':>9} {'/superv.':>9} {'/circus':>8} "
-        " budget"
-    ]
-    for row in rows:
-        theirs = [
-            f"{value:.0f}" if value is not None else "-" for value in (row.supervisord, row.circus)
+def cells(table: Table) -> list[list[str]]:
+    """Heading and rows: what, unit, ours, the others', our share of each, the budget, kept or
+    not.
+    """
+    shares = [f"ours / {name}" for name in table.others]
+    heading = ["what", "unit", "ours", *table.others, *shares, "budget", "kept"]
+    lines = [heading]
+    for row in table.rows:
+        figures = [_figure(value, row.places) for value in (row.ours, *row.others)]
+        ratios = ["-" if not other else f"{row.ours / other:.2f}" for other in row.others]
+        kept = "" if not row.budget else "yes" if row.is_kept else "NO"
+        lines.append([row.what, row.unit, *figures, *ratios, row.budget, kept])
+    return lines
+
+
+def _figure(value: float | None, places: int) -> str:
+    return "-" if value is None else f"{value:.{places}f}"
+
+
+def as_text(tables: tuple[Table, ...]) -> str:
+    """The tables for a terminal."""
+    parts = []
+    for table in tables:
+        lines = cells(table)
+        widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+        parts.append(table.title)
+        parts += [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+            for line in lines
         ]
-        lines.append(
-            f"{row.what + ' [' + row.unit + ']':44} {row.ours:9.1f} {theirs[0]:>12} {theirs[1]:>9}"
-            f" {ratio(row.ours, row.supervisord):>9} {ratio(row.ours, row.circus):>8}  {row.budget}"
-            f" {'kept' if row.kept else 'NOT KEPT'}"
-        )
-    return "\n".join(lines)
+        parts.append("")
+    return "\n".join(parts)
 
 
-def as_markdown(rows: tuple[Row, ...], machine: str) -> str:
+def as_markdown(tables: tuple[Table, ...], machine: str) -> str:
     """`docs/performance.md`."""
-    head = (
-        "| what | unit | ours | supervisord | circus | ours / supervisord | ours / circus | budget"
-        " | kept |\n" + "|---" * 9 + "|\n"
-    )
-    body = "".join(
-        f"| {row.what} | {row.unit} | {row.ours:.1f} |"
-        f" {'-' if row.supervisord is None else f'{row.supervisord:.1f}'} |"
-        f" {'-' if row.circus is None else f'{row.circus:.1f}'} |"
-        f" {ratio(row.ours, row.supervisord)} | {ratio(row.ours, row.circus)} | {row.budget} |"
-        f" {'yes' if row.kept else '**no**'} |\n"
-        for row in rows
-    )
-    return (
-        "# Performance\n\nWritten by `make bench`; every figure of one run: the agent in the"
-        " throw-away machine of `lab/`, supervisord and circus beside\nit with four stub workers"
-        " that import msgpack and zmq and do nothing. Ratios are what to compare: absolute times"
-        f" move with\nthe machine.\n\nMachine: {machine}\n\n{head}{body}\nRestart latency: SIGKILL"
-        " of a worker that has been READY for more than 5 s until its successor has said"
-        " `hello`\n(rivals: until the new stub has written its pid). Idle: goal state polled and"
-        " status sent at the default period;\nof three windows of a minute (rivals: half a minute)"
-        " the one with least CPU, since what else the machine does can only\nadd to"
-        " it.\n\n![restart latency](performance.svg)\n"
-    )
+    body = ""
+    for table in tables:
+        heading, *rows = cells(table)
+        body += f"\n## {table.title}\n\n| {' | '.join(heading)} |\n" + "|---" * len(heading) + "|\n"
+        body += "".join(f"| {' | '.join(row)} |\n" for row in rows).replace("| NO |", "| **no** |")
+    return f"{_ABOUT.format(machine=machine)}{body}{_NOTES}"
+
+
+_ABOUT = """# Performance
+
+Written by `make bench`; every figure of one run, each agent in the throw-away machine of `lab/`.
+Ratios are what to compare: absolute times move with the machine.
+
+Machine: {machine}
+"""
+_NOTES = """
+Restart latency: SIGKILL of a worker that has been READY for more than 5 s until its successor has
+said `hello` (rivals, with four stub workers that import msgpack and zmq and do nothing: until the
+new stub has written its pid). Idle: goal state polled and status sent at the default period; of
+several windows the one with least CPU, since what else the machine does can only add to it. PSS
+and idle figures are those of supervisor, zygote and all resident workers with an extension
+enabled.
+
+The predecessor is Azure/WALinuxAgent from a checkout of its public repository (`make bench
+PEER=/path`), unmodified, on the same emulated platform. "Fetched" is the platform's first answer
+that carried the new goal state, "reported" the first status blob in which every extension is a
+success. CPU for 20 extensions counts all processes of the machine until a second after the
+report, the extensions' own commands included.
+
+![restart latency](performance.svg)
+"""
 
 
 def as_svg(series: dict[str, tuple[float, ...]]) -> str:
@@ -123,8 +152,8 @@ def as_svg(series: dict[str, tuple[float, ...]]) -> str:
 
 
 def write(
-    folder: Path, rows: tuple[Row, ...], series: dict[str, tuple[float, ...]], machine: str
+    folder: Path, tables: tuple[Table, ...], series: dict[str, tuple[float, ...]], machine: str
 ) -> None:
-    """Put table and picture into ``folder``."""
-    (folder / "performance.md").write_text(as_markdown(rows, machine))
+    """Put tables and picture into ``folder``."""
+    (folder / "performance.md").write_text(as_markdown(tables, machine))
     (folder / "performance.svg").write_text(as_svg(series))

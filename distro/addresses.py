@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import socket
 
-_PLATFORM = ("168.63.129.16", 80)  # probes come from there; nothing is sent
+from waagent.protocol.wire import constants
+
+_PLATFORM = (constants.WIRESERVER, constants.WIRE_PORT)  # probes come from there
 _NETLINK_ROUTE = 0
 _GROUP_IPV4_ADDRESS, _GROUP_IPV4_ROUTE = 0x10, 0x40
 

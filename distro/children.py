@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Iterable
 
-from waagent.distro import processes
+from waagent.distro import process_tree
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "131072",
@@ -69,7 +69,7 @@ def kill_recorded(recorded: Iterable[tuple[int | None, int | None]]) -> None:
     """SIGKILL those of ``recorded`` (pid and start ticks, of this boot) that are still the same
     processes.
     """
-    processes.signal_all(
-        [pid for pid, ticks in recorded if pid and ticks and processes.is_alive(pid, ticks)],
+    process_tree.signal_all(
+        [pid for pid, ticks in recorded if pid and ticks and process_tree.is_alive(pid, ticks)],
         signal.SIGKILL,
     )

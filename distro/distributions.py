@@ -6,8 +6,10 @@ Standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from waagent.distro.os_release import read_os_release
 from waagent.distro.paths import Paths
 
 # how the host name is made to last
@@ -32,7 +34,7 @@ from waagent.distro.paths import Paths
     "uci",
     "",
 )
-_OS_RELEASE_LIMIT_BYTES = 64 * 1024
+_RELEASE_LIMIT_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,28 @@ class Family:
     """First uid of people where login.defs does not say."""
     system_user_exception: str = ""
     """An account below the minimum that is a person's all the same."""
+    packages: str = ""
+    """Whose package names it uses: a key of INSTALL; empty where nobody has written them down."""
 
+
+# package names -> the command that installs one
+INSTALL = {
+    "debian": "apt install",
+    "redhat": "dnf install",
+    "suse": "zypper install",
+    "alpine": "apk add",
+    "arch": "pacman -S",
+}
 
 #                   name           what differs from the defaults
 _ROWS: tuple[Family, ...] = (
-    Family("debian", sshd_unit="ssh", sudo_group="sudo"),
-    Family("ubuntu", sshd_unit="ssh", sudo_group="sudo"),
+    Family("debian", packages="debian", sshd_unit="ssh", sudo_group="sudo"),
+    Family("ubuntu", packages="debian", sshd_unit="ssh", sudo_group="sudo"),
     Family("redhat6", sudo_group="wheel", host_name=SYSCONFIG_NETWORK, uid_minimum=500),
-    Family("redhat", sudo_group="wheel", host_name=HOSTNAMECTL),
-    Family("fedora", sudo_group="wheel", edits_sshd=False),
+    Family("redhat", packages="redhat", sudo_group="wheel", host_name=HOSTNAMECTL),
+    Family("fedora", packages="redhat", sudo_group="wheel", edits_sshd=False),
     Family("suse11", host_name=ETC_HOSTNAME_CAPITAL),
-    Family("suse", host_name=HOSTNAMECTL),
+    Family("suse", packages="suse", host_name=HOSTNAMECTL),
     Family(
         "coreos",
         sudo_group="sudo",
@@ -78,9 +91,9 @@ _ROWS: tuple[Family, ...] = (
         system_user_exception="core",
         create_user=("useradd", "--create-home", "--password", "*", "{name}"),
     ),
-    Family("alpine", edits_sshd=False),
-    Family("arch", sudo_group="wheel", edits_sshd=False),
-    Family("mariner", sudo_group="wheel", edits_sshd=False),
+    Family("alpine", packages="alpine", edits_sshd=False),
+    Family("arch", packages="arch", sudo_group="wheel", edits_sshd=False),
+    Family("mariner", packages="redhat", sudo_group="wheel", edits_sshd=False),
     Family("photonos", sudo_group="wheel", edits_sshd=False),
     Family(
         "clearlinux",
@@ -203,9 +216,7 @@ def choose_family(release: Release) -> Family:
 
 def release_of(paths: Paths) -> Release:
     """What os-release and the files of older systems say."""
-    release = parse_os_release(
-        _read(paths, "/etc/os-release") or _read(paths, "/usr/lib/os-release")
-    )
+    release = release_in(read_os_release(paths))
     for path, name in _OVERRIDES:
         if paths.under(path).exists():
             release = replace(release, id=name)
@@ -218,28 +229,14 @@ def release_of(paths: Paths) -> Release:
     return release
 
 
-def parse_os_release(text: str) -> Release:
-    """The release in the text of os-release; an empty id when it says none."""
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        name, separator, value = line.strip().partition("=")
-        if separator and not name.startswith("#"):
-            values[name] = _unquote(value)
-    clean = values.get("ID", "").strip().strip("\"'").lower()
+def release_in(values: Mapping[str, str]) -> Release:
+    """The release that the assignments of os-release(5) name; an empty id when they name none."""
     return Release(
-        clean,
+        values.get("ID", "").strip().strip("\"'").lower(),
         values.get("VERSION_ID", ""),
         tuple(values.get("ID_LIKE", "").lower().split()),
         values.get("PRETTY_NAME", ""),
     )
-
-
-def _unquote(value: str) -> str:
-    """A value of os-release as a shell would read it, for the forms that occur; shlex is 1 MiB."""
-    value = value.strip()
-    if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
-        return value[1 : value.find(value[0], 1)]
-    return value.split(" ")[0].strip("'\"")
 
 
 def _by_version(row: str, release: Release) -> Family:
@@ -254,6 +251,6 @@ def _by_version(row: str, release: Release) -> Family:
 def _read(paths: Paths, absolute: str) -> str:
     try:
         with paths.under(absolute).open("rb") as file:
-            return file.read(_OS_RELEASE_LIMIT_BYTES).decode("utf-8", "replace")
+            return file.read(_RELEASE_LIMIT_BYTES).decode("utf-8", "replace")
     except OSError:
         return ""

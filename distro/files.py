@@ -10,16 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from waagent.distro import atomic
+from waagent.distro.folders import FileError as FileError
+from waagent.distro.folders import make_folder as make_folder
 
 _CORRUPT_KEPT = 5  # copies of one broken file: the first ones show how it began
-
-
-class FileError(Exception):
-    """Root of what this file raises: what went wrong, where, and what to do about it."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class ForeignFileError(FileError):
@@ -200,49 +194,3 @@ def read_foreign(
             "foreign file grew while it was read", name, f"keep it below {limit_bytes} bytes"
         )
     return data
-
-
-def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = None) -> None:
-    """Make ``path`` a real folder of this mode and owner; parents that are missing get 0755.
-
-    Raises FileError when something else stands there, or a link.
-    """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass  # ours from before, or a stranger's: the next lines tell
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise FileError(
-                "a link or file stands where a folder belongs", str(path), "remove it"
-            ) from error
-        raise
-    try:
-        if owner is not None:
-            os.fchown(descriptor, *owner)
-        os.fchmod(descriptor, mode)
-    finally:
-        os.close(descriptor)
-
-
-def open_log(path: Path) -> int:
-    """A log file to be appended to, and its folder, made when they are not there (0640); the
-    descriptor is not inherited.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(
-        path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
-    )
-
-
-def reopen_log(path: Path, descriptor: int) -> None:
-    """`open_log` anew, in place of what ``descriptor``, standard output and standard error were.
-    Raises OSError, nothing changed.
-    """
-    log = open_log(path)
-    for target in (1, 2, descriptor):
-        os.dup2(log, target, inheritable=target < 3)
-    os.close(log)

@@ -13,6 +13,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from waagent.protocol.base.errors import ExplainedError
+
 COMMANDS = {
     "waagent": "waagent.supervisor.commands.main",
     "waagent-ps": "waagent.supervisor.ps.main",
@@ -21,8 +23,8 @@ COMMANDS = {
 _PIP_LIMIT_S = 1800  # a slow mirror; lxml and cryptography may have to be built on FreeBSD
 
 
-class InstallationError(Exception):
-    """What went wrong: where: remedy."""
+class InstallationError(ExplainedError):
+    """`setup.py install` cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def plan_installation(options: Options) -> tuple[object, ...]:
     if options.init_system not in REGISTRATION:
         known = ", ".join(sorted(REGISTRATION))
         raise InstallationError(
-            f"unknown init system: --init-system={options.init_system}: choose one of {known}"
+            "unknown init system", f"--init-system={options.init_system}", f"choose one of {known}"
         )
     prefix = options.root / options.prefix.lstrip("/")
     environment = Environment(
@@ -243,8 +245,8 @@ def _execute(argv: list[str], deadline_s: int, hint: str = "see its message abov
     try:
         finished = subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=deadline_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise InstallationError(f"{argv[0]} failed: {error}: {hint}") from error
+        raise InstallationError(f"{argv[0]} failed", str(error), hint) from error
     if finished.returncode != 0:
         raise InstallationError(
-            f"{' '.join(argv[:4])} failed: exit status {finished.returncode}: {hint}"
+            f"{' '.join(argv[:4])} failed", f"exit status {finished.returncode}", hint
         )

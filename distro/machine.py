@@ -8,8 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
-from waagent.distro import processes
-from waagent.distro.fences import limits, prctl
+from waagent.distro import kernel, process_tree
 
 SUPERVISOR_OOM_SCORE = -900
 _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
@@ -49,25 +48,25 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
         ),
         (cgroups != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
         (
-            "landlock" not in without and prctl.landlock_level() > 0,
+            "landlock" not in without and kernel.landlock_level() > 0,
             "no landlock: a worker sees all files that its uid may see",
         ),
         (
-            "psi" not in without and processes.memory_pressure_full_avg10() is not None,
+            "psi" not in without and process_tree.memory_pressure_full_avg10() is not None,
             "no PSI: memory pressure extends no limit",
         ),
         (
-            limits.set_oom_score(SUPERVISOR_OOM_SCORE),
+            kernel.set_oom_score(SUPERVISOR_OOM_SCORE),
             "oom_score_adj cannot be lowered: the supervisor may be killed for memory",
         ),
-        (limits.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
+        (kernel.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
     )
     return [text for is_there, text in checks if not is_there]
 
 
 def is_stalled(pids: set[int], *, psi: bool) -> bool:
     """Whether one of ``pids`` waits for a disk (state D), or everybody for memory."""
-    pressure = processes.memory_pressure_full_avg10() if psi else None
+    pressure = process_tree.memory_pressure_full_avg10() if psi else None
     return (pressure or 0.0) > _PRESSURE_LIMIT or any(
-        processes.state_letter(pid) == "D" for pid in pids
+        process_tree.state_letter(pid) == "D" for pid in pids
     )

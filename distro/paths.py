@@ -4,7 +4,9 @@ image.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class Paths:
@@ -29,8 +31,15 @@ class Paths:
         """The path ``absolute`` of the system, below the root prefix."""
         return self.root / absolute.lstrip("/")
 
-    def with_library(self, library: str, log_folder: str) -> Paths:
-        """The same root with the folders that the configuration names."""
+    def configured(self, values: Mapping[str, Any]) -> Paths:
+        """The same root with the folders that Lib.Dir and Extension.LogDir in ``values`` name; what
+        is not there, or is no absolute path, stays.
+        """
+        named = [values.get(option) for option in ("Lib.Dir", "Extension.LogDir")]
+        library, log_folder = (
+            value if isinstance(value, str) and value.startswith("/") else present
+            for value, present in zip(named, (self._library, self._log_folder))
+        )
         return Paths(self.root, library=library, log_folder=log_folder)
 
     # configuration

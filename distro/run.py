@@ -15,6 +15,7 @@ from waagent.distro import processes, programs
 from waagent.distro.clock import Deadline
 from waagent.distro.fences import prctl
 from waagent.distro.programs import NULL, PIPE, Program
+from waagent.protocol.base.errors import ExplainedError
 from waagent.protocol.base.records import Record
 
 TICK_S = 1.0
@@ -40,14 +41,14 @@ _adopted: set[int] = set()
 _JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1"; shift; done 2>/dev/null; shift; exec "$@"'
 
 
-class ToolError(Exception):
+class ToolError(ExplainedError):
     """A tool did not do what it was asked: what, where, remedy; ``finished`` when it ran."""
 
     def __init__(
         self, what: str, where: str, remedy: str, finished: Finished | None = None
     ) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy, self.finished = what, where, remedy, finished
+        super().__init__(what, where, remedy)
+        self.finished = finished
 
 
 class ToolNotFound(ToolError):

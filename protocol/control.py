@@ -1,72 +1,32 @@
-"""The supervisor's socket: which messages there are, who may send them, and how they look on the
-wire.
+"""The supervisor's socket: how messages look on the wire. Which there are, and who may send them:
+`supervisor/control_table.py`.
 
 One `AF_UNIX SOCK_SEQPACKET` socket, one msgpack map per packet, ``{"type": NAME, ...}``, at most 64
 KiB. Every send is non-blocking on both sides. The kernel says who speaks (SO_PEERCRED); a name
-inside a message is never believed. Standard library and msgpack only: this is loaded into the
-supervisor.
+inside a message is never believed. To a worker go `configure` (configuration, numbers, verbose; a
+log descriptor may ride along), `stop`, `log` (lines) and `stack` (worker, text).
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from typing import Any
 
 import msgpack
 
 from waagent.protocol.base import packed
-from waagent.protocol.base.records import Record
 
+HANDOVER_SOCKET = "connect"  # beside the bus sockets; what is said there: protocol/wire/handover.py
 PACKET_LIMIT_BYTES = 64 * 1024
 HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024
-FOREIGN_CONNECTIONS = 16
-FOREIGN_PATIENCE_S = 1.0
 _LIMITS = packed.Limits(text_bytes=PACKET_LIMIT_BYTES, binary_bytes=PACKET_LIMIT_BYTES)
-
-WORKER, ANYONE, ROOT = "worker", "anyone", "root"
-
-
-class Permission(Record):
-    """Who may send a message, and (for workers) in which phase of its life."""
-
-    sender: str
-    phase: str
-    """`new` before hello, `greeted` after it, `any` for foreigners."""
-
-
-MESSAGES: dict[str, Permission] = {
-    #            sender  phase
-    "hello": Permission(WORKER, "new"),  # build -> configure
-    "ready": Permission(WORKER, "greeted"),
-    "heartbeat": Permission(WORKER, "greeted"),  # doing, progress, facts
-    "busy": Permission(WORKER, "greeted"),  # seconds, reason, progress
-    "want": Permission(WORKER, "greeted"),  # name, numbers
-    "unwant": Permission(WORKER, "greeted"),  # name
-    "done": Permission(WORKER, "greeted"),  # summary: a one-shot's result
-    "list": Permission(ANYONE, "any"),  # -> the table
-    "restart": Permission(ROOT, "any"),  # name -> answer
-    "stop": Permission(ROOT, "any"),  # -> answer; the whole agent
-    "reload": Permission(ROOT, "any"),  # -> answer
-}
-"""Worker-bound messages: `configure` (configuration, numbers, level; a log descriptor may ride
-along), `stop`, `log` (lines).
-"""
 
 _CONTROL_CHARACTERS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
 class ControlError(Exception):
     """A packet that is not a message of ours; the text says what is wrong."""
-
-
-class Peer(Record):
-    """Who is at the other end, as the kernel says."""
-
-    pid: int
-    uid: int
-    gid: int
 
 
 def pack(kind: str, **fields: Any) -> bytes:
@@ -126,19 +86,3 @@ def send(connection: socket.socket, packet: bytes, descriptors: tuple[int, ...] 
     except BlockingIOError:
         return False
     return True
-
-
-def refusal(message: Mapping[str, Any], peer_uid: int, worker_phase: str | None) -> str | None:
-    """Why the sender may not say this, or None. ``worker_phase`` is None for anyone who is no
-    worker of ours.
-    """
-    permission = MESSAGES.get(str(message.get("type")))
-    if permission is None:
-        return f"unknown message {str(message.get('type'))[:40]!r}"
-    if permission.sender == WORKER and worker_phase is None:
-        return "only a worker may say this"
-    if permission.sender == WORKER and permission.phase != worker_phase:
-        return f"not now ({worker_phase})"
-    if permission.sender == ROOT and peer_uid != 0:
-        return "only root may do this"
-    return None

@@ -121,11 +121,6 @@ def decode_custom_data(encoded: Secret) -> bytes:
         raise OvfError("custom data is not base64", FILE_NAME, "send it base64-encoded") from error
 
 
-def is_newer(version: str) -> bool:
-    """Whether a document of that version may say more than we understand."""
-    return version != "1.0"
-
-
 def _root(data: bytes, where: str) -> Element:
     try:
         root = read_xml(_from_first_tag(data), where, limit_bytes=LIMIT_BYTES)

@@ -39,6 +39,10 @@ class WorkerStart(Record):
     daemon behind (a service's restart, an installer). Empty without cgroups: then nothing but the
     worker's own process tree is killed.
     """
+    handover: int | None = None
+    """Raw descriptor of the listening socket on which connections are handed over; None for a
+    worker that hands none over (protocol/wire/handover.py).
+    """
     tools: tuple[int, ...] = ()
     """For a worker that cannot open ``place`` itself: those files, opened before the fence by its
     own uid, so that they take its own processes only.

@@ -12,22 +12,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from waagent.protocol import control
+from waagent.supervisor import control_table
+from waagent.supervisor.control_table import GREETED, NEW, Sender
 from waagent.supervisor.poll import Watch
 
 _TURN_MESSAGES = 64  # of one connection in one turn: nobody keeps the others waiting
-_WORKER_CONNECTIONS = 4
+WORKER_CONNECTIONS = 4  # of one worker
+FOREIGN_CONNECTIONS = 16  # of all strangers together
+FOREIGN_OF_A_UID = 4  # of one user, root apart
+FOREIGN_FOR_ROOT = 4  # of all; nobody else gets these
+FOREIGN_PATIENCE_S = 1.0
 _CREDENTIALS = struct.Struct("3i")
 
 
 class Connection:
-    """One peer, as the kernel names it. ``worker`` is its name when its pid is a worker's,
-    ``greeted`` once it said hello.
-    """
+    """One peer, as the kernel names it; ``greeted`` once a worker said hello."""
 
-    def __init__(
-        self, endpoint: socket.socket, peer: control.Peer, worker: str | None, until: float
-    ) -> None:
-        self.endpoint, self.peer, self.worker, self.until = endpoint, peer, worker, until
+    def __init__(self, endpoint: socket.socket, sender: Sender, until: float) -> None:
+        self.endpoint, self.sender, self.until = endpoint, sender, until
         self.greeted = False
         self.unsent: tuple[bytes, tuple[int, ...]] | None = None
 
@@ -46,9 +48,9 @@ class Connection:
         self.unsent = None if self.send(packet, descriptors) else (packet, descriptors)
 
 
-class Channel:
-    """Invariant: at most FOREIGN_CONNECTIONS strangers, each for FOREIGN_PATIENCE_S; a worker
-    speaks on one greeted connection.
+class ControlServer:
+    """Invariant: at most FOREIGN_CONNECTIONS strangers, each for FOREIGN_PATIENCE_S, no user but
+    root with more than his share; a worker speaks on one greeted connection.
     """
 
     def __init__(
@@ -87,26 +89,32 @@ class Channel:
 
     def _admit(self, endpoint: socket.socket, now: float) -> Connection | None:
         endpoint.setblocking(False)
-        peer = control.Peer(
-            *_CREDENTIALS.unpack(
-                endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )
+        pid, uid, gid = _CREDENTIALS.unpack(
+            endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        worker = self._name_of(peer.pid)
-        alike = [
-            other
-            for other in self.connections
-            if (other.peer.pid == peer.pid if worker else other.worker is None)
-        ]
-        if len(alike) >= (_WORKER_CONNECTIONS if worker else control.FOREIGN_CONNECTIONS):
+        sender = Sender(pid, uid, gid, self._name_of(pid))
+        if not self._has_room(sender):
             self.refused += 1
             return None
-        connection = Connection(
-            endpoint, peer, worker, float("inf") if worker else now + control.FOREIGN_PATIENCE_S
-        )
+        until = now + FOREIGN_PATIENCE_S if sender.worker is None else float("inf")
+        connection = Connection(endpoint, sender, until)
         self.connections.add(connection)
         self._watch.add(connection)
         return connection
+
+    def _has_room(self, sender: Sender) -> bool:
+        present = [connection.sender for connection in self.connections]
+        if sender.worker is not None:
+            return [other.pid for other in present].count(sender.pid) < WORKER_CONNECTIONS
+        uids = [other.uid for other in present if other.worker is None]
+        if sender.uid == 0:
+            return len(uids) < FOREIGN_CONNECTIONS
+        of_users = len(uids) - uids.count(0)
+        return (
+            len(uids) < FOREIGN_CONNECTIONS
+            and of_users < FOREIGN_CONNECTIONS - FOREIGN_FOR_ROOT
+            and uids.count(sender.uid) < FOREIGN_OF_A_UID
+        )
 
     def _turn_one_away(self) -> None:
         """No descriptor is left: the spare one lets us say so by closing, instead of being woken
@@ -120,44 +128,61 @@ class Channel:
         self._spare = os.open("/dev/null", os.O_RDONLY)
         self.refused += 1
 
-    def read(self, connection: Connection) -> Iterator[dict[str, Any]]:
-        """What it said and may say now; closes a connection that ended or says what is no
-        message.
+    def hear(self, connection: Connection) -> Iterator[tuple[str, Any]]:
+        """What it said and may say now, parsed, with the name of the supervisor's method for it.
+
+        A connection that ended, or that says what is no message, is closed; what is refused is
+        answered and counted.
         """
         for _ in range(_TURN_MESSAGES):
-            limit = (
-                control.HEARTBEAT_LIMIT_BYTES if connection.worker else control.FOREIGN_LIMIT_BYTES
-            )
             try:
-                packet = connection.endpoint.recv(limit + 1)
-                message = control.unpack(packet, limit) if packet else None
+                message = self._receive(connection)
             except BlockingIOError:
                 return
-            except OSError:
-                message = None  # killed with words of ours unread: reset instead of an end
-            except control.ControlError:
-                self.refused += 1
-                message = None
             if message is None:
                 self.close(connection)
                 return
-            phase = (
-                None if connection.worker is None else "greeted" if connection.greeted else "new"
-            )
-            reason = control.refusal(message, connection.peer.uid, phase)
-            if reason is None:
-                yield message
-            else:
-                self.refused += 1
-                connection.send(control.pack("refused", reason=reason))
+            heard = self._parse(connection, message)
+            if heard is not None:
+                yield heard
             if connection not in self.connections:
                 return
             if connection.unsent is not None:
                 connection.deliver(*connection.unsent)
 
+    def _receive(self, connection: Connection) -> dict[str, Any] | None:
+        is_worker = connection.sender.worker is not None
+        limit = control.HEARTBEAT_LIMIT_BYTES if is_worker else control.FOREIGN_LIMIT_BYTES
+        try:
+            packet = connection.endpoint.recv(limit + 1)
+            return control.unpack(packet, limit) if packet else None
+        except BlockingIOError:
+            raise
+        except OSError:
+            return None  # killed with words of ours unread: reset instead of an end
+        except control.ControlError:
+            self.refused += 1
+            return None
+
+    def _parse(self, connection: Connection, said: dict[str, Any]) -> tuple[str, Any] | None:
+        """The one place where a peer's mistake is caught: what follows is our own."""
+        kind, sender = said["type"], connection.sender
+        reason = control_table.refusal(kind, sender, GREETED if connection.greeted else NEW)
+        if reason is None:
+            message = control_table.MESSAGES[kind]
+            try:
+                return message.method, message.parse(sender, said)
+            except control.ControlError as error:
+                reason = f"{kind}: {error}"
+        self.refused += 1
+        connection.send(control.pack("refused", reason=reason))
+        return None
+
     def of(self, worker: str) -> Connection | None:
         """The connection on which this worker said hello."""
-        return next((one for one in self.connections if one.worker == worker and one.greeted), None)
+        return next(
+            (one for one in self.connections if one.sender.worker == worker and one.greeted), None
+        )
 
     def next_due(self) -> float:
         """When the patience with the next stranger ends."""
@@ -177,10 +202,7 @@ class Channel:
             connection.endpoint.close()
 
     def forget(self, pid: int) -> None:
-        """Close whatever a process that ended was connected by."""
-        for connection in [
-            connection
-            for connection in self.connections
-            if connection.worker and connection.peer.pid == pid
-        ]:
-            self.close(connection)
+        """Close whatever a worker that ended was connected by."""
+        for connection in list(self.connections):
+            if connection.sender.worker is not None and connection.sender.pid == pid:
+                self.close(connection)

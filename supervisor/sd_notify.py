@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 
 
-class Notifier:
+class ServiceNotifier:
     """Invariant: never waits; without NOTIFY_SOCKET every call does nothing."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:

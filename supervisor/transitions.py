@@ -1,35 +1,42 @@
-"""The life of the workers as one pure function: `step(table, event, now) -> (table, actions)`.
+"""The life of the workers as one pure function: `step(workers, event, now) -> (workers, actions)`.
 
-No clock, no process, no socket: `core` turns what happens into events and carries the actions out.
-Times are seconds of CLOCK_MONOTONIC. Invariants, tested with lost messages, clock jumps and kills
-between any two actions: never two processes of a name; never parked for ever; no verdict on time
-that was not seen; stop always ends.
+No clock, no process, no socket: `supervisor` turns what happens into events and carries the actions
+out. Times are seconds of CLOCK_MONOTONIC. Invariants, tested with lost messages, clock jumps and
+kills between any two actions: never two processes of a name; never parked for ever; no verdict on
+time that was not seen; stop always ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.base.records import Record
-from waagent.supervisor import events as e
-from waagent.supervisor.roster import ONDEMAND, ONESHOT, UNPRIVILEGED, Row
-
-IDLE, OFF, STARTING, INIT, READY, HUNG = "IDLE", "OFF", "STARTING", "INIT", "READY", "HUNG"
-STOPPING, KILL, STUCK, BACKOFF, PARKED, DONE = (
-    "STOPPING",
-    "KILL",
-    "STUCK",
-    "BACKOFF",
-    "PARKED",
-    "DONE",
+from waagent.protocol.base.backoff import doubled_pause_s
+from waagent.protocol.exit_codes import UPGRADE
+from waagent.protocol.state_table import (
+    ALIVE,
+    BACKOFF,
+    DONE,
+    HUNG,
+    IDLE,
+    INIT,
+    KILL,
+    OFF,
+    ONDEMAND,
+    ONESHOT,
+    PARKED,
+    READY,
+    STARTING,
+    STOPPING,
+    STUCK,
 )
-# there is a process, or may be
-ALIVE = frozenset({STARTING, INIT, READY, HUNG, STOPPING, KILL, STUCK})
+from waagent.supervisor import events as e
+from waagent.supervisor.poll import LAG_S
+from waagent.supervisor.states import NEVER, WANT_OUTLIVES_S, Life, Want, Workers, waits_for
 
-NEVER = float("inf")
-LAG_S = 2.0  # a turn that begins later than this moves every deadline
+if TYPE_CHECKING:
+    from waagent.supervisor.events import Action, Event
+
 # from the first passed limit to the verdict: whoever was frozen together with us can still speak
 DOUBT_S = 0.5
 HELLO_LIMIT_S, INIT_LIMIT_S, STACK_S, STOP_LIMIT_S, KILL_LIMIT_S = 5.0, 30.0, 1.0, 5.0, 1.0
@@ -38,176 +45,63 @@ LEASE_LIMIT_S = 600.0
 SHORT_S = 5.0  # a run that ends sooner after READY counts as a failed one
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S, JITTER = 0.25, 60.0, 0.2
 SHORT_RUNS_TO_PARK, HANGS_TO_PARK, HANGS_WITHIN_S, PARKED_S = 8, 6, 3600.0, 300.0
-WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop the wanted one
+FACTS_KEPT = 16  # of one worker, so that the table always fits
 # one common deadline, below any init's; then the rest is left to init
 END_LIMIT_S, GIVE_UP_S = 8.0, 2.0
-EXIT_ROOT_NEEDED, EXIT_UPGRADE = 77, 75
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 # from one run to the next
-_KEPT = (
-    "restarts",
-    "short_runs",
-    "hangs",
-    "wants",
-    "off",
-    "as_root",
-    "last_exit",
-    "reason",
-    "facts",
-)
+_KEPT = ("restarts", "short_runs", "hangs", "wants", "off", "last_exit", "reason", "facts")
 
 
-class Want(Record):
-    """One worker's wish that another one runs; ``lost_at`` is when the wishing one ended."""
-
-    numbers: tuple[int, ...]
-    lost_at: float | None = None
-
-
-class Life(Record):
-    """All that is known of one worker."""
-
-    row: Row
-    state: str = IDLE
-    since: float = 0.0
-    due: float = NEVER
-    """When the state is judged: its limit, or the next try."""
-    run: int = 0
-    pid: int | None = None
-    ready_at: float | None = None
-    beat_at: float | None = None
-    lease_until: float = 0.0
-    lease_progress: int | None = None
-    doubled: int = 0
-    doubted: bool = False
-    hang: bool = False
-    next_try: tuple[str, float] = (BACKOFF, 0.0)
-    """State and time after this run, once nothing of it is left."""
-    asked: bool = False
-    """This run ends because we want it to."""
-    restarts: int = 0
-    short_runs: int = 0
-    hangs: tuple[float, ...] = ()
-    wants: Mapping[str, Want] = _NOTHING
-    off: bool = False
-    as_root: bool = False
-    result: str | None = None
-    last_exit: str = ""
-    reason: str = ""
-    doing: str = ""
-    facts: Mapping[str, Any] = _NOTHING
-    guard: Mapping[str, Any] = _NOTHING
-    """What is in force: uid, caps, fence."""
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """All numbers that anyone wants it with."""
-        return tuple(sorted({number for want in self.wants.values() for number in want.numbers}))
-
-
-class Table(Record):
-    """The whole; ``end_by`` is finite once everything is to stop, ``killed`` when the common
-    deadline for that has passed.
-    """
-
-    lives: Mapping[str, Life]
-    end_by: float = NEVER
-    status: int = 0
-    upgrade: bool = False
-    killed: bool = False
-    ended: bool = False
-
-
-def begin(
-    rows: Iterable[Row],
-    results: Mapping[str, str],
-    off: Iterable[str],
-    facts: Mapping[str, Mapping[str, Any]] = _NOTHING,
-) -> Table:
-    """The first table; ``results`` of one-shots that are done already, ``off`` by configuration,
-    ``facts`` that workers told before.
-
-    The first event starts the rest.
-    """
-    told = ((row, row.name, results.get(row.name), facts.get(row.name, _NOTHING)) for row in rows)
-    return Table(
-        {
-            name: Life(row, IDLE if done is None else DONE, result=done, off=name in off, facts=it)
-            for row, name, done, it in told
-        }
-    )
-
-
-def step(table: Table, event: Any, now: float) -> tuple[Table, tuple[Any, ...]]:
-    """What ``event`` makes of ``table`` at ``now``, and what is to be done about it, in this
+def step(workers: Workers, event: Event, now: float) -> tuple[Workers, tuple[Action, ...]]:
+    """What ``event`` makes of ``workers`` at ``now``, and what is to be done about it, in this
     order.
     """
-    turn = _Turn(table, now)
-    life = turn.lives.get(getattr(event, "name", ""))
-    is_of_nobody = hasattr(event, "name") and life is None
-    is_of_the_past = (
-        life is not None
-        and hasattr(event, "pid")
-        and event.pid != life.pid
-        and not isinstance(event, e.Forked)
-    )
-    if not is_of_nobody and not is_of_the_past:
+    turn = _Turn(workers, now)
+    if _concerns_a_present_run(workers, event):
         _ON[type(event)](turn, event)
     for name in turn.lives:
         _settle(turn, name)
-    if (
-        turn.upgrade
-        and turn.end_by == NEVER
-        and not any(one.state in ALIVE and one.lease_until > now for one in turn.lives.values())
-    ):
-        turn.end_by, turn.status = now + END_LIMIT_S, EXIT_UPGRADE
+    if turn.upgrade and turn.end_by == NEVER and not turn.is_any_leased():
+        turn.end_by, turn.status = now + END_LIMIT_S, UPGRADE
     if turn.end_by < NEVER:
-        _end(turn)
-    return Table(
-        turn.lives, turn.end_by, turn.status, turn.upgrade, turn.killed, turn.ended
-    ), tuple(turn.actions)
+        _go_on_ending(turn)
+    return turn.workers(), tuple(turn.actions)
 
 
-def next_due(table: Table) -> float:
-    """When the next Tick is needed."""
-    lives = table.lives.values()
-    lost = (
-        want.lost_at + WANT_OUTLIVES_S
-        for life in lives
-        for want in life.wants.values()
-        if want.lost_at is not None
-    )
-    leases = (life.lease_until for life in lives if table.upgrade and life.state in ALIVE)
-    judged = (life.due for life in lives if life.state in ALIVE or not table.upgrade)
-    return min((*judged, *lost, *leases, NEVER if table.ended else table.end_by))
-
-
-def overdue(table: Table, now: float) -> list[Life]:
-    """Those about whom the coming Tick decides: core looks whether they wait for a disk, and
-    whether anything is left of them.
-    """
-    return [life for life in table.lives.values() if life.due <= now and life.state in ALIVE]
-
-
-def waits_for(lives: Mapping[str, Life], row: Row) -> list[str]:
-    """The one-shots that must be DONE before this worker starts, and are not."""
-    return [name for name in row.after if name in lives and lives[name].state != DONE]
+def _concerns_a_present_run(workers: Workers, event: Event) -> bool:
+    """Nothing of a worker that we do not have, nothing of a process that is not its present one."""
+    name = getattr(event, "name", None)
+    if name is None:
+        return True
+    life = workers.lives.get(name)
+    is_known_pid = isinstance(event, e.Forked) or not hasattr(event, "pid")
+    return life is not None and (is_known_pid or getattr(event, "pid", None) == life.pid)
 
 
 class _Turn:
-    """The table while one event is worked in."""
+    """The workers while one event is worked in."""
 
-    def __init__(self, table: Table, now: float) -> None:
-        self.lives, self.now = dict(table.lives), now
-        _, self.end_by, self.status, self.upgrade, self.killed, self.ended = table
-        self.actions: list[Any] = []
+    def __init__(self, workers: Workers, now: float) -> None:
+        self.lives, self.now = dict(workers.lives), now
+        self.end_by, self.status, self.upgrade = workers.end_by, workers.status, workers.upgrade
+        self.killed, self.ended = workers.killed, workers.ended
+        self.actions: list[Action] = []
+
+    def workers(self) -> Workers:
+        return Workers(self.lives, self.end_by, self.status, self.upgrade, self.killed, self.ended)
+
+    def alive(self) -> list[Life]:
+        return [life for life in self.lives.values() if life.state in ALIVE]
+
+    def is_any_leased(self) -> bool:
+        return any(life.lease_until > self.now for life in self.alive())
 
     def change(self, name: str, **fields: Any) -> Life:
         self.lives[name] = self.lives[name]._replace(**fields)
         return self.lives[name]
 
-    def enter(self, name: str, state: str, due: float, **fields: Any) -> None:
-        self.change(name, state=state, since=self.now, due=due, doubted=False, **fields)
+    def enter(self, name: str, state: str, due: float, **fields: Any) -> Life:
+        return self.change(name, state=state, since=self.now, due=due, doubted=False, **fields)
 
     def note(self, level: str, name: str, text: str) -> None:
         self.actions.append(e.Note(level, name, text))
@@ -221,7 +115,7 @@ def _start(turn: _Turn, name: str) -> None:
     turn.lives[name] = Life(
         old.row, STARTING, turn.now, turn.now + HELLO_LIMIT_S, old.run + 1, **kept
     )
-    turn.actions.append(e.Start(name, old.run + 1, old.as_root))
+    turn.actions.append(e.Start(name, old.run + 1))
 
 
 def _kill(turn: _Turn, name: str, **fields: Any) -> None:
@@ -245,20 +139,17 @@ def _after_run(turn: _Turn, name: str, failed: bool, chance: float, left: bool =
     """The next try of a worker whose run is over: at once, after a while, or parked."""
     life = turn.lives[name]
     short_runs = life.short_runs + 1 if failed else 0
-    hangs = tuple(at for at in life.hangs if at > turn.now - HANGS_WITHIN_S) + (
-        (turn.now,) if life.hang else ()
-    )
-    parked = failed and (short_runs >= SHORT_RUNS_TO_PARK or len(hangs) >= HANGS_TO_PARK)
-    backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(short_runs - 1, 16)) * (
-        1 - JITTER + 2 * JITTER * chance
-    )
-    next_try = (
-        PARKED if parked else BACKOFF,
-        turn.now + (PARKED_S if parked else backoff_s if failed else 0.0),
-    )
-    if parked:
+    recent = tuple(at for at in life.hangs if at > turn.now - HANGS_WITHIN_S)
+    hangs = (*recent, turn.now) if life.hang else recent
+    if failed and (short_runs >= SHORT_RUNS_TO_PARK or len(hangs) >= HANGS_TO_PARK):
         counts = f"{short_runs} failed runs, {len(hangs)} hangs within an hour"
         turn.note("error", name, f"parked after {counts}; tried again every {PARKED_S:.0f} s")
+        next_try = (PARKED, turn.now + PARKED_S)
+    elif failed:
+        backoff_s = doubled_pause_s(short_runs, FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
+        next_try = (BACKOFF, turn.now + backoff_s * (1 - JITTER + 2 * JITTER * chance))
+    else:
+        next_try = (BACKOFF, turn.now)
     turn.enter(
         name, *next_try, pid=None, short_runs=short_runs, hangs=hangs, hang=False, next_try=next_try
     )
@@ -283,20 +174,19 @@ def _settle(turn: _Turn, name: str) -> None:
         _settle(turn, name)
 
 
-def _end(turn: _Turn) -> None:
+def _go_on_ending(turn: _Turn) -> None:
     """Those who serve stop after those who do not; at the common deadline all are killed, and soon
     after it we leave in any case.
     """
-    alive = [life for life in turn.lives.values() if life.state in ALIVE]
+    alive = turn.alive()
     for life in [life for life in alive if not life.row.serves] or alive:
         _stop(turn, life.row.name, "the agent stops")
     if turn.now >= turn.end_by and not turn.killed:
         turn.killed, turn.end_by = True, turn.now + GIVE_UP_S
-        for life in [life for life in turn.lives.values() if life.state in ALIVE - {KILL, STUCK}]:
-            _kill(turn, life.row.name, asked=True)
-    is_over = not any(life.state in ALIVE for life in turn.lives.values()) or (
-        turn.killed and turn.now >= turn.end_by
-    )
+        for life in turn.alive():
+            if life.state not in (KILL, STUCK):
+                _kill(turn, life.row.name, asked=True)
+    is_over = not turn.alive() or (turn.killed and turn.now >= turn.end_by)
     if is_over and not turn.ended:
         turn.ended = True
         turn.actions.append(e.Leave(turn.status))
@@ -321,30 +211,29 @@ def _tick(turn: _Turn, event: e.Tick) -> None:
 
 
 def _shift(turn: _Turn, lag: float) -> None:
+    """We did not run for ``lag`` s: nobody is late for that."""
     turn.end_by += lag
     for name, life in turn.lives.items():
         wants = {
             by: want if want.lost_at is None else Want(want.numbers, want.lost_at + lag)
             for by, want in life.wants.items()
         }
-        due = (
-            max(life.due + lag, turn.now + LAG_S)
-            if life.state in (STARTING, INIT, READY)
-            else life.due + lag
-        )
+        due = life.due + lag
+        if life.state in (STARTING, INIT, READY):
+            due = max(due, turn.now + LAG_S)
         turn.lives[name] = life._replace(
             due=due, since=life.since + lag, lease_until=life.lease_until + lag, wants=wants
         )
 
 
 def _judge_start(turn: _Turn, life: Life, event: e.Tick) -> None:
+    name = life.row.name
     if life.pid is None:
-        _start_failed(
-            turn, e.StartFailed(life.row.name, life.run, "the zygote did not start it in time", 0.5)
-        )
+        failed = e.StartFailed(name, life.run, "the zygote did not start it in time", 0.5)
+        _start_failed(turn, failed)
     else:
-        turn.note("warning", life.row.name, f"no hello within {HELLO_LIMIT_S:.0f} s, killed")
-        _kill(turn, life.row.name, reason="no hello")
+        turn.note("warning", name, f"no hello within {HELLO_LIMIT_S:.0f} s, killed")
+        _kill(turn, name, reason="no hello")
 
 
 def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
@@ -358,14 +247,19 @@ def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
             f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled",
         )
         return
-    reason = (
-        f"no heartbeat for {limit_s:.0f} s"
-        if life.state == READY
-        else f"not ready within {limit_s:.0f} s"
-    )
+    silence = "no heartbeat for" if life.state == READY else "not ready within"
+    reason = f"{silence} {limit_s:.0f} s"
     turn.note("error", name, f"HUNG, {reason}")
     turn.enter(name, HUNG, turn.now + STACK_S, reason=reason)
     turn.actions.append(e.TakeStack(name))
+
+
+def _judge_hung(turn: _Turn, life: Life, event: e.Tick) -> None:
+    _kill(turn, life.row.name, hang=True)
+
+
+def _judge_stop(turn: _Turn, life: Life, event: e.Tick) -> None:
+    _kill(turn, life.row.name)
 
 
 def _judge_kill(turn: _Turn, life: Life, event: e.Tick) -> None:
@@ -377,12 +271,9 @@ def _judge_kill(turn: _Turn, life: Life, event: e.Tick) -> None:
         turn.actions.append(e.Kill(name))
     else:
         if life.state == KILL:
-            turn.note(
-                "error",
-                name,
-                "STUCK: a process of it cannot be killed; it is not replaced meanwhile",
-            )
-            turn.enter(name, STUCK, NEVER, reason="a process of it cannot be killed")
+            reason = "a process of it cannot be killed"
+            turn.note("error", name, f"STUCK: {reason}; it is not replaced meanwhile")
+            turn.enter(name, STUCK, NEVER, reason=reason)
         turn.change(name, due=turn.now + STUCK_POLL_S if life.pid is None else NEVER)
 
 
@@ -390,24 +281,27 @@ _JUDGE: dict[str, Callable[[_Turn, Life, e.Tick], None]] = {
     STARTING: _judge_start,
     INIT:     _judge_beat,
     READY:    _judge_beat,
-    HUNG:     lambda turn, life, event: _kill(turn, life.row.name, hang=True),
-    STOPPING: lambda turn, life, event: _kill(turn, life.row.name),
+    HUNG:     _judge_hung,
+    STOPPING: _judge_stop,
     KILL:     _judge_kill,
     STUCK:    _judge_kill,
 }  # fmt: skip
 
 
 # events of processes
+def _is_awaited(turn: _Turn, name: str, run: int) -> bool:
+    life = turn.lives[name]
+    return life.state == STARTING and life.run == run and life.pid is None
+
+
 def _forked(turn: _Turn, event: e.Forked) -> None:
-    life = turn.lives[event.name]
-    if (life.state, life.run, life.pid) == (STARTING, event.run, None):
+    if _is_awaited(turn, event.name, event.run):
         turn.enter(event.name, STARTING, turn.now + HELLO_LIMIT_S, pid=event.pid)
         turn.actions.append(e.Open(event.name))
 
 
 def _start_failed(turn: _Turn, event: e.StartFailed) -> None:
-    life = turn.lives[event.name]
-    if (life.state, life.run, life.pid) == (STARTING, event.run, None):
+    if _is_awaited(turn, event.name, event.run):
         turn.change(event.name, last_exit="not started", reason=event.reason)
         turn.note("warning", event.name, f"not started: {event.reason}")
         turn.actions.append(e.Abandon(event.name))
@@ -415,40 +309,31 @@ def _start_failed(turn: _Turn, event: e.StartFailed) -> None:
 
 
 def _exited(turn: _Turn, event: e.Exited) -> None:
-    name, ended = (
-        event.name,
-        f"exit {event.status}" if event.status >= 0 else f"signal {-event.status}",
-    )
-    for other, its in list(turn.lives.items()):
-        if name in its.wants:
-            turn.change(other, wants={**its.wants, name: Want(its.wants[name].numbers, turn.now)})
+    name = event.name
+    ended = f"exit {event.status}" if event.status >= 0 else f"signal {-event.status}"
+    _lose_wants_of(turn, name)
     life = turn.change(name, last_exit=ended, pid=None, lease_until=0.0)
     if life.result is not None and life.row.kind == ONESHOT:
         turn.enter(name, DONE, NEVER)
         return
     if life.result is not None:  # on demand, and done with what it was wanted for
         life = turn.change(name, wants={}, result=None)
-    elif (
-        event.status == EXIT_ROOT_NEEDED and life.row.privilege == UNPRIVILEGED and not life.as_root
-    ):
-        turn.note(
-            "warning",
-            name,
-            "only uid 0 can reach the platform: started as uid 0 without any capability",
-        )
-        life = turn.change(name, as_root=True, asked=True)
-    failed = not life.asked and (
-        life.ready_at is None or life.hang or turn.now - life.ready_at < SHORT_S
-    )
+    was_short = life.ready_at is None or turn.now - life.ready_at < SHORT_S
+    failed = not life.asked and (was_short or life.hang)
     if not life.asked:
         turn.note("warning", name, f"pid {event.pid} ended: {ended}")
     is_replaced = turn.end_by == NEVER and (life.row.kind != ONDEMAND or bool(life.wants))
-    turn.change(
-        name,
-        restarts=life.restarts + is_replaced,
-        reason=life.reason if life.hang or life.asked else ended,
-    )
+    reason = life.reason if life.hang or life.asked else ended
+    turn.change(name, restarts=life.restarts + is_replaced, reason=reason)
     _after_run(turn, name, failed, event.chance, event.left)
+
+
+def _lose_wants_of(turn: _Turn, name: str) -> None:
+    """What it wanted outlives it for a while: its next run will want it again."""
+    for other, life in list(turn.lives.items()):
+        if name in life.wants:
+            lost = Want(life.wants[name].numbers, turn.now)
+            turn.change(other, wants={**life.wants, name: lost})
 
 
 # events of words
@@ -461,20 +346,14 @@ def _hello(turn: _Turn, event: e.Hello) -> None:
 def _ready(turn: _Turn, event: e.Ready) -> None:
     life = turn.lives[event.name]
     if life.state == INIT:
-        turn.enter(
-            event.name,
-            READY,
-            max(turn.now + life.row.beat_limit_s, life.lease_until),
-            ready_at=turn.now,
-            beat_at=turn.now,
-        )
+        due = max(turn.now + life.row.beat_limit_s, life.lease_until)
+        turn.enter(event.name, READY, due, ready_at=turn.now, beat_at=turn.now)
 
 
 def _beat(turn: _Turn, event: e.Beat) -> None:
     life = turn.lives[event.name]
-    turn.change(
-        event.name, doing=event.doing, facts={**life.facts, **event.facts}, beat_at=turn.now
-    )
+    facts = dict(list({**life.facts, **event.facts}.items())[-FACTS_KEPT:])
+    turn.change(event.name, doing=event.doing, facts=facts, beat_at=turn.now)
     if life.state == READY:
         due = max(turn.now + life.row.beat_limit_s, life.lease_until)
         turn.change(event.name, due=due, doubled=0, doubted=False)
@@ -497,18 +376,10 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
 
 
 def _done(turn: _Turn, event: e.Done) -> None:
-    if turn.lives[event.name].state in (INIT, READY) and turn.lives[event.name].row.kind in (
-        ONESHOT,
-        ONDEMAND,
-    ):
-        turn.enter(
-            event.name,
-            STOPPING,
-            turn.now + STOP_LIMIT_S,
-            result=event.summary,
-            doing=event.summary,
-            asked=True,
-        )
+    life = turn.lives[event.name]
+    if life.state in (INIT, READY) and life.row.kind in (ONESHOT, ONDEMAND):
+        said = {"result": event.summary, "doing": event.summary}
+        turn.enter(event.name, STOPPING, turn.now + STOP_LIMIT_S, asked=True, **said)
 
 
 def _set_wants(turn: _Turn, name: str, wants: Mapping[str, Want]) -> None:
@@ -520,17 +391,13 @@ def _set_wants(turn: _Turn, name: str, wants: Mapping[str, Want]) -> None:
 
 def _wanted(turn: _Turn, event: e.Wanted) -> None:
     if event.by in turn.lives and event.name in turn.lives[event.by].row.wants:
-        _set_wants(
-            turn, event.name, {**turn.lives[event.name].wants, event.by: Want(event.numbers)}
-        )
+        wants = turn.lives[event.name].wants
+        _set_wants(turn, event.name, {**wants, event.by: Want(event.numbers)})
 
 
 def _unwanted(turn: _Turn, event: e.Unwanted) -> None:
-    _set_wants(
-        turn,
-        event.name,
-        {by: want for by, want in turn.lives[event.name].wants.items() if by != event.by},
-    )
+    wants = turn.lives[event.name].wants
+    _set_wants(turn, event.name, {by: want for by, want in wants.items() if by != event.by})
 
 
 def _restart(turn: _Turn, event: e.Restart) -> None:
@@ -552,25 +419,25 @@ def _upgrade(turn: _Turn, event: e.Upgrade) -> None:
             _stop(turn, life.row.name, "another build is installed")
 
 
-def _end_all(turn: _Turn, event: e.End) -> None:
+def _end(turn: _Turn, event: e.End) -> None:
     if turn.end_by == NEVER:
         turn.end_by, turn.status = turn.now + END_LIMIT_S, event.status
 
 
 _ON: dict[type, Callable[[_Turn, Any], None]] = {
-    e.Tick: _tick,
-    e.Forked: _forked,
+    e.Tick:        _tick,
+    e.Forked:      _forked,
     e.StartFailed: _start_failed,
-    e.Exited: _exited,
-    e.Hello: _hello,
-    e.Ready: _ready,
-    e.Beat: _beat,
-    e.Busy: _busy,
-    e.Done: _done,
-    e.Wanted: _wanted,
-    e.Unwanted: _unwanted,
-    e.Restart: _restart,
-    e.Switched: _switched,
-    e.Upgrade: _upgrade,
-    e.End: _end_all,
-}
+    e.Exited:      _exited,
+    e.Hello:       _hello,
+    e.Ready:       _ready,
+    e.Beat:        _beat,
+    e.Busy:        _busy,
+    e.Done:        _done,
+    e.Wanted:      _wanted,
+    e.Unwanted:    _unwanted,
+    e.Restart:     _restart,
+    e.Switched:    _switched,
+    e.Upgrade:     _upgrade,
+    e.End:         _end,
+}  # fmt: skip

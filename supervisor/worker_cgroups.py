@@ -1,33 +1,36 @@
-"""The agent's places among the cgroups: one for itself, one for each worker, one for what workers'
-tools leave behind.
+"""The agent's cgroups: one for the supervisor, one for each worker, one for what workers' tools
+leave behind.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 
-from waagent.distro import machine, processes
-from waagent.distro.cgroups import trees
-from waagent.distro.cgroups.trees import Leaf, Limits
+from waagent.distro import machine, process_tree
+from waagent.distro.cgroups.groups import Group
+from waagent.distro.cgroups.trees import Leaf, Limits, Tree
 
 EMPTY_S = 1.0  # for killed processes to be gone
 
 
-class Places:
+class WorkerCgroups:
     """Invariant: what is in a worker's place is the worker's, tools and all; without cgroups every
     place is empty.
     """
 
-    def __init__(self, name: str, without: Container[str]) -> None:
-        """``name`` of the tree; ``without`` may name `cgroups` and `psi`. Nothing is made yet."""
-        enabled, self._psi = "cgroups" not in without, "psi" not in without
-        self._tree = trees.worker_tree(enabled=enabled, name=name)
-        self._left = trees.worker_tree(enabled=enabled, name=f"{name}-left")
+    def __init__(self, bases: Iterable[Group], name: str, *, psi: bool) -> None:
+        """``bases`` is what init gave us, nothing for no cgroups; ``name`` is the tree's; ``psi``
+        says whether memory pressure is looked at. Nobody is moved yet.
+        """
+        self._psi = psi
+        self._tree, self._left = Tree(bases, name), Tree((), "")
         self._leaves: dict[str, Leaf] = {}
         self.description = self._tree.description
         """What is in force; `none` without cgroups."""
+        self.refused: tuple[str, ...] = ()
+        """Hierarchies that did not take us, a sentence each."""
 
     def clear(self) -> list[int]:
         """Kill what an earlier agent left in them; pids that stay."""
@@ -36,13 +39,16 @@ class Places:
     def make(self, limits: Mapping[str, tuple[int, int, int | None]]) -> None:
         """Our own place, joined, and one for each name: its MiB and number of processes, and the
         MiB of its tools.
+
+        We leave init's cgroup first: v2 hands no controller down from a cgroup with processes.
         """
-        self._tree.leaf("supervisor").join()
+        self.refused = self._tree.enter("supervisor")
+        self._left = Tree(self._tree.bases, f"{self._tree.name}-left")
         self._left.leaf("daemons")
         for name, (memory_mib, pids, tools_mib) in limits.items():
             self._leaves[name] = self._tree.leaf(f"w-{name}", Limits(memory_mib, pids))
             self._tree.leaf(f"w-{name}/tools", Limits(tools_mib))
-        self.description = self._tree.description  # a hierarchy may have refused
+        self.description = self._tree.description
 
     def files(self, name: str) -> dict[str, list[str]]:
         """The `cgroup.procs` files of the worker ``name`` (``procs``), of its tools (``place``), of
@@ -60,9 +66,9 @@ class Places:
         is no cgroup.
         """
         if pid is not None and not self._leaves[name].procs_files:
-            processes.kill_tree(pid, deadline_s=0.2)
+            process_tree.kill_tree(pid, deadline_s=0.2)
         elif pid is not None:
-            processes.signal_all([pid], signal.SIGKILL)
+            process_tree.signal_all([pid], signal.SIGKILL)
         if self.is_occupied(name):
             self._leaves[name].kill()
 

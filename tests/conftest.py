@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +38,27 @@ def shown(record_property: Callable[[str, object], None]) -> Callable[[str], Non
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Measured figures, and for tests/run_all the failures, which it prints last."""
+    _tell_figures(terminalreporter)
+    path = os.environ.get("WAAGENT_FAILURES")
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            for report in (
+                *terminalreporter.stats.get("failed", ()),
+                *terminalreporter.stats.get("error", ()),
+            ):
+                file.write(json.dumps(_failure(report)) + "\n")
+
+
+def _failure(report: Any) -> dict[str, Any]:
+    """The name of a failed test and what it printed, the reason last."""
+    printed = [line for _, text in report.sections for line in text.splitlines()]
+    when = getattr(report, "when", None) or "collect"
+    name = report.nodeid if when == "call" else f"{report.nodeid} ({when})"
+    return {"name": name, "tail": [*printed, *report.longreprtext.splitlines()]}
+
+
+def _tell_figures(terminalreporter: Any) -> None:
     reports = [
         report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())
     ]

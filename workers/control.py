@@ -35,6 +35,8 @@ class Configured(Record):
     configuration: dict[str, Any]
     numbers: tuple[int, ...]
     verbose: bool
+    told_before: dict[str, Any]
+    """The facts that this worker, or the process before it, has told last."""
 
 
 class Control:
@@ -157,7 +159,10 @@ def configured(message: Mapping[str, Any]) -> Configured:
     """The content of a `configure` message."""
     numbers = tuple(int(number) for number in message.get("numbers") or ())
     return Configured(
-        dict(message.get("configuration") or {}), numbers, bool(message.get("verbose"))
+        dict(message.get("configuration") or {}),
+        numbers,
+        bool(message.get("verbose")),
+        dict(message.get("facts") or {}),
     )
 
 

@@ -47,10 +47,13 @@ class Worker:
         self.paths = Paths(start.root)
         self.log = log
         self.faults = Faults(log, loop.now)
+        self.told_before: Mapping[str, Any] = told.told_before
+        """What this worker's predecessor told last."""
         self.loop = loop
         self.supervisor = SupervisorLink(control, told, log, loop, start.beat_s)
         self.bus = BusSockets(start, self.paths.bus, _BusLoop(self), self.faults)
         self._tools = start.tools
+        self._handover = start.handover
         loop.on_signal(signal.SIGTERM, loop.stop)
 
     @property
@@ -62,6 +65,18 @@ class Worker:
     def numbers(self) -> Sequence[int]:
         """What those want of this worker who want it, e.g. ports."""
         return self.supervisor.numbers
+
+    @property
+    def handover_listener(self) -> int:
+        """Raw descriptor of the socket beside the bus on which connections are handed over (roster:
+        hands_over).
+        """
+        if self._handover is None:
+            raise RuntimeError(
+                f"{self.name} was started without a socket to hand connections over: its roster row"
+                " must say that it does"
+            )
+        return self._handover
 
     def wait(self, is_true: Callable[[], bool], deadline_s: float, reason: str) -> bool:
         """Go on with the loop until ``is_true()``; False when the deadline passed first. For

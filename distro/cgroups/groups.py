@@ -95,8 +95,8 @@ def below(groups: list[Group], path: str) -> list[Group]:
 
 
 def make(group: Group, path: str) -> Group:
-    """Make ``path`` below ``group``, on v2 with the controllers handed down at each step. Raises
-    OSError.
+    """Make ``path`` below ``group``, on v2 with the controllers handed down at each step that holds
+    no process. Raises OSError.
     """
     version, controllers, folder = group
     for part in path.split("/"):
@@ -112,13 +112,19 @@ def make(group: Group, path: str) -> Group:
 
 def hand_down(folder: str) -> None:
     """Hand every controller down that we use; each alone, since one that is refused (EBUSY, ENOENT)
-    would stop the others.
+    would stop the others. Nothing happens while processes sit in ``folder``.
+
+    The kernel would take threaded controllers (pids, cpu) from a cgroup with processes: its
+    children become "domain invalid" and whoever joins them gets EOPNOTSUPP
+    (Documentation/admin-guide/cgroup-v2.rst, "Threads"). The root, which has no `cgroup.type`, may.
     """
     present = (read(folder + "/cgroup.controllers") or "").split()
     handed = (read(folder + "/cgroup.subtree_control") or "").split()
-    for name in LIMITING:
-        if name in present and name not in handed:
-            try_write(folder + "/cgroup.subtree_control", "+" + name)
+    wanted = [name for name in LIMITING if name in present and name not in handed]
+    if wanted and os.path.exists(folder + "/cgroup.type") and read(folder + "/cgroup.procs"):
+        return
+    for name in wanted:
+        try_write(folder + "/cgroup.subtree_control", "+" + name)
 
 
 def limit(

@@ -68,29 +68,6 @@ class Leaf:
         """Take the folders away; what is not empty stays."""
         groups.remove(self.groups)
 
-    def oom_kills(self) -> int:
-        """How many processes the kernel killed here for lack of memory."""
-        return groups.oom_kills(self.joined)
-
-    def memory_bytes(self) -> int | None:
-        """Memory charged to this leaf; None where nobody counts it."""
-        for _, controllers, folder in self.joined:
-            name = "memory.usage_in_bytes" if "memory" in controllers else "memory.current"
-            text = groups.read(f"{folder}/{name}")
-            if text is not None:
-                return int(text)
-        return None
-
-    def cpu_s(self) -> float | None:
-        """CPU time used here; None where nobody counts it."""
-        for version, _, folder in reversed(self.joined):
-            if version == 2 and os.path.exists(folder + "/cpu.stat"):
-                return groups.field(folder + "/cpu.stat", "usage_usec") / 1e6
-            text = groups.read(folder + "/cpuacct.usage")
-            if text is not None:
-                return int(text) / 1e9
-        return None
-
 
 class Tree:
     """All places of one kind (workers, operations). Invariant: a hierarchy that refused us once is
@@ -104,6 +81,13 @@ class Tree:
         )
 
     @property
+    def bases(self) -> list[Group]:
+        """Where the tree stands, in each hierarchy that it uses."""
+        return [
+            (version, controllers, os.path.dirname(top)) for version, controllers, top in self._tops
+        ]
+
+    @property
     def description(self) -> str:
         """What is in force, e.g. ``v1 memory pids cpu, v2 kill``; ``none`` without cgroups."""
         return groups.describe(self._tops)
@@ -112,18 +96,34 @@ class Tree:
         """The place ``name``, made when it is not there, its limits set anew."""
         joins = _joins(name)
         place = []
-        for top in list(self._tops):
+        for top, base in zip(list(self._tops), self.bases):
             version, controllers, folder = top
             if controllers == ("cpu",) and limits.cpu_weight is None:
                 continue  # joining each v1 hierarchy costs milliseconds of a worker's start
             try:
-                made = groups.make(top, f"{name}/{joins}" if joins else name)
+                # from the base on: it may have been left by its last process since it was looked at
+                made = groups.make(base, "/".join(filter(None, (self.name, name, joins))))
             except OSError:
                 self._tops.remove(top)
                 continue
             groups.limit(made, limits.memory_mib, limits.pids, limits.cpu_weight)
             place.append((version, controllers, f"{folder}/{name}"))
         return Leaf(place, joins)
+
+    def enter(self, name: str) -> tuple[str, ...]:
+        """Make the place ``name`` and move the calling process there; a sentence for each hierarchy
+        that refuses, which is not used any more.
+        """
+        refusals = []
+        for version, controllers, folder in self.leaf(name).joined:
+            try:
+                groups.join([(version, controllers, folder)])
+            except OSError as error:
+                refusals.append(
+                    f"cgroup v{version} at {folder} takes no process ({error.strerror}): not used"
+                )
+                self._tops = [top for top in self._tops if not folder.startswith(top[2] + "/")]
+        return tuple(refusals)
 
     def place(self, name: str) -> Leaf:
         """The place ``name`` as it is, nothing made and nothing limited."""

@@ -10,7 +10,8 @@ import os
 import struct
 from collections.abc import Iterable
 
-from waagent.distro.fences.prctl import FenceError, libc, must, prctl
+from waagent.distro.fences.prctl import libc, prctl
+from waagent.distro.fences.process_flags import FenceError, must
 
 _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 8, 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522

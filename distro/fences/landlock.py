@@ -9,12 +9,9 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from waagent.distro.fences.prctl import (
-    LANDLOCK_CREATE,
-    libc,
-    must,
-    set_no_new_privileges,
-)
+from waagent.distro.fences.prctl import libc
+from waagent.distro.fences.process_flags import must, set_no_new_privileges
+from waagent.distro.kernel import LANDLOCK_CREATE
 
 # linux/landlock.h
 _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 445, 446
@@ -32,7 +29,7 @@ def landlock(
     level: int,
 ) -> str | None:
     """Leave of the file system only what is listed; e.g. ``landlock 7``. None where ``level``, the
-    ABI to use (`prctl.landlock_level`), is 0.
+    ABI to use (`kernel.landlock_level`), is 0.
 
     Folders: ``read_execute`` is read and executed, ``read_write`` read and written but not
     executed. ``devices`` are read and written. Paths that do not exist are skipped. Sets

@@ -1,31 +1,8 @@
-"""What a process may use up: descriptors, processes, memory; and whom the kernel kills first."""
+"""What a process may use up: descriptors, processes, memory."""
 
 from __future__ import annotations
 
-import ctypes
 import resource
-
-from waagent.distro.fences.prctl import libc
-
-_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
-
-
-def lock_memory() -> bool:
-    """Pages that were touched stay in memory from now on; whether it holds."""
-    return any(
-        libc.mlockall(ctypes.c_int(_MCL_CURRENT | _MCL_FUTURE | extra)) == 0
-        for extra in (_MCL_ONFAULT, 0)
-    )
-
-
-def set_oom_score(adjustment: int) -> bool:
-    """−1000 (never killed) to 1000 (first); lowering needs SYS_RESOURCE. Whether it holds."""
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(adjustment))
-    except OSError:
-        return False
-    return True
 
 
 def set_limits(

@@ -18,6 +18,7 @@ from waagent.distro.cgroups.groups import Group
 from waagent.distro.cgroups.trees import Limits, Tree
 from waagent.distro.operations.records import PLANNED
 from waagent.distro.operations.shim import plan as shim_plan
+from waagent.protocol.base.errors import ExplainedError
 from waagent.protocol.base.records import Record
 
 LOG = "shim.log"
@@ -27,14 +28,10 @@ _KILL_S = 2.0
 _SHIM_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-class OperationError(Exception):
+class OperationError(ExplainedError):
     """An operation could not be planned or started: what, where, remedy. Nothing of the handler has
     run.
     """
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class Place(Record):

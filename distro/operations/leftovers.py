@@ -58,15 +58,17 @@ def remove_place(folder: Path) -> None:
     """Take away the cgroups of an operation that has ended, as far as nobody is in them; to be
     called before its folder goes.
     """
+    found: set[Group] = set()
     for name in (PLANNED, shim_plan.STARTED):
         record = files.read_state_json(folder / name) or {}
         place = record.get("place", {})
-        found = [*place.get("command", ()), *place.get("shim", ()), *record.get("groups", ())]
-        groups.remove([(version, tuple(controllers), path) for version, controllers, path in found])
-        for path in {os.path.dirname(path) for _, _, path in found}:
-            groups.remove_one(path)
-            # the handler's, when this was its last operation
-            groups.remove_one(os.path.dirname(path))
+        listed = [*place.get("command", ()), *place.get("shim", ()), *record.get("groups", ())]
+        found |= {(version, tuple(controllers), path) for version, controllers, path in listed}
+    groups.remove(sorted(found))
+    for path in sorted({os.path.dirname(path) for _, _, path in found}):
+        groups.remove_one(path)
+        # the handler's, when this was its last operation
+        groups.remove_one(os.path.dirname(path))
 
 
 def _leftovers(started: Mapping[str, Any], place: list[Group]) -> list[int]:

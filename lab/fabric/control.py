@@ -1,5 +1,5 @@
 """The fabric steered from another process: one JSON line per call over a Unix socket, and the
-stand-in that makes the calls.
+object that makes the calls.
 
 A call is ``{"call": NAME, "args": [...], "kwargs": {...}}``, its answer ``{"result": ...}`` or
 ``{"error": TEXT}``. Bodies of recorded requests cross as Latin-1 text.

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from waagent.lab.fabric import documents, platform
+from waagent.lab.fabric import answers, documents
 from waagent.lab.fabric.blobs import Blobs, document_in
 from waagent.lab.fabric.crypto import Tenant
 from waagent.lab.fabric.faults import KINDS, TARGETS, Fault
@@ -80,7 +80,7 @@ class Fabric(Watching):
         self.base = f"http://{address}:{self.wire_port}"
 
     def _listen(self, server: str, address: str, port: int) -> Listener:
-        answer = platform.plugin if server == "plugin" else platform.wire
+        answer = answers.plugin if server == "plugin" else answers.wire
         return Listener(
             server,
             address,

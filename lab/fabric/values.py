@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from waagent.protocol.base.errors import ExplainedError
+
 WIRE_PORT = 80
 PLUGIN_PORT = 32526
 PROTOCOL_VERSION = "2012-11-30"
@@ -15,12 +17,8 @@ SAS = "sv=2019-12-12&sr=b&sig=c2VjcmV0LW9mLXRoZS1sYWI%3D&sp=rw"
 """The query of every blob URL; its `sig` must never be met in a log."""
 
 
-class LabError(Exception):
+class LabError(ExplainedError):
     """Root of what the lab raises: what went wrong, where, and what to do about it."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class Recorded(NamedTuple):

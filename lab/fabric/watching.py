@@ -19,7 +19,7 @@ class NotSeen(AssertionError):
 
 class Watching:
     """Wait helpers over `recorded`, `health`, `properties`, `statuses`; shared by the fabric and
-    its remote stand-in.
+    by whoever asks it from another process.
     """
 
     @property

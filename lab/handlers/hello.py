@@ -11,16 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 
-def newest_settings(folder: Path) -> tuple[int, dict]:
+def newest_settings(folder: Path) -> tuple[int, dict[str, Any]]:
     """The settings with the highest sequence number, and that number."""
     found = sorted(folder.glob("*.settings"), key=lambda path: int(path.stem))
     document = json.loads(found[-1].read_text(encoding="utf-8") or "{}")
     return int(found[-1].stem), document.get("runtimeSettings", [{}])[0].get("handlerSettings", {})
 
 
-def unprotected(settings: dict, library: Path) -> dict:
+def unprotected(settings: dict[str, Any], library: Path) -> dict[str, Any]:
     """The protected settings in clear; empty when there are none."""
     text = settings.get("protectedSettings")
     if not text:
@@ -38,7 +39,8 @@ def unprotected(settings: dict, library: Path) -> dict:
         f"{stem}.prv",
     ]
     done = subprocess.run(argv, input=base64.b64decode(text), stdout=subprocess.PIPE, check=True)
-    return json.loads(done.stdout)
+    clear: dict[str, Any] = json.loads(done.stdout)
+    return clear
 
 
 def main() -> int:

@@ -112,11 +112,6 @@ exit {exit_code}"""
     return handler_zip({"enable": script})
 
 
-def exits(code: int) -> bytes:
-    """`enable` says something on stderr and ends with ``code``, no status written."""
-    return handler_zip({"enable": f"echo 'this went wrong' >&2\nexit {code}"})
-
-
 def hangs() -> bytes:
     """`enable` never ends, ignores TERM and has children in sessions of their own."""
     script = """
@@ -127,24 +122,6 @@ for n in 1 2 3; do
 done
 while :; do sleep 1000; done"""
     return handler_zip({"enable": script})
-
-
-def leaves_daemon() -> bytes:
-    """`enable` leaves a process in a session of its own that holds stdout open; that is part of the
-    contract and stays.
-    """
-    script = (
-        "setsid sh -c 'echo $$ > daemon.pid; while sleep 2; do echo tick; done' &\nreport success 0"
-        ' "daemon left"'
-    )
-    return handler_zip({"enable": script})
-
-
-def writes_status(content: str) -> bytes:
-    """`enable` puts something odd where its status file should be; ``content`` is shell that gets
-    the path in `$file`.
-    """
-    return handler_zip({"enable": f'mkdir -p status; file="status/$sequence.status"\n{content}'})
 
 
 BAD_STATUS: dict[str, str] = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from waagent.lab.fabric.values import STORAGE_HOST
+from waagent.protocol.wire import constants
 
-ENDPOINT = "168.63.129.16"
-METADATA = "169.254.169.254"
+ENDPOINT = constants.WIRESERVER
+METADATA = constants.METADATA_ADDRESS
 STORAGE = "203.0.113.10"
 STORAGE_NAME = STORAGE_HOST
 GATEWAY = "10.4.0.1"

@@ -92,71 +92,42 @@ def main() -> int:
 
 
 def _base(root: Path, order: dict[str, Any]) -> None:
-    policy = root / "usr/sbin/policy-rc.d"
+    _install_packages(root, order["packages"])
+    _make_accounts(root)
+    _make_environment(root, order["requirements"])
+
+
+def _install_packages(root: Path, packages: list[str]) -> None:
+    policy = root / "usr/sbin/policy-rc.d"  # nothing that is installed may start its service
     policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     policy.chmod(0o755)
     quick = [word for option in _APT_OPTIONS for word in ("-o", option)]
-    install = [
-        "apt-get",
-        *quick,
-        "install",
-        "--yes",
-        "--quiet",
-        "--no-install-recommends",
-        *order["packages"],
-    ]
+    flags = ["--yes", "--quiet", "--no-install-recommends"]
+    install = ["apt-get", *quick, "install", *flags, *packages]
     try:
         _inside(root, install)
     except LabError:  # no lists yet, or lists too old to find the packages
         _inside(root, ["apt-get", *quick, "update", "--quiet"])
         _inside(root, install)
     policy.unlink()
+
+
+def _make_accounts(root: Path) -> None:
     _inside(root, ["groupadd", "--gid", str(BUS_GROUP[1]), BUS_GROUP[0]])
+    no_login = ["--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"]
     for name, number in ACCOUNTS:
         _inside(
-            root,
-            [
-                "useradd",
-                "--system",
-                "--uid",
-                str(number),
-                "--user-group",
-                "--no-create-home",
-                "--home-dir",
-                "/nonexistent",
-                "--shell",
-                "/usr/sbin/nologin",
-                name,
-            ],
+            root, ["useradd", "--system", "--uid", str(number), "--user-group", *no_login, name]
         )
+
+
+def _make_environment(root: Path, requirements: list[str]) -> None:
     _inside(root, ["/usr/bin/python3", "-m", "venv", ENVIRONMENT])
     pip = f"{ENVIRONMENT}/bin/pip"
-    wanted = [*order["requirements"], "setuptools>=61", "wheel"]
-    _inside(
-        root,
-        [
-            pip,
-            "download",
-            "--quiet",
-            "--find-links",
-            "/lab-wheels",
-            "--dest",
-            "/lab-wheels",
-            *wanted,
-        ],
-    )
-    _inside(
-        root,
-        [
-            pip,
-            "install",
-            "--quiet",
-            "--no-index",
-            "--find-links",
-            "/lab-wheels",
-            *order["requirements"],
-        ],
-    )
+    kept = ["--quiet", "--find-links", "/lab-wheels"]
+    wanted = [*requirements, "setuptools>=61", "wheel"]
+    _inside(root, [pip, "download", *kept, "--dest", "/lab-wheels", *wanted])
+    _inside(root, [pip, "install", *kept, "--no-index", *requirements])
 
 
 def _agent(root: Path, order: dict[str, Any]) -> None:

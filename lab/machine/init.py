@@ -18,6 +18,7 @@ import stat
 import subprocess
 import sys
 import time
+from typing import Any
 
 LOG = "/var/log/init.log"
 AGENT = ("/usr/sbin/waagent", "-daemon")
@@ -54,7 +55,7 @@ def mount(kind: str, target: str, options: str = "") -> None:
     call("mount", "-t", kind, *(["-o", options] if options else []), kind, target)
 
 
-def mount_all(root: str, order: dict) -> None:
+def mount_all(root: str, order: dict[str, Any]) -> None:
     """The machine's file systems below ``root``, then make it the root and let go of the host's."""
     mount("proc", f"{root}/proc")
     make_dev(f"{root}/dev", order["dvd_device"])
@@ -109,7 +110,7 @@ def insert_dvd(node: str, device: int) -> None:
         os.chown(node, 0, 24)  # Debian's group cdrom
 
 
-def settle_cgroups(order: dict) -> str:
+def settle_cgroups(order: dict[str, Any]) -> str:
     """Where the agent is started: with v2 controllers a group of its own, as init would give it;
     else where we are.
     """
@@ -250,7 +251,7 @@ def reap(agent: Agent) -> None:
             agent.ended(status)
 
 
-def obey(order: str, agent: Agent) -> dict:
+def obey(order: str, agent: Agent) -> dict[str, Any]:
     """Carry out one order of the control socket."""
     word, _, argument = order.strip().partition(" ")
     if word == "start-agent" and not agent.pid:

@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from waagent.distro.fences import prctl
+from waagent.distro.fences import process_flags
 from waagent.lab.machine import cgroups
 
 
@@ -54,7 +54,7 @@ def main() -> int:
 def _child() -> None:
     for restored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(restored, signal.SIG_DFL)
-    prctl.set_parent_death_signal(signal.SIGKILL)
+    process_flags.set_parent_death_signal(signal.SIGKILL)
 
 
 def _wait_for_an_end(stage: subprocess.Popen[bytes]) -> None:

@@ -9,15 +9,13 @@ runs in the worker's own loop, without a thread.
 
 from __future__ import annotations
 
-from typing import Any
-
 import zmq
 
 from waagent.protocol.base.records import Record
 from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.bus_loop import Loop
-from waagent.protocol.state_table import StateError, read_state
+from waagent.protocol.state_table import StateError, Table, parse_table, read_state
 
 ADMITTED, NOT_NOW = b"200", b"300"
 _ASKED_PER_TURN = 64
@@ -41,12 +39,9 @@ def peer_of(address: bytes) -> Peer | None:
     return Peer(int(parts[1]), int(parts[2]), int(parts[3]))
 
 
-def worker_of(table: dict[str, Any], pid: int) -> str | None:
+def worker_of(table: Table, pid: int) -> str | None:
     """The name of the worker that has ``pid`` in the supervisor's table."""
-    for row in table.get("workers", ()):
-        if row.get("pid") == pid and pid > 0:
-            return str(row["name"])
-    return None
+    return next((row.name for row in table.workers if row.pid == pid and pid > 0), None)
 
 
 class Admission:
@@ -88,7 +83,7 @@ class Admission:
         name = None
         if peer is not None and domain == sockets.DOMAIN:
             try:
-                name = worker_of(read_state(self._state), peer.pid)
+                name = worker_of(parse_table(read_state(self._state)), peer.pid)
             except StateError as error:
                 self._faults.seen(
                     "bus state",

@@ -10,13 +10,11 @@ BusError
 
 from __future__ import annotations
 
+from waagent.protocol.base.errors import ExplainedError
 
-class BusError(Exception):
+
+class BusError(ExplainedError):
     """Root of what this room raises: what went wrong, where, and what to do about it."""
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class EnvelopeError(BusError):

@@ -89,11 +89,6 @@ class Client:
         self._socket: zmq.Socket[bytes] | None = None
         self._open()
 
-    @property
-    def is_met(self) -> bool:
-        """A server has answered on this connection."""
-        return self._is_met
-
     def ask(
         self,
         topic: str,

@@ -138,12 +138,6 @@ class Server:
         """
         self._handlers[(envelope.REQUEST, topic)] = (frozenset(allowed), handler)
 
-    def on_event(
-        self, topic: str, allowed: Iterable[str], handler: Callable[[Request], Any]
-    ) -> None:
-        """``handler`` gets the events of ``topic``; nothing is answered."""
-        self._handlers[(envelope.EVENT, topic)] = (frozenset(allowed), handler)
-
     def publish(
         self, topic: str, body: Mapping[str, Any], allowed: Iterable[str] = EVERYONE
     ) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from waagent.protocol.base.errors import ExplainedError
+
 UNKNOWN = -1
 OK = 0
 UNINSTALL_FAILED = 1000
@@ -29,14 +31,14 @@ COMMAND_CODES = {
 """Operation -> the code of its failure."""
 
 
-class HandlerError(Exception):
+class HandlerError(ExplainedError):
     """Root of what this room raises: what went wrong, where, what to do about it, and the code to
     report.
     """
 
     def __init__(self, what: str, where: str, remedy: str, code: int = UNKNOWN) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy, self.code = what, where, remedy, code
+        super().__init__(what, where, remedy)
+        self.code = code
 
 
 class NameRefused(HandlerError):

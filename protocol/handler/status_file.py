@@ -96,13 +96,6 @@ def _document(status: ExtensionStatus, name: str) -> dict[str, Any]:
     return document
 
 
-def status_file(status: ExtensionStatus, name: str, timestamp: str) -> bytes:
-    """The bytes of a status file that the agent writes itself, when the handler could not."""
-    return json.dumps(
-        [{"version": 1.0, "timestampUTC": timestamp, "status": _document(status, name)}]
-    ).encode()
-
-
 def parse_status(data: bytes) -> ExtensionStatus:
     """The status in a file's bytes. Raises StatusFileError with code 1012 and the reason."""
     try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+WIRESERVER = "168.63.129.16"
+"""Where the WireServer is unless DHCP (option 245) says otherwise; the same in every region."""
 WIRE_PORT = 80
 HOSTPLUGIN_PORT = 32526
+METADATA_ADDRESS, METADATA_PORT = "169.254.169.254", 80
 PROTOCOL_VERSION = "2012-11-30"
 HOSTPLUGIN_VERSION = "2015-09-01"
 STORAGE_VERSION = "2014-02-14"

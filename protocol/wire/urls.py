@@ -76,11 +76,3 @@ def without_query(url: str) -> str:
     """
     plain = re.split(r"[?#\s]", url.strip(), maxsplit=1)[0]
     return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@", r"\1", plain)[:200]
-
-
-def is_numeric_address(text: str) -> bool:
-    """True for four decimal numbers up to 255."""
-    parts = text.split(".")
-    return len(parts) == 4 and all(
-        re.fullmatch(r"[0-9]{1,3}", part) and int(part) < 256 for part in parts
-    )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from waagent.distro.os_release import read_os_release
 from waagent.distro.paths import Paths
 from waagent.protocol.base.records import Record
 
@@ -19,33 +20,11 @@ class Obstacle(Record):
     remedy: str
 
 
-def os_release(paths: Paths) -> dict[str, str]:
-    """The fields of os-release(5); empty when there is none."""
-    for place in ("/etc/os-release", "/usr/lib/os-release"):
-        try:
-            text = paths.under(place).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        pairs = (
-            line.partition("=")
-            for line in text.splitlines()
-            if "=" in line and not line.startswith("#")
-        )
-        return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
-    return {}
-
-
 def system_name(paths: Paths) -> str:
     """`debian 12`: id and version, as scripts cut them out of -version."""
-    fields = os_release(paths)
+    fields = read_os_release(paths)
     name = " ".join(filter(None, (fields.get("ID", sys.platform), fields.get("VERSION_ID", ""))))
     return "".join(letter for letter in name if letter.isascii() and letter.isprintable())[:40]
-
-
-def system_ids(paths: Paths) -> tuple[str, ...]:
-    """The id of the distribution, then of those it is like."""
-    fields = os_release(paths)
-    return (fields.get("ID", ""), *fields.get("ID_LIKE", "").split())
 
 
 def unreadable_for_workers() -> Obstacle | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from waagent.protocol.base.errors import UsageError
 from waagent.protocol.base.records import Record
 
 NONE, OPTIONAL, NEEDED = "", "optional", "needed"
@@ -110,10 +111,6 @@ _BY_NAME: dict[str, Word] = {
 }
 
 
-class UsageError(Exception):
-    """The command line cannot be understood; the text is one line."""
-
-
 class Line(Record):
     """A command line, understood."""
 
@@ -148,12 +145,11 @@ def read_line(words: Sequence[str]) -> Line:
         text = rest.pop(0)
         word, given = _match(text)
         if word is None:
-            raise UsageError(f"unknown word {ascii(text)}: command line: try waagent -help")
+            raise UsageError(f"unknown word {ascii(text)}", "try waagent -help")
         if given is None and word.value == NEEDED:
             if not rest:
                 raise UsageError(
-                    f"-{word.name} lacks its value: command line: write"
-                    f" -{word.name}:{word.value_name}"
+                    f"-{word.name} lacks its value", f"write -{word.name}:{word.value_name}"
                 )
             given = rest.pop(0)
         elif given is None and word.value == OPTIONAL and rest and _match(rest[0])[0] is None:

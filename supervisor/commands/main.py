@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from waagent.protocol.base.errors import UsageError
 from waagent.supervisor.commands import arguments
 
 
@@ -14,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         line = arguments.read_line(words)
-    except arguments.UsageError as error:
+    except UsageError as error:
         print(f"waagent: {error}", file=sys.stderr)
         return 1
     from waagent.supervisor.commands import table  # after the words are known to be right: 15 ms

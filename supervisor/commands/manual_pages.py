@@ -18,6 +18,65 @@ from waagent.supervisor.commands import arguments
 from waagent.supervisor.ps import arguments as ps_arguments
 from waagent.supervisor.ps.arguments import folded
 
+_WAAGENT_ABOUT = (
+    "A small supervisor starts, watches and restarts workers, each with one job: finding the"
+    " platform, provisioning, running VM extensions, answering load balancer probes. What they do"
+    " is shown by waagent-ps(8). A word may have any number of - or / before it."
+)
+_SIGNALS = (
+    ("TERM", "stop all workers, then end; operations of extensions go on"),
+    ("HUP", "as -reload"),
+)
+_ENVIRONMENT = (
+    (
+        "WAAGENT_WITHOUT",
+        "what to do without, by commas: subreaper, cgroups, landlock, psi, systemd",
+    ),
+)
+_FILES = (
+    ("/etc/waagent.conf, /etc/waagent/conf.d/*.conf", "configuration, see waagent.conf(5)"),
+    ("/etc/waagent/sandbox.d/NAME.conf", "limits of one extension"),
+    ("/var/lib/waagent/", "state"),
+    ("/var/log/waagent.log", "log"),
+    ("/var/log/azure/NAME/", "logs of extensions"),
+    ("/run/waagent/", "sockets, locks, what waagent-ps reads"),
+)
+_PS_ABOUT = (
+    "Shows the workers of the agent and the operations of VM extensions. Anyone may look, only root"
+    " may change anything. When the supervisor does not answer, what it wrote last is shown,"
+    " corrected by /proc, within a second."
+)
+_STATES = (
+    ("STARTING, INIT, READY", "on the way and at work"),
+    ("DONE", "did its one job in this boot"),
+    ("IDLE", "on demand and not needed now"),
+    ("OFF", "switched off by configuration"),
+    ("STOPPING", "told to end"),
+    ("HUNG", "no heartbeat within its limit; being replaced"),
+    ("KILL, STUCK", "being killed; waits in the kernel and cannot be"),
+    ("BACKOFF", "ended too soon, is tried again shortly"),
+    ("PARKED", "ended too soon eight times; one try every 5 minutes"),
+    ("GONE", "died with a supervisor that does not answer"),
+)
+_PS_FILES = (
+    ("/run/waagent/control", "the supervisor's socket"),
+    ("/run/waagent/state", "what it wrote last"),
+    ("/run/waagent/operations", "operations of extensions"),
+    ("/var/log/waagent/NAME.hang", "stacks of a worker that hung"),
+)
+_SYNTAX = (
+    "Lines Name=value. Blanks around both are ignored; single or double quotes around the whole"
+    " value keep blanks and #. A # starts a comment at the start of a line or after a blank. None"
+    " means the default. Switches take y yes true 1 on and n no false 0 off. Of two lines for one"
+    " option the last wins. Files /etc/waagent/conf.d/*.conf are read afterwards in the order of"
+    " their names. An invalid value gives the default and a warning with file and line, it never"
+    " stops the agent. The file must be writable by root only."
+)
+_CHECKING = (
+    "waagent -check-configuration names every mistake, waagent -show-configuration -verbose what is"
+    " in force and why."
+)
+
 
 def texts() -> dict[str, str]:
     """Every generated file of the checkout by its path."""
@@ -32,18 +91,24 @@ def texts() -> dict[str, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the files below the checkout, or below the folder given; names each one that
-    changed.
+    """Write the files below the checkout, or below the folder given, and name each that changed;
+    with --check change nothing, 1 when one would.
     """
     words = sys.argv[1:] if argv is None else argv
-    root = Path(words[0]) if words else Path(__file__).resolve().parents[2]
-    for name, text in texts().items():
-        path = root / name
-        if not path.exists() or path.read_text(encoding="ascii") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="ascii")
-            print(name)
-    return 0
+    is_check = "--check" in words
+    folders = [word for word in words if word != "--check"]
+    root = Path(folders[0]) if folders else Path(__file__).resolve().parents[2]
+    old = [name for name, text in texts().items() if not _is_there(root / name, text)]
+    for name in old:
+        print(f"{name} is not what the tables say" if is_check else name)
+        if not is_check:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(texts()[name], encoding="ascii")
+    return 1 if is_check and old else 0
+
+
+def _is_there(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="ascii") == text
 
 
 def written(value: Value) -> str:
@@ -147,83 +212,28 @@ def completion() -> str:
 
 def waagent_page() -> str:
     """waagent(8)."""
-    commands = [
-        (arguments.form(word), word.about)
-        for word in arguments.COMMANDS
-        if word.when == arguments.HERE
+    here = [word for word in arguments.COMMANDS if word.when == arguments.HERE]
+    later = [f"-{word.name}" for word in arguments.COMMANDS if word.when == arguments.LATER]
+    synopsis = "[-verbose] [-force] [-configuration-path:PATH] COMMAND"
+    sections = [
+        ("SYNOPSIS", [".B waagent", _safe(synopsis)]),
+        ("DESCRIPTION", [_safe(_WAAGENT_ABOUT)]),
+        (
+            "COMMANDS",
+            [
+                *_items((arguments.form(word), word.about) for word in here),
+                ".PP",
+                _safe(f"Known, not in this version: {', '.join(later)}."),
+            ],
+        ),
+        ("OPTIONS", _items((arguments.form(word), word.about) for word in arguments.FLAGS)),
+        ("SIGNALS", _items(_SIGNALS)),
+        ("ENVIRONMENT", _items(_ENVIRONMENT)),
+        ("EXIT STATUS", ["0 done, 1 failed or not understood."]),
+        ("FILES", _items(_FILES)),
     ]
-    flags = [(arguments.form(word), word.about) for word in arguments.FLAGS]
-    later = ", ".join(
-        f"-{word.name}" for word in arguments.COMMANDS if word.when == arguments.LATER
-    )
-    return _page(
-        "waagent",
-        8,
-        "guest agent for Linux VMs on Azure",
-        [
-            (
-                "SYNOPSIS",
-                [".B waagent", _safe("[-verbose] [-force] [-configuration-path:PATH] COMMAND")],
-            ),
-            (
-                "DESCRIPTION",
-                [
-                    _safe(
-                        "A small supervisor starts, watches and restarts workers, each with one"
-                        " job: finding the platform, provisioning, running VM extensions, answering"
-                        " load balancer probes. What they do is shown by waagent-ps(8). A word may"
-                        " have any number of - or / before it."
-                    )
-                ],
-            ),
-            (
-                "COMMANDS",
-                _items(commands) + [".PP", _safe(f"Known, not in this version: {later}.")],
-            ),
-            ("OPTIONS", _items(flags)),
-            (
-                "SIGNALS",
-                _items(
-                    [
-                        ("TERM", "stop all workers, then end; operations of extensions go on"),
-                        ("HUP", "as -reload"),
-                    ]
-                ),
-            ),
-            (
-                "ENVIRONMENT",
-                _items(
-                    [
-                        (
-                            "WAAGENT_WITHOUT",
-                            (
-                                "what to do without, by commas: subreaper, cgroups, landlock, psi,"
-                                " systemd"
-                            ),
-                        )
-                    ]
-                ),
-            ),
-            ("EXIT STATUS", ["0 done, 1 failed or not understood."]),
-            (
-                "FILES",
-                _items(
-                    [
-                        (
-                            "/etc/waagent.conf, /etc/waagent/conf.d/*.conf",
-                            "configuration, see waagent.conf(5)",
-                        ),
-                        ("/etc/waagent/sandbox.d/NAME.conf", "limits of one extension"),
-                        ("/var/lib/waagent/", "state"),
-                        ("/var/log/waagent.log", "log"),
-                        ("/var/log/azure/NAME/", "logs of extensions"),
-                        ("/run/waagent/", "sockets, locks, what waagent-ps reads"),
-                    ]
-                ),
-            ),
-        ],
-        "waagent-ps(8), waagent.conf(5)",
-    )
+    about = "guest agent for Linux VMs on Azure"
+    return _page("waagent", 8, about, sections, "waagent-ps(8), waagent.conf(5)")
 
 
 def waagent_ps_page() -> str:
@@ -234,81 +244,21 @@ def waagent_ps_page() -> str:
     flags = [
         (f"--{word.name} {word.value_name}".strip(), word.about) for word in ps_arguments.OPTIONS
     ]
-    return _page(
-        "waagent-ps",
-        8,
-        "what the Azure guest agent is doing",
-        [
-            ("SYNOPSIS", [".B waagent-ps", _safe("[OPTION...] [COMMAND]")]),
-            (
-                "DESCRIPTION",
-                [
-                    _safe(
-                        "Shows the workers of the agent and the operations of VM extensions. Anyone"
-                        " may look, only root may change anything. When the supervisor does not"
-                        " answer, what it wrote last is shown, corrected by /proc, within a second."
-                    )
-                ],
-            ),
-            ("COMMANDS", _items(commands)),
-            ("OPTIONS", _items(flags)),
-            (
-                "STATES",
-                _items(
-                    [
-                        ("STARTING, INIT, READY", "on the way and at work"),
-                        ("DONE", "did its one job in this boot"),
-                        ("IDLE", "on demand and not needed now"),
-                        ("OFF", "switched off by configuration"),
-                        ("STOPPING", "told to end"),
-                        ("HUNG", "no heartbeat within its limit; being replaced"),
-                        ("KILL, STUCK", "being killed; waits in the kernel and cannot be"),
-                        ("BACKOFF", "ended too soon, is tried again shortly"),
-                        ("PARKED", "ended too soon eight times; one try every 5 minutes"),
-                        ("GONE", "died with a supervisor that does not answer"),
-                    ]
-                ),
-            ),
-            ("EXIT STATUS", _items([(str(number), about) for number, about in ps_arguments.EXITS])),
-            (
-                "FILES",
-                _items(
-                    [
-                        ("/run/waagent/control", "the supervisor's socket"),
-                        ("/run/waagent/state", "what it wrote last"),
-                        ("/run/waagent/operations", "operations of extensions"),
-                        ("/var/log/waagent/NAME.hang", "stacks of a worker that hung"),
-                    ]
-                ),
-            ),
-        ],
-        "waagent(8)",
-    )
+    sections = [
+        ("SYNOPSIS", [".B waagent-ps", _safe("[OPTION...] [COMMAND]")]),
+        ("DESCRIPTION", [_safe(_PS_ABOUT)]),
+        ("COMMANDS", _items(commands)),
+        ("OPTIONS", _items(flags)),
+        ("STATES", _items(_STATES)),
+        ("EXIT STATUS", _items((str(number), about) for number, about in ps_arguments.EXITS)),
+        ("FILES", _items(_PS_FILES)),
+    ]
+    return _page("waagent-ps", 8, "what the Azure guest agent is doing", sections, "waagent(8)")
 
 
 def configuration_page() -> str:
     """waagent.conf(5)."""
-    sections: list[tuple[str, list[str]]] = [
-        (
-            "DESCRIPTION",
-            [
-                _safe(
-                    "Lines Name=value. Blanks around both are ignored; single or double quotes"
-                    " around the whole value keep blanks and #. A # starts a comment at the start"
-                    " of a line or after a blank. None means the default. Switches take y yes true"
-                    " 1 on and n no false 0 off. Of two lines for one option the last wins. Files"
-                    " /etc/waagent/conf.d/*.conf are read afterwards in the order of their names."
-                    " An invalid value gives the default and a warning with file and line, it never"
-                    " stops the agent. The file must be writable by root only."
-                ),
-                ".PP",
-                _safe(
-                    "waagent -check-configuration names every mistake, waagent -show-configuration"
-                    " -verbose what is in force and why."
-                ),
-            ],
-        ),
-    ]
+    sections = [("DESCRIPTION", [_safe(_SYNTAX), ".PP", _safe(_CHECKING)])]
     for title, rows in options.GROUPS:
         shown = [
             (_entry(option), _described(option)) for option in rows if option.use in (SEED, IN_USE)

@@ -5,30 +5,13 @@ package has them.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
+from waagent.distro.distributions import INSTALL, Family
 from waagent.protocol.base.records import Record
 from waagent.protocol.configuration.options import Value
 
 Configuration = Mapping[str, Value]
-
-FAMILIES = {
-    "debian": "apt install",
-    "fedora": "dnf install",
-    "rhel": "dnf install",
-    "suse": "zypper install",
-    "alpine": "apk add",
-    "arch": "pacman -S",
-}
-_ALSO = {
-    "ubuntu": "debian",
-    "devuan": "debian",
-    "centos": "rhel",
-    "azurelinux": "fedora",
-    "mariner": "fedora",
-    "sles": "suse",
-    "opensuse-leap": "suse",
-}
 
 
 class Tool(Record):
@@ -38,6 +21,7 @@ class Tool(Record):
     is_needed: Callable[[Configuration], bool]
     without: str
     packages: Mapping[str, str]
+    """By the package names of distributions.INSTALL."""
 
 
 def _always(configuration: Configuration) -> bool:
@@ -65,36 +49,35 @@ def _formats_with(name: str) -> Callable[[Configuration], bool]:
 
 _SHADOW = {
     "debian": "passwd",
-    "fedora": "shadow-utils",
-    "rhel": "shadow-utils",
+    "redhat": "shadow-utils",
     "suse": "shadow",
     "alpine": "shadow",
     "arch": "shadow",
 }
-_UTIL_LINUX = {family: "util-linux" for family in FAMILIES}
+_UTIL_LINUX = {family: "util-linux" for family in INSTALL}
 _MOUNT = {**_UTIL_LINUX, "debian": "mount"}
 _FDISK = {**_UTIL_LINUX, "debian": "fdisk", "alpine": "sfdisk"}
 _OPENSSH = {
-    **{family: "openssh" for family in FAMILIES},
+    **{family: "openssh" for family in INSTALL},
     "debian": "openssh-client",
     "suse": "openssh-common",
     "alpine": "openssh-keygen",
 }
-_E2FS = {family: "e2fsprogs" for family in FAMILIES}
-_XFS = {family: "xfsprogs" for family in FAMILIES}
-_BTRFS = {**{family: "btrfs-progs" for family in FAMILIES}, "suse": "btrfsprogs"}
+_E2FS = {family: "e2fsprogs" for family in INSTALL}
+_XFS = {family: "xfsprogs" for family in INSTALL}
+_BTRFS = {**{family: "btrfs-progs" for family in INSTALL}, "suse": "btrfsprogs"}
 
 TOOLS: tuple[Tool, ...] = (
     Tool(
         "openssl",
         _always,
         "certificates and protected settings are not opened",
-        {f: "openssl" for f in FAMILIES},
+        {f: "openssl" for f in INSTALL},
     ),
     Tool("useradd", _provisions, "no user is made", _SHADOW),
     Tool("usermod", _provisions, "no user is changed", _SHADOW),
     Tool("ssh-keygen", _provisions, "host keys are not made anew", _OPENSSH),
-    Tool("sudo", _provisions, "the user cannot become root", {f: "sudo" for f in FAMILIES}),
+    Tool("sudo", _provisions, "the user cannot become root", {f: "sudo" for f in INSTALL}),
     Tool("mount", _formats, "the resource disk is not mounted", _MOUNT),
     Tool("sfdisk", _formats, "the resource disk is not partitioned", _FDISK),
     Tool("mkfs.ext4", _formats_with("ext4"), "the resource disk is not formatted", _E2FS),
@@ -108,9 +91,7 @@ TOOLS: tuple[Tool, ...] = (
 _ALWAYS_SEARCHED = ("/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/local/bin")
 
 
-def missing_tools(
-    configuration: Configuration, system_ids: Sequence[str], search_path: str
-) -> list[str]:
+def missing_tools(configuration: Configuration, family: Family, search_path: str) -> list[str]:
     """One line for each needed program that is not here: what, what does not work, how to get
     it.
     """
@@ -119,14 +100,12 @@ def missing_tools(
     for tool in TOOLS:
         if tool.is_needed(configuration) and shutil.which(tool.name, path=path) is None:
             lines.append(
-                f"{tool.name}: the program is missing, {tool.without}: {_remedy(tool, system_ids)}"
+                f"{tool.name}: the program is missing, {tool.without}: {_remedy(tool, family)}"
             )
     return lines
 
 
-def _remedy(tool: Tool, system_ids: Sequence[str]) -> str:
-    for system in system_ids:
-        family = _ALSO.get(system, system)
-        if family in tool.packages:
-            return f"{FAMILIES[family]} {tool.packages[family]}"
+def _remedy(tool: Tool, family: Family) -> str:
+    if family.packages in tool.packages:
+        return f"{INSTALL[family.packages]} {tool.packages[family.packages]}"
     return f"install the package that has {tool.name}"

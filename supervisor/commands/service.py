@@ -24,19 +24,14 @@ def running_pid(paths: Paths) -> int | None:
     except OSError:
         return None
     try:
-        table = state_table.read_state(descriptor)
+        table = state_table.parse_table(state_table.read_state(descriptor))
     except state_table.StateError:
         return None
     finally:
         os.close(descriptor)
-    pid, ticks = table.get("pid"), table.get("start_ticks")
-    if (
-        table.get("boot_id") != processes.boot_id()
-        or not isinstance(pid, int)
-        or not isinstance(ticks, int)
-    ):
+    if table.boot_id != processes.boot_id() or table.pid is None or table.start_ticks is None:
         return None
-    return pid if processes.is_alive(pid, ticks) else None
+    return table.pid if processes.is_alive(table.pid, table.start_ticks) else None
 
 
 def own_command(words: Sequence[str]) -> list[str]:

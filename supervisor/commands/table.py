@@ -20,11 +20,11 @@ SWITCHES = ("subreaper", "cgroups", "landlock", "psi", "systemd")
 
 
 def run(line: Line, environment: Mapping[str, str]) -> int:
-    """Carry out ``line``; usage when it names no command."""
+    """Carry out ``line``; usage, and a failure, when it names no command."""
     command = line.command
     if command is None:
-        print(arguments.usage())
-        return 0
+        print(arguments.usage(), file=sys.stderr)
+        return 1
     if command.when == LATER:
         return fail(
             f"-{command.name} is not in this version: waagent {__version__}: see waagent -help for"
@@ -51,7 +51,7 @@ def load(line: Line) -> tuple[Paths, loading.Loaded]:
     path = None if line.configuration_path is None else Path(line.configuration_path).absolute()
     loaded = loading.load(paths, path)
     return (
-        paths.with_library(str(loaded.values["Lib.Dir"]), str(loaded.values["Extension.LogDir"])),
+        paths.configured(loaded.values),
         loaded,
     )
 
@@ -86,7 +86,9 @@ def _show_configuration(line: Line, environment: Mapping[str, str]) -> int:
 
 
 def _check_configuration(line: Line, environment: Mapping[str, str]) -> int:
-    from waagent.supervisor.commands import required_programs  # only this command needs it
+    # only this command needs them
+    from waagent.distro.distributions import family_of
+    from waagent.supervisor.commands import required_programs
 
     if line.value is not None:
         loaded = loading.load(Paths(line.root), Path(line.value), drop_ins=False, judge_owner=False)
@@ -95,7 +97,7 @@ def _check_configuration(line: Line, environment: Mapping[str, str]) -> int:
     for finding in loaded.findings:
         print(finding)
     missing = required_programs.missing_tools(
-        loaded.values, about.system_ids(Paths(line.root)), environment.get("PATH", "")
+        loaded.values, family_of(Paths(line.root)), environment.get("PATH", "")
     )
     for tool in missing:
         print(tool)

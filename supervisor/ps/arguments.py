@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from waagent.protocol.base.errors import UsageError
 from waagent.protocol.base.records import Record
 
 
@@ -78,10 +79,6 @@ EXITS: tuple[tuple[int, str], ...] = (
 _BY_NAME = {word.name: word for word in OPTIONS}
 
 
-class UsageError(Exception):
-    """The command line cannot be understood; the text is one line."""
-
-
 class Line(Record):
     """A command line, understood."""
 
@@ -108,17 +105,16 @@ def read_line(words: Sequence[str]) -> Line:
         name, equals, given = text.lstrip("-").partition("=")
         word = _BY_NAME.get("help" if name == "h" else name)
         if word is None or (equals and not word.value_name):
-            raise UsageError(f"unknown option {ascii(text)}: command line: try waagent-ps --help")
+            raise UsageError(f"unknown option {ascii(text)}", "try waagent-ps --help")
         if word.value_name and not equals:
             if not rest:
                 raise UsageError(
-                    f"--{word.name} lacks its value: command line: write --{word.name}"
-                    f" {word.value_name}"
+                    f"--{word.name} lacks its value", f"write --{word.name} {word.value_name}"
                 )
             given = rest.pop(0)
         if word.choices and given not in word.choices:
             raise UsageError(
-                f"--{word.name} {ascii(given)}: command line: write one of {' '.join(word.choices)}"
+                f"--{word.name} {ascii(given)}", f"write one of {' '.join(word.choices)}"
             )
         options[word.name] = given
     return _with_command(plain, options)
@@ -130,9 +126,7 @@ def _with_command(plain: Sequence[str], options: dict[str, str]) -> Line:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < 1e9:
-        raise UsageError(
-            f"--timeout {ascii(options['timeout'])}: command line: write a number of seconds"
-        )
+        raise UsageError(f"--timeout {ascii(options['timeout'])}", "write a number of seconds")
     if not plain:
         return Line("list", "", options)
     if plain[0] == "extensions" and len(plain) == 1:
@@ -141,9 +135,7 @@ def _with_command(plain: Sequence[str], options: dict[str, str]) -> Line:
         return Line(plain[1], plain[2], options)
     if plain[0] == "restart" and len(plain) == 2:
         return Line("restart", plain[1], options)
-    raise UsageError(
-        f"unknown command {ascii(' '.join(plain))}: command line: try waagent-ps --help"
-    )
+    raise UsageError(f"unknown command {ascii(' '.join(plain))}", "try waagent-ps --help")
 
 
 def usage() -> str:

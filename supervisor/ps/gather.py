@@ -1,5 +1,5 @@
-"""Where `waagent-ps` gets what it shows: the control socket, else the state file, then `/proc` and
-the operations file.
+"""Where `waagent-ps` gets what it shows: the control socket, else the state file, then the
+processes themselves and the operations file.
 
 Nothing here waits longer than ANSWER_S in sum, whatever state the agent is in.
 """
@@ -11,18 +11,20 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from waagent import __version__
 from waagent.distro import processes
 from waagent.distro.paths import Paths
-from waagent.protocol import control, state_table
+from waagent.protocol import control, operations_file, state_table
+from waagent.protocol.state_table import Table
 from waagent.supervisor.commands import about
-from waagent.supervisor.ps import snapshot
-from waagent.supervisor.ps.snapshot import Operations, Seen, Silence, Snapshot
+from waagent.supervisor.ps import process_figures, snapshot
+from waagent.supervisor.ps.process_figures import STOPPED, Seen
+from waagent.supervisor.ps.snapshot import Operations, Silence, Snapshot
 
-ANSWER_S = 0.7  # leaves the rest of the promised second to Python and to /proc
+ANSWER_S = 0.7  # leaves the rest of the promised second to Python and to the kernel
 VIEW_LIMIT_BYTES = 1024 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
@@ -35,16 +37,15 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
         table = read_table(paths)
         silence = explain_silence(paths, table, problem, time.monotonic())
     now = time.monotonic()
-    pid = snapshot.whole_of(table, "pid")
-    seen = look(_pids(table), with_memory=with_memory)
+    pid = table.pid
+    seen = process_figures.look_at_all(_pids(table), with_memory=with_memory)
     workers = snapshot.worker_rows(table, seen, now, is_answered=silence is None)
-    facts: Mapping[str, Any] = next(
-        (worker.facts for worker in workers if worker.name == "fabric_client"), {}
-    )
-    uptime_s = snapshot.since(now, snapshot.number_of(table, "started_at"))
-    told = snapshot.provisioned(workers)
+    platform = snapshot.facts_of(workers, "fabric_client")
+    provisioning = snapshot.facts_of(workers, "provisioner")
+    uptime_s = snapshot.since(now, table.started_at)
+    told = provisioning.provisioned
     return Snapshot(
-        version=snapshot.text_of(table, "agent_version") or __version__,
+        version=table.agent_version or __version__,
         system=about.system_name(paths),
         host=os.uname().nodename,
         silence=silence,
@@ -54,19 +55,21 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
         total_pss_kib=_total_pss(seen),
         cpu_percent=_cpu_percent(seen, uptime_s),
         provisioned=told if told is not None else _marker(paths),
-        endpoint=snapshot.text_of(facts, "endpoint"),
-        last_answer_s=snapshot.since(now, snapshot.number_of(facts, "answered_at")),
-        last_status_s=snapshot.since(now, snapshot.number_of(facts, "status_at")),
-        goal_state=snapshot.text_of(facts, "incarnation"),
-        health=snapshot.text_of(facts, "health"),
-        missing=snapshot.texts_of(table, "missing"),
-        notes=snapshot.texts_of(table, "notes"),
+        endpoint=platform.endpoint,
+        last_answer_s=snapshot.since(now, platform.answered_at),
+        last_status_s=snapshot.since(now, platform.status_at),
+        goal_state=platform.incarnation,
+        # fabric_client may be killed between the platform's word and its own
+        health=platform.health or provisioning.health,
+        missing=table.missing,
+        notes=table.notes,
         workers=workers,
         operations=read_operations(paths, now),
+        way=platform.way,
     )
 
 
-def ask_table(paths: Paths) -> tuple[dict[str, Any] | None, str]:
+def ask_table(paths: Paths) -> tuple[Table | None, str]:
     """The answer to `list`; else None and what is wrong."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
         connection.settimeout(ANSWER_S)
@@ -75,15 +78,15 @@ def ask_table(paths: Paths) -> tuple[dict[str, Any] | None, str]:
             listener = _CREDENTIALS.unpack(
                 connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             )[0]
-            if processes.state_letter(listener) in ("T", "t"):
+            if process_figures.look(listener).letter in STOPPED:
                 return None, f"pid {listener} stopped (state T)"
             connection.send(control.pack("list"))
             answer = control.unpack(connection.recv(control.PACKET_LIMIT_BYTES))
         except (OSError, control.ControlError) as error:
             return None, "does not answer" if isinstance(error, socket.timeout) else str(error)
     if not isinstance(answer.get("workers"), list):
-        return None, snapshot.text_of(answer, "reason") or "answered something else"
-    return answer, ""
+        return None, str(answer.get("reason") or "answered something else")
+    return state_table.parse_table(answer), ""
 
 
 def request(paths: Paths, kind: str, **fields: str) -> dict[str, Any]:
@@ -97,65 +100,48 @@ def request(paths: Paths, kind: str, **fields: str) -> dict[str, Any]:
         return control.unpack(connection.recv(control.PACKET_LIMIT_BYTES))
 
 
-def read_table(paths: Paths) -> dict[str, Any]:
+def read_table(paths: Paths) -> Table:
     """What the supervisor wrote last; empty when there is nothing of this boot."""
     try:
         descriptor = os.open(paths.state, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return {}
+        return Table()
     try:
-        table = state_table.read_state(descriptor)
+        said = state_table.read_state(descriptor)
     except (state_table.StateError, OSError, ValueError):
-        return {}
+        return Table()
     finally:
         os.close(descriptor)
-    cleaned = control.clean(table) if isinstance(table, dict) else {}
-    return cleaned if snapshot.text_of(cleaned, "boot_id") in ("", processes.boot_id()) else {}
+    table = state_table.parse_table(control.clean(said)) if isinstance(said, dict) else Table()
+    return table if table.boot_id in ("", processes.boot_id()) else Table()
 
 
-def explain_silence(paths: Paths, table: Mapping[str, Any], problem: str, now: float) -> Silence:
+def explain_silence(paths: Paths, table: Table, problem: str, now: float) -> Silence:
     """Why nobody answers: the state of the process that should, and the remedy that fits."""
     has_systemd = os.path.isdir("/run/systemd/system")
     start = "systemctl start waagent" if has_systemd else "waagent -start"
-    pid, ticks = snapshot.whole_of(table, "pid"), snapshot.whole_of(table, "start_ticks")
-    if pid is None:
-        return Silence(f"{paths.state} tells of no supervisor in this boot", start)
-    beat = snapshot.since(now, snapshot.number_of(table, "beat_at"))
+    if table.pid is None:
+        return Silence(f"{paths.state} names no supervisor of this boot", start)
+    beat = snapshot.since(now, table.beat_at)
     last = "" if beat is None else f", last beat {int(beat)} s ago"
-    if not processes.is_alive(pid, ticks):
-        return Silence(f"pid {pid} is gone{last}", start)
-    letter = processes.state_letter(pid)
+    process = process_figures.look(table.pid, table.start_ticks)
+    if not process.is_alive:
+        return Silence(f"pid {table.pid} is gone{last}", start)
     how = (
-        f"stopped (state {letter})"
-        if letter in ("T", "t")
-        else f"is alive (state {letter}), {problem}"
+        f"stopped (state {process.letter})"
+        if process.letter in STOPPED
+        else f"is alive (state {process.letter}), {problem}"
     )
-    again = "systemctl restart waagent" if has_systemd else f"kill -9 {pid}; {start}"
-    return Silence(f"pid {pid} {how}{last}", again)
+    again = "systemctl restart waagent" if has_systemd else f"kill -9 {table.pid}; {start}"
+    return Silence(f"pid {table.pid} {how}{last}", again)
 
 
-def look(pids: Iterable[tuple[int, int | None]], *, with_memory: bool) -> dict[int, Seen]:
-    """What `/proc` says of each process. One that waits for a disk is not asked for its memory:
-    that could wait, too.
-    """
-    found: dict[int, Seen] = {}
-    for pid, ticks in pids:
-        process = processes.read_process(pid)
-        if process is None or process.state in "ZX" or (ticks and process.start_ticks != ticks):
-            found[pid] = Seen(False)
-            continue
-        pss = processes.pss_kib(pid) if with_memory and process.state != "D" else None
-        found[pid] = Seen(True, process.state, pss, process.cpu_ticks / os.sysconf("SC_CLK_TCK"))
-    return found
-
-
-def _pids(table: Mapping[str, Any]) -> list[tuple[int, int | None]]:
-    rows = [
-        row
-        for row in (table, table.get("zygote"), *(table.get("workers") or ()))
-        if isinstance(row, Mapping)
+def _pids(table: Table) -> list[tuple[int, int | None]]:
+    pairs = [
+        (table.pid, table.start_ticks),
+        (table.zygote.pid, table.zygote.start_ticks),
+        *((row.pid, row.start_ticks) for row in table.workers),
     ]
-    pairs = ((snapshot.whole_of(row, "pid"), snapshot.whole_of(row, "start_ticks")) for row in rows)
     return [(pid, ticks) for pid, ticks in pairs if pid]
 
 
@@ -175,9 +161,9 @@ def _marker(paths: Paths) -> bool | None:
     # 5 ms, only while the provisioner has told nothing
     from waagent.protocol.configuration import loading
 
-    library = loading.load(paths, judge_owner=False).values["Lib.Dir"]
+    values = loading.load(paths, judge_owner=False).values
     try:
-        os.stat(paths.with_library(str(library), "/var/log/azure").provisioned)
+        os.stat(paths.configured(values).provisioned)
     except FileNotFoundError:
         return False
     except OSError:
@@ -187,22 +173,15 @@ def _marker(paths: Paths) -> bool | None:
 
 def read_operations(paths: Paths, now: float) -> Operations:
     """The operations file; without one, no operation."""
+    nothing = Operations("", None, ())
     try:
         descriptor = os.open(
             paths.operations_view, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         )
     except OSError:
-        return Operations("", None, ())
+        return nothing
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Operations("", None, ())
+            return nothing
         data = file.read(VIEW_LIMIT_BYTES)
-    import json  # 4 ms, only where there are extensions
-
-    try:
-        view = json.loads(data)
-    except (ValueError, RecursionError):
-        return Operations("", None, ())
-    return (
-        snapshot.operation_rows(view, now) if isinstance(view, dict) else Operations("", None, ())
-    )
+    return snapshot.operation_rows(operations_file.parse(data), now)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from waagent.supervisor.ps.snapshot import Operation, Snapshot, Worker
+from waagent.protocol.operations_file import Operation
+from waagent.supervisor.ps.snapshot import Snapshot, Worker
 
 SCHEMA = 1
 
@@ -67,8 +68,10 @@ def worker_document(worker: Worker) -> dict[str, Any]:
 def operation_document(row: Operation) -> dict[str, Any]:
     """One operation."""
     fields = row._asdict()
+    del fields["name"]  # of the record on disk, which only root reads
     fields["elapsed_s"] = _rounded(row.elapsed_s)
-    for name in ("waiting_for", "signal", "cgroup", "reported", "message", "extension"):
+    fields["signal"] = None if row.signal is None else str(row.signal)
+    for name in ("waiting_for", "cgroup", "reported", "message", "extension"):
         fields[name] = fields[name] or None
     return fields
 

@@ -1,19 +1,12 @@
-"""`waagent-ps`: what the agent is doing, for anyone.
-
-Standard library and msgpack only, and few of it: the whole command takes less than 60 ms.
-"""
+"""The entry of `waagent-ps`: what the agent is doing, for anyone."""
 
 from __future__ import annotations
 
 import sys
 
-from waagent.supervisor.ps import run
+from waagent.supervisor.ps.run import main
 
-
-def main() -> int:
-    """Run one command; its exit status as in ui.md, section 2."""
-    return run.main()
-
+__all__ = ["main"]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 
 from waagent import __version__
 from waagent.distro.paths import Paths
+from waagent.protocol import state_table
+from waagent.protocol.base.errors import UsageError
+from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
 from waagent.supervisor.ps.arguments import Line
-from waagent.supervisor.ps.snapshot import UNDER_WAY, Snapshot, exit_status, failed, newest, text_of
+from waagent.supervisor.ps.snapshot import Snapshot, exit_status, failed, newest
 from waagent.supervisor.ps.tables import WIDE_FROM, Form
 from waagent.supervisor.ps.text import plain
 
@@ -26,7 +29,7 @@ def main() -> int:
     """Run one command; its exit status as in ui.md, section 2."""
     try:
         line = arguments.read_line(sys.argv[1:])
-    except arguments.UsageError as error:
+    except UsageError as error:
         return _fail(str(error), USAGE)
     try:
         status = _run(line, Paths(line.options.get("root", "/")), os.environ)
@@ -113,7 +116,7 @@ def _restart(paths: Paths, name: str) -> int:
             NOT_ANSWERING,
         )
     if answer.get("type") in ("refused", "error"):
-        why = text_of(answer, "reason") or text_of(answer, "text")
+        why = str(answer.get("reason") or answer.get("text") or "")
         return _fail(
             f"{name} is not restarted: {why}: see waagent-ps",
             NOT_PERMITTED if "root" in why else USAGE,
@@ -153,13 +156,13 @@ def _provisioned(snapshot: Snapshot) -> str | None:
     if snapshot.provisioned:
         return ""
     for worker in snapshot.workers:
-        if worker.name == "provisioner" and worker.state == "DONE":
+        if worker.name == "provisioner" and worker.state == state_table.DONE:
             return (
                 "not provisioned:"
                 f" {worker.result or worker.reason or 'the provisioner gave no reason'}: see"
                 " /var/log/waagent.log"
             )
-        if worker.name == "provisioner" and worker.state == "PARKED":
+        if worker.name == "provisioner" and worker.state == state_table.PARKED:
             return f"not provisioned: {worker.reason or worker.last_exit}: see /var/log/waagent.log"
     return None
 
@@ -182,7 +185,7 @@ def _extensions_done(snapshot: Snapshot) -> str | None:
             f"{broken[0].handler} failed at {broken[0].operation}, {len(broken)} in all: see"
             " waagent-ps extensions"
         )
-    is_idle = runner is None or runner.state in ("IDLE", "OFF")
+    is_idle = runner is None or runner.state in (state_table.IDLE, state_table.OFF)
     is_current = snapshot.goal_state == snapshot.operations.goal_state
     return "" if is_idle or is_current else None
 

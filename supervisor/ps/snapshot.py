@@ -1,28 +1,32 @@
 """What `waagent-ps` knows at one moment: typed rows made from the supervisor's table, the
-operations file and `/proc`. Pure.
+operations file and the processes. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from waagent.protocol import state_table
 from waagent.protocol.base.records import Record
+from waagent.protocol.operations_file import ENDED_BADLY, RUNNING, Operation, OperationsFile
+from waagent.protocol.state_table import Table, WorkerRow
+from waagent.protocol.worker_facts import Facts, parse_facts
+from waagent.supervisor.ps.process_figures import STOPPED, Seen
 
-WELL = frozenset(("STARTING", "INIT", "READY", "DONE", "IDLE", "OFF", "STOPPING"))
-RUNNING = frozenset(("STARTING", "INIT", "READY", "HUNG", "STOPPING", "KILL", "STUCK"))
-FAILED = frozenset(("failed", "killed", "lost"))
-UNDER_WAY = frozenset(("running", "waiting"))
+GONE = "GONE"
+"""Shown of a worker that died with a supervisor that does not answer."""
+WELL = frozenset(
+    (
+        state_table.STARTING,
+        state_table.INIT,
+        state_table.READY,
+        state_table.DONE,
+        state_table.IDLE,
+        state_table.OFF,
+        state_table.STOPPING,
+    )
+)
 NEWS_S = 3600.0  # a replaced worker is mentioned for this long
-
-
-class Seen(Record):
-    """What `/proc` says of one process; None where it may not be read."""
-
-    is_alive: bool
-    letter: str = ""
-    pss_kib: int | None = None
-    cpu_s: float | None = None
 
 
 class Worker(Record):
@@ -47,29 +51,7 @@ class Worker(Record):
     result: str
     stack: str
     waits: str
-    facts: Mapping[str, Any]
-
-
-class Operation(Record):
-    """The last operation of a handler, or one of its earlier ones."""
-
-    handler: str
-    version: str
-    extension: str
-    operation: str
-    sequence: int | None
-    state: str
-    waiting_for: str
-    elapsed_s: float | None
-    limit_s: float | None
-    exit_code: int | None
-    signal: str
-    pid: int | None
-    cgroup: str
-    profile: str
-    denied: str
-    reported: str
-    message: str
+    facts: Facts
 
 
 class Operations(Record):
@@ -111,34 +93,9 @@ class Snapshot(Record):
     notes: tuple[str, ...]
     workers: tuple[Worker, ...]
     operations: Operations
-
-
-def number_of(row: Mapping[str, Any], key: str) -> float | None:
-    """A number of a foreign map; None for anything else."""
-    value = row.get(key)
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def whole_of(row: Mapping[str, Any], key: str) -> int | None:
-    """The same as a whole number."""
-    value = number_of(row, key)
-    return None if value is None else int(value)
-
-
-def text_of(row: Mapping[str, Any], key: str) -> str:
-    """A text of a foreign map; lists become words, nothing becomes empty."""
-    value = row.get(key)
-    if value is None or value is False:
-        return ""
-    if isinstance(value, (list, tuple)):
-        return " ".join(str(item) for item in value)
-    return str(value)
-
-
-def texts_of(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """A list of texts of a foreign map."""
-    value = row.get(key)
-    return tuple(str(item) for item in value) if isinstance(value, (list, tuple)) else ()
+    way: str = ""
+    """The worker that makes the connections to the platform, where a firewall lets only root do so.
+    """
 
 
 def since(now: float, moment: float | None) -> float | None:
@@ -147,97 +104,57 @@ def since(now: float, moment: float | None) -> float | None:
 
 
 def worker_rows(
-    table: Mapping[str, Any], seen: Mapping[int, Seen], now: float, *, is_answered: bool
+    table: Table, seen: Mapping[int, Seen], now: float, *, is_answered: bool
 ) -> tuple[Worker, ...]:
     """The workers of ``table`` by name. What a silent supervisor wrote last is corrected by what
-    `/proc` shows.
+    the processes show.
     """
-    rows = [row for row in table.get("workers") or () if isinstance(row, Mapping)]
-    return tuple(
-        sorted(
-            (_worker(row, seen, now, is_answered) for row in rows), key=lambda worker: worker.name
-        )
-    )
+    rows = (_worker(row, seen, now, is_answered) for row in table.workers)
+    return tuple(sorted(rows, key=lambda worker: worker.name))
 
 
-def _worker(
-    row: Mapping[str, Any], seen: Mapping[int, Seen], now: float, is_answered: bool
-) -> Worker:
-    state = text_of(row, "state")
-    pid = (whole_of(row, "pid") or None) if state in RUNNING else None
+def _worker(row: WorkerRow, seen: Mapping[int, Seen], now: float, is_answered: bool) -> Worker:
+    state = row.state
+    pid = (row.pid or None) if state in state_table.ALIVE else None
     process = seen.get(pid, Seen(False)) if pid is not None else Seen(False)
     if pid is not None and not process.is_alive and not is_answered:
-        state, pid = "GONE", None
-    doing = text_of(row, "doing")
-    if process.letter in ("T", "t") and pid is not None:
-        doing = f"stopped (state {process.letter})"
-    next_try_at = number_of(row, "next_try_at")
-    facts = row.get("facts")
+        state, pid = GONE, None
+    is_stopped = process.letter in STOPPED and pid is not None
+    waits_for_try = state in (state_table.BACKOFF, state_table.PARKED)
     return Worker(
-        name=text_of(row, "name"),
-        kind=text_of(row, "kind"),
+        name=row.name,
+        kind=row.kind,
         state=state,
         pid=pid,
-        uptime_s=since(now, number_of(row, "since")) if pid is not None else None,
-        restarts=whole_of(row, "restarts") or 0,
-        last_exit=text_of(row, "last_exit"),
-        reason=text_of(row, "reason"),
-        next_try_s=(
-            max(0.0, next_try_at - now) if next_try_at and state in ("BACKOFF", "PARKED") else None
-        ),
-        beat_age_s=since(now, number_of(row, "beat_at")) if pid is not None else None,
+        uptime_s=since(now, row.since) if pid is not None else None,
+        restarts=row.restarts,
+        last_exit=row.last_exit,
+        reason=row.reason,
+        next_try_s=max(0.0, row.next_try_at - now) if row.next_try_at and waits_for_try else None,
+        beat_age_s=since(now, row.beat_at) if pid is not None else None,
         cpu_s=process.cpu_s,
         pss_kib=process.pss_kib,
-        uid=whole_of(row, "uid"),
-        caps=text_of(row, "caps"),
-        fence=text_of(row, "fence"),
-        doing=doing,
-        result=text_of(row, "result"),
-        stack=text_of(row, "stack"),
-        waits=text_of(row, "waits"),
-        facts=facts if isinstance(facts, Mapping) else {},
+        uid=row.uid,
+        caps=" ".join(row.caps),
+        fence=row.fence,
+        doing=f"stopped (state {process.letter})" if is_stopped else row.doing,
+        result=row.result or "",
+        stack=row.stack,
+        waits=" ".join(row.waits),
+        facts=parse_facts(row.facts),
     )
 
 
-def operation_rows(view: Mapping[str, Any], now: float) -> Operations:
-    """The operations of a view file; one that is under way has grown older since it was written."""
-    updated_s = since(now, number_of(view, "updated_at"))
-    rows = [row for row in view.get("operations") or () if isinstance(row, Mapping)]
-    goal_state = text_of(view, "goal_state").removeprefix("incarnation_")
-    return Operations(
-        goal_state, updated_s, tuple(_operation(row, updated_s or 0.0) for row in rows)
+def operation_rows(file: OperationsFile, now: float) -> Operations:
+    """The operations of a file; one that is under way has grown older since it was written."""
+    age_s = since(now, file.updated_at)
+    rows = tuple(
+        row._replace(elapsed_s=row.elapsed_s + (age_s or 0.0))
+        if row.state == RUNNING and row.elapsed_s is not None
+        else row
+        for row in file.operations
     )
-
-
-def _operation(row: Mapping[str, Any], grown_s: float) -> Operation:
-    state = text_of(row, "state")
-    elapsed_s = number_of(row, "elapsed_s")
-    if elapsed_s is not None and state == "running":
-        elapsed_s += grown_s
-    return Operation(
-        handler=text_of(row, "handler") or text_of(row, "name"),
-        version=text_of(row, "version"),
-        extension=text_of(row, "extension"),
-        operation=text_of(row, "operation"),
-        sequence=whole_of(row, "sequence"),
-        state=state,
-        waiting_for=text_of(row, "waiting_for"),
-        elapsed_s=elapsed_s,
-        limit_s=number_of(row, "limit_s"),
-        exit_code=whole_of(row, "exit_code"),
-        signal=text_of(row, "signal"),
-        pid=whole_of(row, "pid"),
-        cgroup=text_of(row, "cgroup"),
-        profile=text_of(row, "profile"),
-        denied=text_of(row, "denied"),
-        reported=text_of(row, "reported"),
-        message=_lines_of(row),
-    )
-
-
-def _lines_of(row: Mapping[str, Any]) -> str:
-    value = row.get("message")
-    return "" if value is None else str(value)
+    return Operations(file.goal_state.removeprefix("incarnation_"), age_s, rows)
 
 
 def newest(rows: Sequence[Operation]) -> tuple[Operation, ...]:
@@ -250,16 +167,12 @@ def newest(rows: Sequence[Operation]) -> tuple[Operation, ...]:
 
 def failed(operations: Operations) -> tuple[Operation, ...]:
     """The handlers whose last operation failed."""
-    return tuple(row for row in newest(operations.rows) if row.state in FAILED)
+    return tuple(row for row in newest(operations.rows) if row.state in ENDED_BADLY)
 
 
-def provisioned(workers: Sequence[Worker]) -> bool | None:
-    """What the provisioner told; None when it has not."""
-    for worker in workers:
-        told = worker.facts.get("provisioned")
-        if worker.name == "provisioner" and isinstance(told, bool):
-            return told
-    return None
+def facts_of(workers: Sequence[Worker], name: str) -> Facts:
+    """What the worker ``name`` told; nothing when there is none."""
+    return next((worker.facts for worker in workers if worker.name == name), Facts())
 
 
 def exit_status(snapshot: Snapshot) -> int:

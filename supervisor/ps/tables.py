@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from waagent.protocol import state_table
 from waagent.protocol.base.records import Record
+from waagent.protocol.operations_file import DONE, ENDED_BADLY, FAILED, RUNNING, WAITING, Operation
 from waagent.supervisor.ps.snapshot import (
-    FAILED,
+    GONE,
     NEWS_S,
     WELL,
-    Operation,
     Operations,
     Snapshot,
     Worker,
@@ -52,7 +53,7 @@ _EXTRA = (
     Column("FENCE", 5),
 )
 _DOING = Column("DOING", 5)
-_AT_REST = {"IDLE": "not needed now", "OFF": "switched off in waagent.conf"}
+_AT_REST = {state_table.IDLE: "not needed now", state_table.OFF: "switched off in waagent.conf"}
 _HANDLERS = (
     Column("HANDLER", 27),
     Column("VERSION", 10),
@@ -152,7 +153,12 @@ def platform_line(snapshot: Snapshot, form: Form) -> str:
         if snapshot.last_status_s is None
         else f"status sent {_ago(snapshot.last_status_s)}"
     )
-    return cut(plain(f"platform {snapshot.endpoint}: {answered}, {told}"), form.width)
+    where = (
+        f"platform reached through {snapshot.way} (firewall)"
+        if snapshot.way
+        else f"platform {snapshot.endpoint}"
+    )
+    return cut(plain(f"{where}: {answered}, {told}"), form.width)
 
 
 def _ago(seconds: float) -> str:
@@ -197,16 +203,16 @@ def _extra_cells(worker: Worker) -> list[str]:
 
 def doing(worker: Worker) -> str:
     """What the worker is at, or why it is not."""
-    if worker.state == "DONE":
+    if worker.state == state_table.DONE:
         return worker.result or worker.doing
-    if worker.state in ("BACKOFF", "PARKED"):
+    if worker.state in (state_table.BACKOFF, state_table.PARKED):
         next_try = "" if worker.next_try_s is None else f"next try in {age(worker.next_try_s)}"
         return ", ".join(filter(None, (next_try, worker.reason or worker.last_exit)))
-    if worker.waits and worker.state in ("IDLE", "STARTING", "INIT"):
+    if worker.waits and worker.state in (state_table.IDLE, state_table.STARTING, state_table.INIT):
         return f"waits for {worker.waits}"
-    if worker.state in ("READY", "INIT", "STARTING"):
+    if worker.state in (state_table.READY, state_table.INIT, state_table.STARTING):
         return worker.doing
-    if worker.state == "GONE":
+    if worker.state == GONE:
         return "no such process"
     return worker.reason or worker.doing or _AT_REST.get(worker.state, "")
 
@@ -238,7 +244,7 @@ def notes(snapshot: Snapshot, form: Form) -> list[str]:
 
 def _worker_note(worker: Worker) -> list[str]:
     stack = [f"  stack: {worker.stack}"] if worker.stack else []
-    if worker.state not in WELL and worker.state != "GONE":
+    if worker.state not in WELL and worker.state != GONE:
         why = worker.reason or worker.last_exit
         return (
             [f"! {worker.name}: {worker.state}{', ' + why if why else ''}", *stack]
@@ -292,17 +298,22 @@ def _handler_cells(row: Operation) -> list[str]:
 
 def _details(row: Operation) -> list[str]:
     texts: list[str] = []
-    if row.waiting_for and row.state == "waiting":
+    if row.waiting_for and row.state == WAITING:
         texts.append(f"waits for {row.waiting_for}")
-    if row.state == "waiting" and not row.waiting_for and row.message:
+    if row.state == WAITING and not row.waiting_for and row.message:
         texts.append(row.message)
-    if row.state in FAILED:
+    if row.state in ENDED_BADLY:
         texts += _reasons(row)
         texts += [f"killed by signal {row.signal}"] if row.signal and not row.message else []
         texts.append(f"log: /var/log/azure/{row.handler}/CommandExecution.log")
     extra = [row.profile] if row.profile not in ("", "default") else []
     extra += [f"denied: {row.denied}"] if row.denied not in ("", "0") else []
-    if row.state not in FAILED and row.state != "waiting" and row.message and row.message.strip():
+    if (
+        row.state not in ENDED_BADLY
+        and row.state != WAITING
+        and row.message
+        and row.message.strip()
+    ):
         extra.append(row.message.splitlines()[0])
     return [*texts, ", ".join(extra)] if extra else texts
 
@@ -334,9 +345,9 @@ def _summary(operations: Operations) -> str:
     rows = newest(operations.rows)
     counts: dict[str, int] = {}
     for row in rows:
-        state = "failed" if row.state in FAILED else row.state
+        state = FAILED if row.state in ENDED_BADLY else row.state
         counts[state] = counts.get(state, 0) + 1
-    order = ["done", "running", "waiting", "failed"]
+    order = [DONE, RUNNING, WAITING, FAILED]
     words = [
         f"{counts[state]} {state}"
         for state in [*order, *sorted(set(counts) - set(order))]

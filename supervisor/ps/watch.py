@@ -12,14 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from waagent.distro.paths import Paths
-from waagent.supervisor.ps import gather, tables
-from waagent.supervisor.ps.snapshot import UNDER_WAY, Operation, Snapshot, newest
+from waagent.protocol.operations_file import RUNNING, UNDER_WAY, Operation
+from waagent.protocol.state_table import DONE, IDLE, OFF
+from waagent.supervisor.ps import gather, process_figures, tables
+from waagent.supervisor.ps.snapshot import Snapshot, newest
 from waagent.supervisor.ps.tables import Form
 from waagent.supervisor.ps.text import cut, plain, size
 
 PERIOD_S = 2.0
 EVENTS_KEPT = 200
-_FOLDED = ("DONE", "IDLE", "OFF")
+_FOLDED = (DONE, IDLE, OFF)
 
 
 def watch(paths: Paths, form: Form, *, only_extensions: bool) -> int:
@@ -149,34 +151,41 @@ def changes(before: Snapshot | None, now: Snapshot) -> list[str]:
 
 def _operation_text(row: Operation) -> str:
     name = row.handler.rsplit(".", 1)[-1]
-    state = "started" if row.state == "running" else row.state
+    state = "started" if row.state == RUNNING else row.state
     sequence = "" if row.sequence is None else f", seq {row.sequence}"
     exit_text = "" if row.exit_code is None else f", exit {row.exit_code}"
     return f"{name} {row.version} {row.operation} {state}{sequence}{exit_text}"
 
 
 def _usage(row: Operation, used: dict[str, tuple[float, float]]) -> tuple[str, str, str]:
-    """Memory, CPU since the last look, and processes of an operation's cgroup; `-` where it has
-    none.
+    """Memory, CPU since the last look, and processes of an operation: of its cgroup, else of its
+    process and what descends from it; `-` where there is neither.
     """
-    if not row.cgroup.startswith("/"):
-        return "-", "-", "-"
-    memory = _number(row.cgroup, "memory.current", "memory.usage_in_bytes")
-    pids = _number(row.cgroup, "pids.current") or _members(row.cgroup)
-    spent = _number(row.cgroup, "cpuacct.usage")
-    spent_s = spent / 1e9 if spent is not None else _cpu_stat(row.cgroup)
     now = time.monotonic()
-    before = used.get(row.cgroup)
+    if row.cgroup.startswith("/"):
+        memory = _number(row.cgroup, "memory.current", "memory.usage_in_bytes")
+        memory_kib = None if memory is None else memory / 1024
+        spent_s = _cpu_spent(row.cgroup)
+        count = _number(row.cgroup, "pids.current") or _members(row.cgroup)
+        key = row.cgroup
+    else:
+        tree = process_figures.used_by_tree(row.pid) if row.pid else None
+        if tree is None:
+            return "-", "-", "-"
+        memory_kib, spent_s, count = tree.memory_kib, tree.cpu_s, tree.processes
+        key = str(row.pid)
+    before = used.get(key)
     cpu = "-"
     if spent_s is not None:
-        used[row.cgroup] = (now, spent_s)
+        used[key] = (now, spent_s)
         if before is not None and now > before[0]:
             cpu = f"{100 * (spent_s - before[1]) / (now - before[0]):.0f}%"
-    return (
-        size(None if memory is None else memory / 1024),
-        cpu,
-        "-" if pids is None else f"{pids:.0f}",
-    )
+    return size(memory_kib), cpu, "-" if count is None else f"{count:.0f}"
+
+
+def _cpu_spent(folder: str) -> float | None:
+    nanoseconds = _number(folder, "cpuacct.usage")
+    return nanoseconds / 1e9 if nanoseconds is not None else _cpu_stat(folder)
 
 
 def _members(folder: str) -> float | None:

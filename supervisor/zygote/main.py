@@ -19,34 +19,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from waagent.distro.fences import prctl
+from waagent.distro.fences import prctl, process_flags
 from waagent.protocol import control
-from waagent.supervisor.build_id import build_id
 from waagent.supervisor.zygote import worker_setup
+from waagent.supervisor.zygote.contract import CHANNEL, build_id
 
 if TYPE_CHECKING:
     from waagent.protocol.worker_start import WorkerStart
 
-_ORDER_DESCRIPTORS = 4  # gate, stack, log, listener
+_ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 
 
 def main() -> None:
-    """Serve orders until the supervisor goes away: PACKAGE BUILD SUPERVISOR_PID CHANNEL ENTRY
-    MODULE...
+    """Serve orders until the supervisor goes away: PACKAGE BUILD SUPERVISOR_PID ENTRY MODULE...
 
-    CHANNEL is the descriptor of the socketpair. ENTRY is `module:function` of what a worker runs,
-    called with its name and WorkerStart. Each MODULE is a worker's own: loaded here once, its code
-    and objects are shared pages in every worker.
+    ENTRY is `module:function` of what a worker runs, called with its name and WorkerStart. Each
+    MODULE is a worker's own: loaded here once, its code and objects are shared pages in every
+    worker.
     """
-    package, build, supervisor_pid, descriptor, entry, *modules = sys.argv[1:]
+    package, build, supervisor_pid, entry, *modules = sys.argv[1:]
     prctl.set_name("waagent-zygote")
-    prctl.set_parent_death_signal(signal.SIGKILL)
+    process_flags.set_parent_death_signal(signal.SIGKILL)
     if os.getppid() != int(supervisor_pid):
         return
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = socket.socket(fileno=int(descriptor))
+    channel = socket.socket(fileno=CHANNEL)
     channel.set_inheritable(False)
     run = _load(entry, modules)
     environment = worker_setup.environment(os.environ)

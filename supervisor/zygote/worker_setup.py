@@ -18,15 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import waagent
-from waagent.distro import files, locks, users
-from waagent.distro.fences import capabilities, landlock, limits, prctl
+from waagent.distro import files, kernel, locks, users
+from waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags
 from waagent.distro.paths import Paths
 from waagent.distro.process_title import set_title
-from waagent.protocol import control
+from waagent.protocol import control, exit_codes
 from waagent.protocol.worker_start import WorkerStart
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
-EXIT_GATE, EXIT_LOCKED, EXIT_SETUP = 70, 71, 72
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/",
@@ -54,20 +53,16 @@ def live(
     """All of a worker's life; never returns."""
     status, between = 1, os.getppid()
     try:
-        gate, stack, listener = (
-            descriptors[0],
-            descriptors[1],
-            descriptors[3] if len(descriptors) > 3 else None,
-        )
-        _close_others({0, 1, 2, gate, stack, *([] if listener is None else [listener])})
+        gate, stack, _, *listeners = descriptors
+        _close_others({0, 1, 2, gate, stack, *listeners})
         if os.read(gate, 16) != b"open":
-            os._exit(EXIT_GATE)
-        start = _prepare(order, stack, listener)
+            os._exit(exit_codes.GATE)
+        start = _prepare(order, stack, listeners)
         guard = _fence(order)
         _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
-        status = EXIT_SETUP
+        status = exit_codes.SETUP
         run(order["name"], start)
         status = 0
     except SystemExit as ending:
@@ -92,7 +87,7 @@ def _close_others(kept: set[int]) -> None:
         before = descriptor + 1
 
 
-def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> WorkerStart:
+def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerStart:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
     prctl.set_name(order["name"])
@@ -105,7 +100,7 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> WorkerS
         locks.take_lock(paths.locks / order["name"])
     except locks.Held as error:
         print(f"{order['name']}: {error}", file=sys.stderr, flush=True)
-        os._exit(EXIT_LOCKED)
+        os._exit(exit_codes.LOCKED)
     for file in order["procs"]:
         _write(file, "0")
     _write("/proc/self/oom_score_adj", "0")
@@ -132,7 +127,8 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> WorkerS
         root=order["root"],
         supervisor_pid=order["supervisor_pid"],
         build=order["build"],
-        listener=listener,
+        listener=listeners.pop(0) if row["serves"] else None,
+        handover=listeners.pop(0) if row["hands_over"] else None,
         state=state,
         place=tuple(order["place"]),
         outside=tuple(order["outside"]),
@@ -145,14 +141,14 @@ def _prepare(order: dict[str, Any], stack: int, listener: int | None) -> WorkerS
 def _ids(order: dict[str, Any]) -> tuple[int, int]:
     """Uid and gid; an account that is missing has its fixed number."""
     name, number = order["row"]["account"]
-    return (0, 0) if order["as_root"] else (users.uid_of(name, number), users.gid_of(name, number))
+    return users.uid_of(name, number), users.gid_of(name, number)
 
 
 def _fence(order: dict[str, Any]) -> dict[str, Any]:
     """Take away what the worker does not need; what is in force, for the table."""
     fence, row, groups = "none", order["row"], [users.gid_of(*BUS_GROUP)]
     if row["privilege"] == UNPRIVILEGED:
-        prctl.set_no_new_privileges()
+        process_flags.set_no_new_privileges()
         # where the interpreter, its library and, in a checkout, our packages are
         ours = [
             Path(sys.executable).parent.parent,
@@ -161,14 +157,14 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
         ]
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
-        level = 0 if "landlock" in order["without"] else prctl.landlock_level()
+        level = 0 if "landlock" in order["without"] else kernel.landlock_level()
         in_force = landlock.landlock((*_READABLE, *ours), writes, level=level)
         fence = f"no_new_privs, {in_force or 'no landlock'}"
-        capabilities.drop_to(uid, gid, groups, keep=() if order["as_root"] else row["capabilities"])
+        capabilities.drop_to(uid, gid, groups, keep=row["capabilities"])
     else:
         os.setgroups(groups)
         capabilities.keep_capabilities(row["capabilities"])
-    prctl.set_dumpable(False)
+    process_flags.set_dumpable(False)
     return {"uid": os.geteuid(), "caps": capabilities.capabilities_of_self(), "fence": fence}
 
 
@@ -181,9 +177,9 @@ def _tie_to_parent(order: dict[str, Any], between: int) -> None:
             # the process between the zygote and us ends now; its death would be taken for the
             # supervisor's
             time.sleep(0.0005)
-        prctl.set_parent_death_signal(signal.SIGKILL)
+        process_flags.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
-            os._exit(EXIT_GATE)
+            os._exit(exit_codes.GATE)
 
 
 def _opened(file: str, uid: int) -> int | None:

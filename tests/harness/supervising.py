@@ -27,15 +27,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import processes, sockets, users
+from waagent.distro import process_tree, sockets, users
 from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.state_table import StateWriter
-from waagent.supervisor import events, roster, zygote_client
-from waagent.supervisor.build_id import build_id
+from waagent.supervisor import events, roster
 from waagent.supervisor.roster import Row
-from waagent.supervisor.worker_cgroups import Places
+from waagent.supervisor.worker_cgroups import WorkerCgroups
+from waagent.supervisor.zygote.contract import build_id
+from waagent.supervisor.zygote_client import PACKAGE, Switches, ZygoteClient
 
 ANSWER_S = 60.0
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -80,7 +81,7 @@ class Forked:
             try:
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:  # the process between the zygote and it has not ended yet
-                assert processes.is_alive(self.pid), f"somebody else reaped {self.pid}"
+                assert process_tree.is_alive(self.pid), f"somebody else reaped {self.pid}"
             else:
                 self.returncode = os.waitstatus_to_exitcode(status) if ended else None
         return self.returncode
@@ -119,7 +120,7 @@ class Supervising:
     ) -> None:
         """``shown`` is told how each worker ran."""
         self.paths, self.beat_s = Paths(root), beat_s
-        self.build = build_id(zygote_client.PACKAGE)
+        self.build = build_id(PACKAGE)
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self.processes: dict[str, Any] = {}
         self._shown = shown
@@ -132,8 +133,9 @@ class Supervising:
         self._state = os.open(self.paths.state, os.O_RDWR | os.O_CREAT, 0o644)
         self._writer = StateWriter(self._state)
         self._listeners: dict[str, socket.socket] = {}
-        self._zygotes: dict[tuple[object, ...], zygote_client.Nursery] = {}
-        self._clients: dict[str, zygote_client.Nursery] = {}
+        self._zygotes: dict[str, ZygoteClient] = {}
+        self._loaded: dict[str, tuple[object, ...]] = {}
+        """By worker: what its zygote was started with."""
         self._forked: set[int] = set()
         self._orphans = threading.Lock()
         self._runs = 0
@@ -157,11 +159,8 @@ class Supervising:
         for name in list(self.processes):
             self.kill(name)
         self._thread.join()
-        for zygote in self._zygotes.values():
-            pid = zygote.pid
-            zygote.lose_zygote(time.monotonic())
-            with contextlib.suppress(ChildProcessError):  # it had ended, as an orphan
-                os.waitpid(pid, 0)
+        for name in list(self._zygotes):
+            self._end_zygote(name)
         self._reap_orphans()
         prctl.set_child_subreaper(self._was_subreaper)
         for held in (self._control, *self._listeners.values(), *self._connections.values()):
@@ -173,14 +172,12 @@ class Supervising:
     def _rooms(self) -> Path:
         return self.paths.root / "rooms"
 
-    def bind(self, name: str) -> socket.socket:
-        """The listening bus socket of ``name``; it stays while its worker comes and goes."""
-        if name not in self._listeners:
-            group = users.gid_of(*roster.BUS_GROUP)
-            self._listeners[name] = sockets.listen(
-                self.paths.bus / name, 0o660, group, socket.SOCK_STREAM
-            )
-        return self._listeners[name]
+    def bind(self, name: str) -> None:
+        """Listen on the bus socket of ``name``, on which nobody serves until its start."""
+        group = users.gid_of(*roster.BUS_GROUP)
+        self._listeners[name] = sockets.listen(
+            self.paths.bus / name, 0o660, group, socket.SOCK_STREAM
+        )
 
     def start(
         self,
@@ -203,17 +200,15 @@ class Supervising:
         }
         row = row or (a_row(name) if code else row_of(name))
         row = row._replace(serves=serves, beat_s=self.beat_s)
-        if serves:
-            self.bind(name)
-        client = self._clients[name] = self._zygote(row, code, environment or {})
+        zygote = self._zygote(row, code, environment or {})
         self._runs += 1
         with self._orphans:
-            failure = client.order(events.Start(name, self._runs, False), time.monotonic())
+            failure = zygote.order(events.Start(name, self._runs), time.monotonic())
             assert failure is None, failure
-            process = self.processes[name] = Forked(self._answer(client)["pid"])
+            process = self.processes[name] = Forked(self._pid_of_forked(zygote))
             self._forked.add(process.pid)
         self._record()
-        client.gates[name].open()
+        zygote.open_gate(name)
         return process
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> int:
@@ -228,7 +223,7 @@ class Supervising:
 
     def stack(self, name: str) -> str:
         """What the worker wrote at SIGUSR1."""
-        return self._clients[name].stack(name)
+        return self._zygotes[name].stack(name)
 
     def tell(self, name: str, kind: str, descriptors: tuple[int, ...] = (), **fields: Any) -> None:
         """Send a message to the worker: configure, stop, log, stack."""
@@ -290,51 +285,51 @@ class Supervising:
             }
         )
 
-    def _zygote(
-        self, row: Row, code: Path | None, environment: Mapping[str, str]
-    ) -> zygote_client.Nursery:
-        """The zygote for this row: one has loaded a worker's code before it forks."""
-        entry, module = zygote_client.Switches().entry, f"waagent.workers.{row.name}.main"
+    def _zygote(self, row: Row, code: Path | None, environment: Mapping[str, str]) -> ZygoteClient:
+        """The zygote for this row: one that has loaded a worker's code before it forks."""
+        entry, module = Switches().entry, f"waagent.workers.{row.name}.main"
         if code is not None:
             text = code.read_text() + _ROOM_END
             module = f"room_{row.name}_{zlib.crc32(text.encode()):08x}"
             (self._rooms / f"{module}.py").write_text(text)
             entry = f"{module}:run"
-        key = (row, module, tuple(sorted(environment.items())))
-        if key not in self._zygotes:
-            switches = zygote_client.Switches(
+        wanted = (row, module, tuple(sorted(environment.items())))
+        if self._loaded.get(row.name) != wanted:
+            self._end_zygote(row.name)
+            switches = Switches(
                 frozenset({"cgroups", "systemd"}),
                 entry,
                 (str(self._rooms),),
                 modules=() if row.is_brief else (module,),
             )
-            places = Places(switches.tree, switches.without)
-            places.make({row.name: (row.memory_mib, row.pids, row.tools_mib)})
-            client = self._zygotes[key] = zygote_client.Nursery(
-                (row,),
-                str(self.paths.root),
-                switches,
-                self.build,
-                self.log,
-                self._listeners,
-                places,
-            )
+            cgroups = WorkerCgroups((), switches.tree, psi=False)
+            cgroups.make({row.name: (row.memory_mib, row.pids, row.tools_mib)})
+            if row.name in self._listeners:
+                self._listeners.pop(row.name).close()
+            zygote = ZygoteClient((row,), self.paths, switches, self.build, self.log, cgroups)
             with _environment(environment):
-                client.exec_zygote(time.monotonic())
-            assert self._answer(client)["type"] == "up"
-        return self._zygotes[key]
+                zygote.exec_zygote(time.monotonic())
+            self._zygotes[row.name], self._loaded[row.name] = zygote, wanted
+        return self._zygotes[row.name]
 
-    def _answer(self, client: zygote_client.Nursery) -> dict[str, Any]:
+    def _end_zygote(self, name: str) -> None:
+        if name in self._zygotes:
+            pid = self._zygotes[name].pid
+            self._zygotes.pop(name).lose_zygote(time.monotonic(), "is not needed")
+            with contextlib.suppress(ChildProcessError):  # it had ended, as an orphan
+                os.waitpid(pid, 0)
+
+    def _pid_of_forked(self, zygote: ZygoteClient) -> int:
         until = time.monotonic() + ANSWER_S
         while time.monotonic() < until:
-            for answer in client.answers(time.monotonic()):
-                assert answer["type"] in ("up", "forked"), answer
-                return answer
+            for answer in zygote.answers(time.monotonic()):
+                assert isinstance(answer, events.Forked), answer
+                return answer.pid
             time.sleep(0.001)
         raise AssertionError(f"the zygote said nothing; log:\n{self.log_text()[-4000:]}")
 
     def _note_fence(self, name: str) -> None:
-        guard = self._clients[name].guard(name)
+        guard = self._zygotes[name].guard(name)
         if self._shown is not None:
             self._shown(
                 f"worker {name}: forked by the zygote, uid {guard['uid']},"

@@ -40,8 +40,7 @@ class Keeper:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        library = str(worker.configuration.get("Lib.Dir") or "/var/lib/waagent")
-        self._paths: Paths = worker.paths.with_library(library, "/var/log/azure")
+        self._paths: Paths = worker.paths.configured(worker.configuration)
         self._openssl = Openssl(
             worker.run, str(worker.configuration.get("OS.OpensslPath") or "openssl")
         )

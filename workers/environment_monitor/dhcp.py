@@ -19,14 +19,7 @@ _ETHERTYPE_IP, _PROTOCOL_UDP = 0x0800, 17
 _BROADCAST_MAC = b"\xff" * 6
 _COOKIE = b"\x63\x82\x53\x63"
 _BROADCAST_FLAG = 0x8000  # we have no address: the answer must come as a broadcast
-_OPTION_PAD, _OPTION_END, _OPTION_ROUTERS, _OPTION_TYPE, _OPTION_ENDPOINT, _OPTION_ROUTES = (
-    0,
-    255,
-    3,
-    53,
-    245,
-    249,
-)
+_OPTION_PAD, _OPTION_END, _OPTION_TYPE, _OPTION_ENDPOINT = 0, 255, 53, 245
 _OFFER, _ACK = 2, 5
 _HEAD = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 
@@ -35,22 +28,12 @@ class DhcpError(Exception):
     """A frame that is no answer to our DISCOVER; the text says why."""
 
 
-class ClasslessRoute(Record):
-    """One route of option 249."""
-
-    network: str
-    prefix_length: int
-    gateway: str
-
-
 class DhcpReply(Record):
     """One OFFER or ACK, as far as the agent acts on it."""
 
     transaction_id: int
     endpoint: str | None
     """Option 245, the WireServer; None when the server did not send a usable one."""
-    routers: tuple[str, ...] = ()
-    routes: tuple[ClasslessRoute, ...] = ()
 
 
 def discover_payload(transaction_id: int, mac: bytes) -> bytes:
@@ -123,12 +106,7 @@ def read_reply(payload: bytes, transaction_id: int, mac: bytes) -> DhcpReply:
     kind = options.get(_OPTION_TYPE, b"")
     if kind not in (bytes((_OFFER,)), bytes((_ACK,))):
         raise DhcpError(f"message type {kind.hex() or 'missing'}, not OFFER or ACK")
-    return DhcpReply(
-        transaction_id,
-        _endpoint(options.get(_OPTION_ENDPOINT, b"")),
-        _addresses(options.get(_OPTION_ROUTERS, b"")),
-        _routes(options.get(_OPTION_ROUTES, b"")),
-    )
+    return DhcpReply(transaction_id, _endpoint(options.get(_OPTION_ENDPOINT, b"")))
 
 
 def usable_endpoint(packed: bytes) -> str | None:
@@ -160,32 +138,3 @@ def _options(data: bytes) -> dict[int, bytes]:
 
 def _endpoint(value: bytes) -> str | None:
     return usable_endpoint(value) if len(value) == 4 else None
-
-
-def _addresses(value: bytes) -> tuple[str, ...]:
-    """One or several addresses of four bytes; nothing when the length is odd."""
-    if len(value) % 4:
-        return ()
-    return tuple(socket.inet_ntoa(value[at : at + 4]) for at in range(0, len(value), 4))
-
-
-def _routes(value: bytes) -> tuple[ClasslessRoute, ...]:
-    routes = []
-    at = 0
-    while at < len(value):
-        prefix = value[at]
-        octets = (prefix + 7) // 8
-        end = at + 1 + octets + 4
-        if prefix > 32 or end > len(value):
-            break
-        network = int.from_bytes(value[at + 1 : at + 1 + octets].ljust(4, b"\0"), "big")
-        mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
-        routes.append(
-            ClasslessRoute(
-                socket.inet_ntoa(struct.pack("!I", network & mask)),
-                prefix,
-                socket.inet_ntoa(value[end - 4 : end]),
-            )
-        )
-        at = end
-    return tuple(routes)

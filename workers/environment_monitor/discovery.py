@@ -16,9 +16,11 @@ from typing import Any, Protocol
 
 from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import Endpoint
+from waagent.protocol.wire.constants import WIRESERVER
 from waagent.workers.environment_monitor import leases, network
 from waagent.workers.environment_monitor.dhcp import DhcpReply
 from waagent.workers.environment_monitor.dhcp_socket import DhcpSocket, FixedAddressProbe
@@ -97,13 +99,13 @@ class Discovery:
         self._round += 1
 
     def _pause_s(self) -> float:
-        return BACK_OFF_S[min(self._round, len(BACK_OFF_S) - 1)]
+        return next_pause_s(self._round + 1, BACK_OFF_S)
 
     def _known_without_asking(self) -> Endpoint | None:
         if self._ways.is_static:
-            return Endpoint(network.WIRESERVER, "configured")
+            return Endpoint(WIRESERVER, "configured")
         if network.has_wireserver_route(network.read_routes(self._paths)):
-            return Endpoint(network.WIRESERVER, "route")
+            return Endpoint(WIRESERVER, "route")
         lease = leases.endpoint_below(self._paths.root, time.time())
         if lease is None:
             return None
@@ -173,9 +175,9 @@ class Discovery:
 
     def _ask_fixed_address(self) -> None:
         try:
-            self._fixed = FixedAddressProbe(network.WIRESERVER, self._ways.fixed_port)
+            self._fixed = FixedAddressProbe(WIRESERVER, self._ways.fixed_port)
         except OSError as error:
-            self._say_once(f"{network.WIRESERVER}: {error.strerror}: tried again")
+            self._say_once(f"{WIRESERVER}: {error.strerror}: tried again")
             return
         self._loop.on_writable(self._fixed.fileno(), self._fixed_address_decided)
 
@@ -185,11 +187,9 @@ class Discovery:
         problem = self._fixed.outcome()
         self._close_fixed()
         if problem:
-            self._say_once(
-                f"{network.WIRESERVER} does not take a connection ({problem}): tried again"
-            )
+            self._say_once(f"{WIRESERVER} does not take a connection ({problem}): tried again")
             return
-        self._announce(Endpoint(network.WIRESERVER, "fixed"))
+        self._announce(Endpoint(WIRESERVER, "fixed"))
         self._cancel_timers()
         self._timers = [self._loop.after(LATE_ANSWER_S, self._close)]
 

@@ -1,7 +1,8 @@
 """Where the WireServer is, told to everybody; and the supervisor's hand on the disk.
 
 Asks nobody. Is asked by every worker for ENDPOINT (a value with a revision), by fabric_client
-whether root can connect there. The supervisor sends it log lines and the stacks of hung workers.
+whether root can connect there, and where only root can, for connected sockets. The supervisor sends
+it log lines and the stacks of hung workers.
 Privilege: root with NET_RAW for the DISCOVER of a machine that has no address yet, and DAC_OVERRIDE
 for lease files; nothing from outside is parsed but DHCP frames and lease files. Killed at any
 moment it loses nothing: the search begins anew and takes milliseconds.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.discovery import Discovery, Ways
+from waagent.workers.environment_monitor.handover import Handover
 from waagent.workers.environment_monitor.log_writer import keep_stack, write_lines
 from waagent.workers.environment_monitor.reachability import Reaching
 from waagent.workers.runtime import Worker
@@ -21,11 +23,11 @@ def main(worker: Worker) -> None:
     worker.supervisor.on_log(write_lines)
     worker.supervisor.on_stack(lambda name, text: note_stack(worker, name, text))
     server = worker.bus.serve()
-    reaching = Reaching(worker)
+    reaching, handing = Reaching(worker), Handover(worker, worker.handover_listener)
     server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
 
     def found(endpoint: topics.Endpoint) -> None:
-        reaching.address = endpoint.address
+        reaching.address = handing.address = endpoint.address
         server.publish(topics.ENDPOINT, topics.to_body(endpoint))
         worker.supervisor.tell(endpoint=endpoint.address, source=endpoint.source)
 

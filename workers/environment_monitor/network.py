@@ -7,8 +7,8 @@ from pathlib import Path
 
 from waagent.distro.paths import Paths
 from waagent.protocol.base.records import Record
+from waagent.protocol.wire.constants import WIRESERVER
 
-WIRESERVER = "168.63.129.16"
 _ROUTES_LIMIT_BYTES = 1024 * 1024
 _FLAG_UP, _FLAG_GATEWAY, _FLAG_LOOPBACK = 0x1, 0x2, 0x8
 _ARPHRD_ETHER = "1"

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from waagent.protocol.wire.constants import WIRESERVER
 from waagent.workers.extension_runner.plan import ENABLE, INSTALL, OperationKey
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SNAP = "/snap/bin"
 SUPPORTED_FEATURES = '[{"Key": "ExtensionTelemetryPipeline", "Value": "1.0"}]'
-WIRE_SERVER = "168.63.129.16"
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 LOCALES = ("LANG", "LC_ALL")
 
@@ -31,7 +31,7 @@ def command_environment(
         "TERM": "dumb",
         "AZURE_GUEST_AGENT_EXTENSION_PATH": folder,
         "AZURE_GUEST_AGENT_EXTENSION_VERSION": key.version,
-        "AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS": endpoint or WIRE_SERVER,
+        "AZURE_GUEST_AGENT_WIRE_PROTOCOL_ADDRESS": endpoint or WIRESERVER,
         "AZURE_GUEST_AGENT_EXTENSION_SUPPORTED_FEATURES": SUPPORTED_FEATURES,
         "ConfigSequenceNumber": str(key.sequence),
     }

@@ -20,7 +20,7 @@ MODULE = "waagent.workers.extension_runner.file_jobs"
 AT_ONCE = 4  # processes, each 12 MiB
 SPARE_S = 20.0  # without work, then it ends; the next start costs 0.1 s of CPU
 START_S = 60.0  # the smallest VMs give a process 5 % of a CPU
-QUEUE_S = 0.3  # waited for a busy process before another one is started
+QUEUE_S = 1.0  # waited for a busy process before another one is started
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 NOT_STARTED = "was not started: the process for it ended at once"
 

@@ -5,11 +5,12 @@ extensions` shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from waagent.protocol.bus.topics import ExtensionGoal, HandlerGoal
 from waagent.protocol.handler.settings_files import file_prefix
 from waagent.protocol.handler.status_file import TERMINAL
+from waagent.protocol.operations_file import Operation
 from waagent.workers.extension_runner import operations_file, plan
 from waagent.workers.extension_runner.handler_files import Folders
 from waagent.workers.extension_runner.handler_report import Extension, Situation
@@ -83,7 +84,7 @@ def parked_situation(lane: Lane) -> Situation | None:
     )
 
 
-def rows(lane: Lane, reported: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows(lane: Lane, reported: Mapping[str, str]) -> list[Operation]:
     """What `waagent-ps extensions` shows: what is under way first, then the last outcome of each
     extension.
     """
@@ -116,7 +117,7 @@ def rows(lane: Lane, reported: Mapping[str, str]) -> list[dict[str, Any]]:
     return made
 
 
-def parked_rows(lane: Lane, reported: Mapping[str, str]) -> list[dict[str, Any]]:
+def parked_rows(lane: Lane, reported: Mapping[str, str]) -> list[Operation]:
     """`rows` of a lane that cannot be looked at."""
     if lane.parked is None:
         return []

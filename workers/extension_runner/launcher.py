@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 from waagent.distro import programs
 from waagent.distro.operations import launch
 from waagent.distro.operations.launch import OperationError
+from waagent.distro.operations.shim import plan as shim_plan
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
+_NO_PLAN = (KeyError, TypeError, ValueError, shim_plan.PlanError)
+"""What a plan of another kind brings."""
 AT_ONCE = 8  # shims that come to life at the same time; more would only share the processors
 
 
@@ -67,9 +70,9 @@ class Launcher:
                 through_systemd=through_systemd,
                 until_end=writer,
             )
-        except (OperationError, OSError) as error:
+        except (OperationError, OSError, *_NO_PLAN) as error:
             os.close(reader)
-            self._give_up(folder, str(error))
+            self._give_up(folder, f"{type(error).__name__}: {error}")
             return
         finally:
             os.close(writer)

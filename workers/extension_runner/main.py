@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waagent.distro.paths import Paths
 from waagent.workers.extension_runner.runner import Runner
 from waagent.workers.extension_runner.wanted_handlers import Goals
 
@@ -28,7 +27,7 @@ PERIOD_S = 6.0
 
 def main(worker: Worker) -> None:
     """Follow the goal state once this VM is provisioned."""
-    paths = _paths(worker)
+    paths = worker.paths.configured(worker.configuration)
     client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
@@ -51,12 +50,6 @@ def main(worker: Worker) -> None:
     worker.supervisor.ready()
     begin()
     worker.loop.run()
-
-
-def _paths(worker: Worker) -> Paths:
-    library = worker.configuration.get("Lib.Dir") or "/var/lib/waagent"
-    log_folder = worker.configuration.get("Extension.LogDir") or "/var/log/azure"
-    return worker.paths.with_library(str(library), str(log_folder))
 
 
 def _period_s(worker: Worker) -> float:

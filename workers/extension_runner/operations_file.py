@@ -1,5 +1,5 @@
-"""`/run/waagent/operations`: what `waagent-ps extensions` shows. Pure but for the one write;
-redacted, newest first, at most 256 KiB.
+"""What `waagent-ps extensions` shows of this worker's operations (protocol/operations_file). Pure
+but for the one write.
 """
 
 from __future__ import annotations
@@ -7,94 +7,77 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from waagent.distro import files
+from waagent.protocol import operations_file
 from waagent.protocol.bus.topics import ExtensionReport
+from waagent.protocol.operations_file import Operation, OperationsFile
 from waagent.workers.extension_runner.handler_journal import Outcome
 from waagent.workers.extension_runner.tracking import UnderWay
 
-SCHEMA = 1
-LIMIT_BYTES = 256 * 1024
 MESSAGE_LIMIT = 1024
+PROFILE = "default"
 
 
 def row_running(
     under_way: UnderWay, now: float, pid: int | None, cgroup: str | None, reported: str
-) -> dict[str, Any]:
+) -> Operation:
     """An operation that goes on."""
     key = under_way.key
-    return {
-        "name": key.id,
-        "handler": key.handler,
-        "version": key.version,
-        "extension": key.extension,
-        "operation": key.operation,
-        "sequence": key.sequence,
-        "state": "running",
-        "waiting_for": None,
-        "elapsed_s": round(now - under_way.started_at, 1),
-        "limit_s": under_way.limit_s,
-        "exit_code": None,
-        "signal": None,
-        "pid": pid,
-        "cgroup": cgroup,
-        "profile": "default",
-        "denied": 0,
-        "reported": reported,
-        "message": "",
-    }
+    return Operation(
+        name=key.id,
+        handler=key.handler,
+        version=key.version,
+        extension=key.extension,
+        operation=key.operation,
+        sequence=key.sequence,
+        state=operations_file.RUNNING,
+        elapsed_s=round(now - under_way.started_at, 1),
+        limit_s=under_way.limit_s,
+        pid=pid,
+        cgroup=cgroup or "",
+        profile=PROFILE,
+        reported=reported,
+    )
 
 
 def row_waiting(
     handler: str, version: str, what: str, reported: str, *, is_failed: bool = False
-) -> dict[str, Any]:
+) -> Operation:
     """A handler for which nothing runs yet, or never will in this goal state."""
-    return {
-        "name": "",
-        "handler": handler,
-        "version": version,
-        "extension": "",
-        "operation": "install",
-        "sequence": None,
-        "state": "failed" if is_failed else "waiting",
-        "waiting_for": None if is_failed else what,
-        "elapsed_s": 0.0,
-        "limit_s": None,
-        "exit_code": None,
-        "signal": None,
-        "pid": None,
-        "cgroup": None,
-        "profile": "default",
-        "denied": 0,
-        "reported": reported,
-        "message": what[:MESSAGE_LIMIT] if is_failed else "",
-    }
+    return Operation(
+        handler=handler,
+        version=version,
+        operation="install",
+        state=operations_file.FAILED if is_failed else operations_file.WAITING,
+        waiting_for="" if is_failed else what,
+        elapsed_s=0.0,
+        profile=PROFILE,
+        reported=reported,
+        message=what[:MESSAGE_LIMIT] if is_failed else "",
+    )
 
 
-def row_ended(handler: str, outcome: Outcome, reported: str) -> dict[str, Any]:
+def row_ended(handler: str, outcome: Outcome, reported: str) -> Operation:
     """An operation that ended; `killed` when its time limit or a signal ended it."""
     is_killed = outcome.timed_out or outcome.signal is not None
-    return {
-        "name": outcome.id,
-        "handler": handler,
-        "version": outcome.version,
-        "extension": outcome.extension,
-        "operation": outcome.operation,
-        "sequence": outcome.sequence,
-        "state": "done" if outcome.succeeded else "killed" if is_killed else "failed",
-        "waiting_for": None,
-        "elapsed_s": round(outcome.elapsed_s, 1),
-        "limit_s": outcome.limit_s,
-        "exit_code": outcome.exit_code,
-        "signal": outcome.signal,
-        "pid": None,
-        "cgroup": None,
-        "profile": "default",
-        "denied": 0,
-        "reported": reported,
-        "message": (outcome.message or outcome.warning)[:MESSAGE_LIMIT],
-    }
+    badly = operations_file.KILLED if is_killed else operations_file.FAILED
+    return Operation(
+        name=outcome.id,
+        handler=handler,
+        version=outcome.version,
+        extension=outcome.extension,
+        operation=outcome.operation,
+        sequence=outcome.sequence,
+        state=operations_file.DONE if outcome.succeeded else badly,
+        elapsed_s=round(outcome.elapsed_s, 1),
+        limit_s=outcome.limit_s,
+        exit_code=outcome.exit_code,
+        signal=outcome.signal,
+        profile=PROFILE,
+        reported=reported,
+        message=(outcome.message or outcome.warning)[:MESSAGE_LIMIT],
+    )
 
 
 def reported_states(reports: Sequence[ExtensionReport]) -> Mapping[str, str]:
@@ -105,19 +88,7 @@ def reported_states(reports: Sequence[ExtensionReport]) -> Mapping[str, str]:
     }
 
 
-def write_view(path: Path, goal_state: str, now: float, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the file; rows that do not fit are left out, the oldest first. Raises OSError."""
-    kept = list(rows)
-    while True:
-        data = json.dumps(
-            {
-                "schema": SCHEMA,
-                "goal_state": goal_state,
-                "updated_at": round(now, 3),
-                "operations": kept,
-            }
-        ).encode()
-        if len(data) <= LIMIT_BYTES or not kept:
-            break
-        kept = kept[: len(kept) * 3 // 4]
-    files.write_atomic(path, data, mode=0o644)
+def write_view(path: Path, goal_state: str, now: float, rows: Sequence[Operation]) -> None:
+    """Replace the file. Raises OSError."""
+    file = OperationsFile(goal_state=goal_state, updated_at=round(now, 3), operations=tuple(rows))
+    files.write_atomic(path, operations_file.packed(file), mode=0o644)

@@ -14,6 +14,7 @@ from typing import Any
 from waagent.distro import files
 from waagent.distro.cgroups.trees import Limits, Tree
 from waagent.distro.operations import launch, leftovers, records
+from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
@@ -120,6 +121,11 @@ class Tracking:
     def is_announced(self, under_way: UnderWay) -> bool:
         """Its end will be told; nobody has to look before."""
         return self._launcher.knows(under_way.key.id)
+
+    def may_have_ended(self, under_way: UnderWay) -> bool:
+        """It has an exit record, or no shim lives."""
+        folder = under_way.folder
+        return (folder / shim_plan.EXIT).exists() or not records.is_locked(folder)
 
     def end_of(self, under_way: UnderWay) -> records.Observation | None:
         """How it ended; None while it goes on, or has not begun."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import certificates
 from waagent.protocol.wire.constants import CIPHERS
 from waagent.workers.fabric_client.endpoint import Link
-from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.client import Client
@@ -35,14 +36,14 @@ class Keys:
         self,
         worker: Worker,
         link: Link,
-        helpers: Helpers,
+        transfer: Transfer,
         present: Callable[[tuple[str, ...]], None],
     ) -> None:
         """``present`` gets the thumbprints when a round has succeeded."""
-        self._worker, self._link, self._helpers, self._faults, self._present = (
+        self._worker, self._link, self._transfer, self._faults, self._present = (
             worker,
             link,
-            helpers,
+            transfer,
             worker.faults,
             present,
         )
@@ -125,7 +126,7 @@ class Keys:
             elif number == self._round:
                 self._open(number, certificate, data, ciphers, errors)
 
-        self._helpers.run(job, deadline_s=FETCH_DEADLINE_S, on_frame=frames.append, on_end=ended)
+        self._transfer.run(job, deadline_s=FETCH_DEADLINE_S, on_frame=frames.append, on_end=ended)
 
     def _open(
         self, number: int, certificate: str, data: bytes, ciphers: list[str], errors: list[str]
@@ -160,8 +161,8 @@ class Keys:
         self._present(thumbprints)
 
     def _failed(self, number: int, text: str) -> None:
-        pause_s = PAUSES_S[min(self._tries, len(PAUSES_S) - 1)]
         self._tries += 1
+        pause_s = next_pause_s(self._tries, PAUSES_S)
         self._faults.seen(
             "certificates",
             f"certificates cannot be had: {text}: none needed, tried again in {pause_s:g} s",

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import constants, health
+from waagent.workers.fabric_client import status_upload
 from waagent.workers.fabric_client.certificates import Keys
 from waagent.workers.fabric_client.endpoint import Link, Ports
 from waagent.workers.fabric_client.goal_state import Goal
+from waagent.workers.fabric_client.handed_connections import HandedConnections
 from waagent.workers.fabric_client.outbox import Delivery
 from waagent.workers.fabric_client.packages import Packages
-from waagent.workers.fabric_client.status_upload import Status, facts_of
-from waagent.workers.fabric_client.transfer_process import Helpers
+from waagent.workers.fabric_client.status_upload import Status
+from waagent.workers.fabric_client.transfer_process import Transfer
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -35,21 +37,24 @@ class FabricClient:
         self.worker = worker
         self.server = worker.bus.serve()
         self.environment = worker.bus.client("environment_monitor")
-        self.link = Link(worker, ports, self.environment)
-        self.helpers = Helpers(worker, worker.paths.cache)
-        self.keys = Keys(worker, self.link, self.helpers, self._certificates_present)
+        self.handed = HandedConnections(worker)
+        self.link = Link(worker, ports, self.environment, self.handed)
+        self.transfer = Transfer(worker, worker.paths.cache, self.handed)
+        self.keys = Keys(worker, self.link, self.transfer, self._certificates_present)
         self.goal = Goal(
             worker,
             self.link,
-            self.helpers,
+            self.transfer,
             identified=self._identified,
             changed=self._changed,
-            polled=self._polled,
+            concluded=self._concluded,
+            nothing_new=self._nothing_new,
             certificates=self.keys.fetch,
         )
-        self.status = Status(worker, self.link, self.helpers, self.goal, self._proxy)
+        self.link.on_reopened(self.goal.poll)
+        self.status = Status(worker, self.link, self.transfer, self.goal, self._proxy)
         self.packages = Packages(
-            worker, self.link, self.helpers, self.goal, worker.paths.cache, self._proxy
+            worker, self.link, self.transfer, self.goal, worker.paths.cache, self._proxy
         )
         stale = self._identifiers_stale
         self.health = Delivery(
@@ -85,16 +90,11 @@ class FabricClient:
 
     def prepare(self) -> None:
         """What the first goal state shall not have to wait for."""
-        self.helpers.prepare()
+        self.transfer.prepare()
         self.packages.empty_spool()
-        facts = facts_of(self.worker.state, self.worker.name)
-        if isinstance(facts.get("fingerprint"), str):
-            self.properties.remember(facts["fingerprint"])
-        if facts_of(self.worker.state, PROVISIONER).get("health") == "Ready":
-            # our predecessor may have been killed before it could tell
-            self.worker.supervisor.tell(health="Ready")
-        elif facts.get("health") in ("Ready", "NotReady"):
-            self.worker.supervisor.tell(health=facts["health"])
+        fingerprint = self.worker.told_before.get("fingerprint")
+        if isinstance(fingerprint, str):
+            self.properties.remember(fingerprint)
 
     def poll(self) -> None:
         """Once the endpoint is known, then at multiples of the period, when other workers of the
@@ -112,6 +112,8 @@ class FabricClient:
         self.worker.loop.after(period_s - self.worker.loop.now() % period_s, self._poll_in_step)
 
     def _poll_in_step(self) -> None:
+        # whether or not a goal state comes: the platform calls a silent agent dead
+        self.status.has_changed(status_upload.PATIENCE_S)
         self.goal.poll()
         self._poll_next()
 
@@ -174,9 +176,13 @@ class FabricClient:
             self._runs_extensions = True
             self.worker.supervisor.want(RUNNER)
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
+        self.status.has_changed(status_upload.PATIENCE_S)
 
-    def _polled(self) -> None:
-        self.status.send()
+    def _concluded(self) -> None:
+        self.status.has_changed(status_upload.PATIENCE_S)
+
+    def _nothing_new(self) -> None:
+        self.status.send_what_is_due()
 
     def _certificates_present(self, thumbprints: tuple[str, ...]) -> None:
         self.goal.take_thumbprints(thumbprints)

@@ -35,7 +35,9 @@ class Refused(DocumentError):
         self.status = status
 
 
-def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
+def read_goal_state_documents(
+    job: Mapping[str, Any], send: Send, connect: plain_http.Connect
+) -> None:
     """Operation goal_state: ids, then each document; a failed one does not keep the others away."""
     if not _read_identifiers(job, send):
         return
@@ -45,7 +47,11 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
         extensions = _EMPTY
         if goal.extensions_config:
             data = _fetch(
-                job, goal.extensions_config, "ExtensionsConfig", constants.EXTENSIONS_LIMIT_BYTES
+                job,
+                connect,
+                goal.extensions_config,
+                "ExtensionsConfig",
+                constants.EXTENSIONS_LIMIT_BYTES,
             )
             extensions = read_extensions_config(data, goal_state_id)
         send("extensions", **_extensions_body(extensions, goal_state_id))
@@ -63,7 +69,7 @@ def read_goal_state_documents(job: Mapping[str, Any], send: Send) -> None:
         if not target:
             continue
         try:
-            data = _fetch(job, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
+            data = _fetch(job, connect, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
             send("document", name=name, size_bytes=len(data))
         except DocumentError as error:
@@ -123,6 +129,7 @@ def _extensions_body(extensions: ExtensionsGoal, goal_state_id: str) -> dict[str
 
 def _fetch(
     job: Mapping[str, Any],
+    connect: plain_http.Connect,
     target: str,
     name: str,
     limit_bytes: int,
@@ -134,7 +141,13 @@ def _fetch(
     asked = extra or headers.wire_headers()
     for pause_s in (0.2, 1.0, None):
         answer = plain_http.get(
-            address, target, asked, where, limit_bytes=limit_bytes, deadline_s=DOCUMENT_DEADLINE_S
+            connect,
+            address,
+            target,
+            asked,
+            where,
+            limit_bytes=limit_bytes,
+            deadline_s=DOCUMENT_DEADLINE_S,
         )
         if answer.status == 200:
             return answer.body
@@ -144,11 +157,13 @@ def _fetch(
     raise Refused(answer.status, where)
 
 
-def read_certificates(job: Mapping[str, Any], send: Send) -> None:
+def read_certificates(job: Mapping[str, Any], send: Send, connect: plain_http.Connect) -> None:
     """Operation certificates: the CMS message, encrypted to our transport certificate."""
     asked = headers.certificate_headers(job["certificate"], job["cipher"])
     try:
-        data = _fetch(job, job["target"], "Certificates", constants.CERTIFICATES_LIMIT_BYTES, asked)
+        data = _fetch(
+            job, connect, job["target"], "Certificates", constants.CERTIFICATES_LIMIT_BYTES, asked
+        )
         send("cms", data=read_certificate_file(data))
     except DocumentError as error:
         send(

@@ -16,15 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import requests
-
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.wire import constants, host_plugin
 from waagent.protocol.wire.headers import artifact_headers
 from waagent.protocol.wire.http1 import StreamReader
 from waagent.protocol.wire.publisher_manifest import Package, choose_package, read_manifest
 from waagent.protocol.wire.urls import without_query
-from waagent.workers.fabric_client import plain_http, storage
+from waagent.workers.fabric_client import plain_http
 
 MANIFEST_FAILED, PACKAGE_FAILED = 1001, 1004  # spec: wire §2.13.1, extension error codes
 ATTEMPT_S = 300.0
@@ -45,20 +44,22 @@ class _Stale(DocumentError):
     """The HostGAPlugin no longer knows our container."""
 
 
-def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
+def fetch_package(
+    job: Mapping[str, Any], send: Callable[..., None], connect: plain_http.Connect
+) -> None:
     """Operation package; `failed` carries the code, and `stale` when fresh identifiers are
     needed.
     """
     until = time.monotonic() + float(job["deadline_s"]) - 5
     retry_until = min(until, time.monotonic() + float(job["retry_s"]))
-    session = storage.open_session(job)
-    attempt = 0
+    failed_tries = 0
     while True:
         try:
-            send("package", **_fetch_once(job, session, until))
+            send("package", **_fetch_once(job, connect, until))
             return
         except _Failed as failure:
-            pause_s = _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
+            failed_tries += 1
+            pause_s = next_pause_s(failed_tries, _PAUSES_S)
             if failure.is_final or failure.is_stale or time.monotonic() + pause_s > retry_until:
                 send(
                     "failed",
@@ -69,14 +70,15 @@ def fetch_package(job: Mapping[str, Any], send: Callable[..., None]) -> None:
                 )
                 return
         time.sleep(pause_s)
-        attempt += 1
 
 
-def _fetch_once(job: Mapping[str, Any], session: requests.Session, until: float) -> dict[str, Any]:
-    manifest_url, package = _find_package(job, session, until)
+def _fetch_once(
+    job: Mapping[str, Any], connect: plain_http.Connect, until: float
+) -> dict[str, Any]:
+    manifest_url, package = _find_package(job, connect, until)
     errors: list[str] = []
     for uri in random.sample(package.uris, len(package.uris)):
-        for pieces in _channels(job, session, uri, until, manifest_url):
+        for pieces in _channels(job, connect, uri, until, manifest_url):
             try:
                 return {
                     "uri": without_query(uri),
@@ -98,7 +100,7 @@ def _fetch_once(job: Mapping[str, Any], session: requests.Session, until: float)
 
 
 def _find_package(
-    job: Mapping[str, Any], session: requests.Session, until: float
+    job: Mapping[str, Any], connect: plain_http.Connect, until: float
 ) -> tuple[str, Package]:
     """The package and the manifest's URL it was found in."""
     errors: list[str] = []
@@ -109,7 +111,7 @@ def _find_package(
             is_final=True,
         )
     for url in random.sample(job["manifest_urls"], len(job["manifest_urls"])):
-        for pieces in _channels(job, session, url, until, ""):
+        for pieces in _channels(job, connect, url, until, ""):
             try:
                 data = _collect(pieces, constants.MANIFEST_LIMIT_BYTES, without_query(url))
                 return url, choose_package(
@@ -125,16 +127,28 @@ def _find_package(
 
 
 def _channels(
-    job: Mapping[str, Any], session: requests.Session, url: str, until: float, manifest_url: str
+    job: Mapping[str, Any],
+    connect: plain_http.Connect,
+    url: str,
+    until: float,
+    manifest_url: str,
 ) -> Iterator[Iterable[bytes]]:
     """The same content by each way: the host's, then directly."""
     attempt_until = min(until, time.monotonic() + ATTEMPT_S)
-    yield _through_host(job, url, attempt_until, manifest_url)
-    yield storage.receive(session, url, attempt_until)
+    yield _through_host(job, connect, url, attempt_until, manifest_url)
+    yield _directly(job, url, attempt_until)
+
+
+def _directly(job: Mapping[str, Any], url: str, until: float) -> Iterator[bytes]:
+    # requests: 60 ms and 12 MiB that are not needed while the host serves
+    from waagent.workers.fabric_client import storage
+
+    with storage.open_session(job) as session:
+        yield from storage.receive(session, url, until)
 
 
 def _through_host(
-    job: Mapping[str, Any], url: str, until: float, manifest_url: str
+    job: Mapping[str, Any], connect: plain_http.Connect, url: str, until: float, manifest_url: str
 ) -> Iterator[bytes]:
     headers = artifact_headers(job["container_id"], job["config_name"], url, manifest_url)
     where = f"{without_query(url)} through the host"
@@ -143,7 +157,7 @@ def _through_host(
     refusal = bytearray()
     left_s = max(1.0, until - time.monotonic())
     for data in plain_http.receive(
-        address, constants.ARTIFACT_PATH, headers, where, deadline_s=left_s
+        connect, address, constants.ARTIFACT_PATH, headers, where, deadline_s=left_s
     ):
         piece = reader.feed(data) if data else reader.end()
         if reader.status == 200:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from waagent import __version__
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import constants, http1
+from waagent.workers.fabric_client.handed_connections import HandedConnections
 from waagent.workers.fabric_client.http_exchange import Exchange, Outcome
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 USER_AGENT = f"{constants.AGENT_NAME}/{__version__}"
 REQUEST_DEADLINE_S = 10.0  # of the whole exchange: a server that drips bytes does not prolong it
 LARGE_DEADLINE_S = 30.0
-# attempts to connect in vain before environment_monitor is asked whether root can
-ROOT_QUESTION_AFTER = 2
-EXIT_ROOT_NEEDED = 77
+# attempts to connect in vain before environment_monitor is asked whether it can
+QUESTION_AFTER = 2
+THROUGH_ENVIRONMENT = "platform reached through environment_monitor (firewall)"
 
 
 class Ports(Record):
@@ -33,11 +35,16 @@ class Ports(Record):
 
 
 class Link:
-    """Sends requests to the endpoint. Invariant: without an address nothing is sent."""
+    """Sends requests to the endpoint. Invariant: without an address nothing is sent; connections
+    are handed over only after this uid was refused and environment_monitor was not.
+    """
 
-    def __init__(self, worker: Worker, ports: Ports, environment: Client) -> None:
-        self._worker, self._faults, self._environment = worker, worker.faults, environment
+    def __init__(
+        self, worker: Worker, ports: Ports, environment: Client, handed: HandedConnections
+    ) -> None:
+        self._worker, self._environment, self._handed = worker, environment, handed
         self.ports = ports
+        self._reopened: Callable[[], None] = lambda: None
         self.address = ""
         self._vain = 0
         self._has_connected = False
@@ -48,7 +55,12 @@ class Link:
         if address != self.address:
             self._worker.log.info("platform endpoint=%s", address)
             self.address, self._vain, self._has_connected = address, 0, False
-            self._worker.supervisor.tell(endpoint=address)
+            self._handed.are_used = False
+            self._worker.supervisor.tell(endpoint=address, way=None)
+
+    def on_reopened(self, call: Callable[[], None]) -> None:
+        """``call`` when there is a way to the platform after all."""
+        self._reopened = call
 
     def wire(
         self,
@@ -111,53 +123,72 @@ class Link:
         request = http1.build_request(
             method, target, f"{self.address}:{port}", headers, body, agent=USER_AGENT
         )
+        place = f"http://{self.address}:{port} {where}"
+        address = (self.address, port)
 
         def finished(outcome: Outcome) -> None:
             if port == self.ports.wire:
                 self._judge(outcome)
             done(outcome)
 
-        Exchange(
-            self._worker,
-            (self.address, port),
-            request,
-            f"http://{self.address}:{port} {where}",
-            limit_bytes=limit_bytes,
-            deadline_s=deadline_s,
-            done=finished,
-        )
+        def exchange(connected: socket.socket | None = None) -> None:
+            Exchange(
+                self._worker,
+                address,
+                request,
+                place,
+                limit_bytes=limit_bytes,
+                deadline_s=deadline_s,
+                done=finished,
+                connected=connected,
+            )
+
+        def handed(connected: socket.socket | None, error: str) -> None:
+            if connected is None:
+                finished(Outcome(None, f"{error}: {place}", False))
+            else:
+                exchange(connected)
+
+        if self._handed.are_used:
+            self._handed.connect("wireserver" if port == self.ports.wire else "hostplugin", handed)
+        else:
+            exchange()
 
     def _judge(self, outcome: Outcome) -> None:
         """Count what did not connect; a local firewall that admits only root looks like that (spec:
         wire §7.1).
         """
         if outcome.is_connected:
-            self._vain, self._has_connected = 0, True
+            self._vain = 0
+            self._has_connected = self._has_connected or not self._handed.are_used
         else:
             self._vain += 1
         if outcome.answer is not None:
             self._worker.supervisor.tell(
                 endpoint=self.address, answered_at=round(time.monotonic(), 1)
             )
-        if (
-            self._vain >= ROOT_QUESTION_AFTER
-            and not self._has_connected
-            and os.geteuid() != 0
-            and not self._is_asking
-        ):
+        if self._vain >= QUESTION_AFTER and not self._has_connected and not self._is_asking:
+            if self._handed.are_used:
+                # the firewall may have gone, or been closed for root too: by ourselves first again
+                self._handed.are_used, self._vain = False, 0
+                self._worker.supervisor.tell(way=None)
+                return
             self._is_asking = True
-            self._environment.ask(topics.REACHABLE, {}, deadline_s=15.0, done=self._root_answer)
+            self._environment.ask(topics.REACHABLE, {}, deadline_s=15.0, done=self._answered)
 
-    def _root_answer(self, body: Mapping[str, object] | None, error: str) -> None:
+    def _answered(self, body: Mapping[str, object] | None, error: str) -> None:
+        """Whether environment_monitor could connect."""
         self._is_asking = False
         self._vain = 0
         if body is not None and body.get("reachable") is True and not self._has_connected:
             self._worker.log.warning(
-                "uid %d cannot connect to %s:%d, uid 0 can: local firewall: started again as uid 0"
-                " without capabilities",
+                "uid %d cannot connect to %s:%d, root can: a local firewall: %s",
                 os.geteuid(),
                 self.address,
                 self.ports.wire,
+                THROUGH_ENVIRONMENT,
             )
-            self._worker.supervisor.doing("only uid 0 can connect to the platform (local firewall)")
-            raise SystemExit(EXIT_ROOT_NEEDED)
+            self._handed.are_used = True
+            self._worker.supervisor.doing(THROUGH_ENVIRONMENT)
+            self._worker.supervisor.tell(way="environment_monitor")
+            self._reopened()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, GoalStateSummary, HandlerGoal
 from waagent.protocol.wire import constants, headers
@@ -15,7 +16,7 @@ from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
 from waagent.workers.fabric_client.status_upload import now_text
-from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -24,7 +25,9 @@ DOCUMENTS_DEADLINE_S = 90.0
 SOON_S = 0.5  # RoleInstance is absent for a moment; identifiers went stale
 SOON_LIMIT = 6
 EARLY_S, EARLY_LIMIT = 1.0, 10  # before the first goal state: the network is only just coming up
-PAUSES_S = (0.0, 0.0, 5.0, 10.0, 20.0, 30.0, 60.0)  # beside the period, after failures in a row
+THROTTLED = (429, 503)  # the platform asks for fewer requests: only then the period is not kept
+PAUSES_S = (5.0, 10.0, 20.0, 30.0, 60.0)
+AGAIN_LIMIT_S = 15.0  # after any other failure, whatever the period is
 
 
 class Goal:
@@ -36,22 +39,29 @@ class Goal:
         self,
         worker: Worker,
         link: Link,
-        helpers: Helpers,
+        transfer: Transfer,
         *,
         identified: Callable[[bool], None],
         changed: Callable[[GoalStateSummary], None],
-        polled: Callable[[], None],
+        concluded: Callable[[], None],
+        nothing_new: Callable[[], None],
         certificates: Callable[[str], None],
     ) -> None:
         """``identified(new incarnation)`` as soon as the ids are known, ``certificates`` gets where
-        they are, ``changed`` a new summary, ``polled`` is called after each poll that was answered
-        and after each change.
+        they are, ``changed`` a new summary; ``concluded`` is called when ``outcome`` says
+        something else than before, ``nothing_new`` after a poll that brought no goal state that
+        could be used, or the one that is known.
         """
-        self._worker, self._link, self._helpers, self._faults = worker, link, helpers, worker.faults
-        self._identified, self._changed, self._polled, self._certificates = (
-            identified,
-            changed,
-            polled,
+        self._worker, self._link, self._transfer, self._faults = (
+            worker,
+            link,
+            transfer,
+            worker.faults,
+        )
+        self._identified, self._changed = identified, changed
+        self._concluded, self._nothing_new, self._certificates = (
+            concluded,
+            nothing_new,
             certificates,
         )
         self.ids: dict[str, Any] | None = None
@@ -69,6 +79,8 @@ class Goal:
         self._soon = 0
         self._failures = 0
         self._not_before = 0.0
+        self._again = worker.loop.after(0, lambda: None)
+        """The next attempt after a failure, should the period be longer."""
 
     # polling
 
@@ -120,7 +132,7 @@ class Goal:
 
     def _versions_come(self, outcome: Outcome) -> None:
         if outcome.answer is None or outcome.answer.status != 200:
-            self._failed("versions", _reason(outcome))
+            self._failed("versions", _reason(outcome), is_throttled=_is_throttled(outcome))
             return
         self._versions = outcome.answer.body
         self._ask()
@@ -137,11 +149,12 @@ class Goal:
 
     def _goal_state_comes(self, outcome: Outcome) -> None:
         if outcome.answer is None or outcome.answer.status != 200:
-            self._failed("goal state", _reason(outcome))
+            self._failed("goal state", _reason(outcome), is_throttled=_is_throttled(outcome))
             return
         if outcome.answer.body == self._body:
             self._is_under_way = False
             self._succeeded()
+            self._nothing_new()
             return
         self._read(outcome.answer.body)
 
@@ -171,7 +184,7 @@ class Goal:
             "endpoint": self._link.address,
             "port": self._link.ports.wire,
         }
-        self._helpers.run(job, deadline_s=DOCUMENTS_DEADLINE_S, on_frame=take, on_end=end)
+        self._transfer.run(job, deadline_s=DOCUMENTS_DEADLINE_S, on_frame=take, on_end=end)
 
     def _take_identifiers(self, frame: Frame) -> None:
         self._is_version_known, self._versions = True, None
@@ -222,7 +235,14 @@ class Goal:
 
     def _outcome(self, code: int, message: str) -> None:
         assert self.ids is not None
-        self.outcome = GoalStateOutcome(self.ids["incarnation"], now_text(), code, message)
+        before, incarnation = self.outcome, self.ids["incarnation"]
+        self.outcome = GoalStateOutcome(incarnation, now_text(), code, message)
+        if before is None or (before.incarnation, before.code, before.message) != (
+            incarnation,
+            code,
+            message,
+        ):
+            self._concluded()
 
     def _read_over(self, body: bytes, failed: list[tuple[str, str]]) -> None:
         self._is_under_way = False
@@ -233,29 +253,33 @@ class Goal:
         part, text = failed[0]
         if part == "ExtensionsConfig" and self.ids is not None:
             self._outcome(-1, f"Error parsing ExtensionsConfig: {text}")
-            self._polled()
         if part == "RoleInstance":
             self._ask_soon()
         self._failed(part, "; ".join(text for _, text in failed))
 
     def _succeeded(self) -> None:
         self._failures, self._not_before, self._soon = 0, 0.0, 0
+        self._again.cancel()
         self._faults.ended("goal state", "goal state is read again")
         self._worker.supervisor.doing(
             f"goal state {self.ids['incarnation']}" if self.ids else "polling"
         )
-        self._polled()
 
-    def _failed(self, part: str, text: str) -> None:
+    def _failed(self, part: str, text: str, *, is_throttled: bool = False) -> None:
         self._is_under_way = False
-        pause_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
         self._failures += 1
-        self._not_before = self._worker.loop.now() + pause_s
+        again_s = AGAIN_LIMIT_S
+        if is_throttled:
+            again_s = next_pause_s(self._failures, PAUSES_S)
+            self._not_before = self._worker.loop.now() + again_s
         text = without_queries(text)
         self._faults.seen(
             "goal state",
-            f"{part} cannot be used: {text}: none needed, asked again within {max(pause_s, 6):g} s",
+            f"{part} cannot be used: {text}: none needed, asked again within {again_s:g} s",
         )
+        self._again.cancel()
+        self._again = self._worker.loop.after(again_s, self.poll)
+        self._nothing_new()
         self._worker.supervisor.doing(f"platform: {text[:120]}")
         if self.ids is None and self._failures < EARLY_LIMIT:
             self._worker.loop.after(EARLY_S, self.poll)
@@ -296,6 +320,10 @@ class Goal:
                 ),
             )
         )
+
+
+def _is_throttled(outcome: Outcome) -> bool:
+    return outcome.answer is not None and outcome.answer.status in THROTTLED
 
 
 def _reason(outcome: Outcome) -> str:

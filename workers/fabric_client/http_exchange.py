@@ -44,16 +44,23 @@ class Exchange:
         limit_bytes: int,
         deadline_s: float,
         done: Callable[[Outcome], None],
+        connected: socket.socket | None = None,
     ) -> None:
+        """``connected``: a connection to ``address`` that was handed over, ours from here on."""
         self._worker, self._done, self._where = worker, done, where
         self._left = memoryview(request)
         self._reader = AnswerReader(where, limit_bytes=limit_bytes)
-        self._is_connected = False
+        self._is_connected = connected is not None
         self._deadline_s = deadline_s
+        self._timer = worker.loop.after(deadline_s, self._expire)
+        if connected is not None:
+            self._socket = connected
+            self._socket.setblocking(False)
+            worker.loop.on_writable(self._socket.fileno(), self._write)
+            return
         self._socket = socket.socket(
             socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
-        self._timer = worker.loop.after(deadline_s, self._expire)
         status = self._socket.connect_ex(address)
         if status not in (0, errno.EINPROGRESS):
             self._timer.cancel()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.wire import constants, headers
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
@@ -99,8 +100,8 @@ class Delivery:
             self._accepted(value)
             self.look()
             return
-        pause_s = PAUSES_S[min(self._tries, len(PAUSES_S) - 1)]
         self._tries += 1
+        pause_s = next_pause_s(self._tries, PAUSES_S)
         text = outcome.error if answer is None else f"status {answer.status}"
         self._faults.seen(
             self._name,

@@ -13,7 +13,7 @@ from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, PackageFile
 from waagent.protocol.wire import identifiers
 from waagent.workers.fabric_client.endpoint import Link
-from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -45,12 +45,12 @@ class Packages:
         self,
         worker: Worker,
         link: Link,
-        helpers: Helpers,
+        transfer: Transfer,
         goal: Goal,
         spool: Path,
         proxy: Callable[[], str],
     ) -> None:
-        self._worker, self._link, self._helpers, self._goal = worker, link, helpers, goal
+        self._worker, self._link, self._transfer, self._goal = worker, link, transfer, goal
         self._spool, self._proxy = spool, proxy
         self._under_way: dict[Key, _Fetch] = {}
         self._waiting: deque[Key] = deque()
@@ -104,7 +104,7 @@ class Packages:
             "proxy": self._proxy(),
             "retry_s": RETRY_S,
         }
-        self._helpers.run(
+        self._transfer.run(
             job,
             deadline_s=DEADLINE_S,
             on_frame=lambda frame: self._take(fetch, frame),

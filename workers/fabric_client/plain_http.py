@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from waagent import __version__
 from waagent.protocol.base.errors import DocumentError
 from waagent.protocol.wire.constants import AGENT_NAME
 from waagent.protocol.wire.http1 import Answer, AnswerReader, build_request
 
+Connect = Callable[[tuple[str, int], float], socket.socket]
+"""From an address and a deadline in seconds to a connected socket; raises OSError."""
 _CHUNK_BYTES = 256 * 1024
 USER_AGENT = f"{AGENT_NAME}/{__version__}"
 
 
 def get(
+    connect: Connect,
     address: tuple[str, int],
     target: str,
     headers: Mapping[str, str],
@@ -26,7 +29,7 @@ def get(
 ) -> Answer:
     """The answer, whatever its status. Raises DocumentError."""
     reader = AnswerReader(where, limit_bytes=limit_bytes)
-    for data in receive(address, target, headers, where, deadline_s=deadline_s):
+    for data in receive(connect, address, target, headers, where, deadline_s=deadline_s):
         answer = reader.feed(data) if data else reader.end()
         if answer is not None:
             return answer
@@ -34,6 +37,7 @@ def get(
 
 
 def receive(
+    connect: Connect,
     address: tuple[str, int],
     target: str,
     headers: Mapping[str, str],
@@ -45,7 +49,7 @@ def receive(
     until = time.monotonic() + deadline_s
     request = build_request("GET", target, f"{address[0]}:{address[1]}", headers, agent=USER_AGENT)
     try:
-        with socket.create_connection(address, timeout=deadline_s) as connection:
+        with connect(address, deadline_s) as connection:
             connection.sendall(request)
             data = b"x"
             while data:

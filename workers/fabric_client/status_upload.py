@@ -1,30 +1,36 @@
-"""The status blob: what was reported is kept, and all of it is stored with every poll; HostGAPlugin
-first, then directly.
+"""The status blob: what was reported is kept, and all of it is stored soon after something in it
+has changed, and once a period; HostGAPlugin first, then directly.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.distro.os_release import read_os_release
 from waagent.protocol import state_table
 from waagent.protocol.bus.topics import ExtensionReport, HandlerGoal
 from waagent.protocol.wire import blob_requests, constants, headers, host_plugin, status_blob
 from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
-from waagent.workers.fabric_client.reporting_vm import describe, find_release
-from waagent.workers.fabric_client.transfer_process import Frame, Helpers
+from waagent.workers.fabric_client.reporting_vm import describe
+from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
     from waagent.workers.fabric_client.goal_state import Goal
+    from waagent.workers.loop import Timer
     from waagent.workers.runtime import Worker
 
 RUNNING = "Guest Agent is running"
+CHANGE_S = 0.2  # what changes together is stored together
+PATIENCE_S = 1.0  # for what is under way: the result may be there before anybody has read it
+APART_S = 1.0  # between two documents that a change asked for
 DIRECT_DEADLINE_S = 60.0
-DIRECT_PAUSE_S = 60.0  # a direct PUT costs a process with TLS; the host is asked with every poll
+DIRECT_PAUSE_S = 60.0  # a direct PUT costs TLS; the host is asked each time
 REPORTS_LIMIT = 4096
 
 
@@ -48,30 +54,77 @@ def complete_reports(
     return [*reports.values(), *waiting]
 
 
+def is_under_way(report: ExtensionReport) -> bool:
+    """Whether a later report will say how it ended."""
+    if report.handler_status == "Installing":
+        return True
+    try:
+        status = json.loads(report.status) if report.status is not None else {}
+    except ValueError:
+        return False
+    return isinstance(status, dict) and status.get("status") == "transitioning"
+
+
 class Status:
     """Invariant: at most one upload is under way; a report that was taken is in every document
     until it is `Gone`.
     """
 
     def __init__(
-        self, worker: Worker, link: Link, helpers: Helpers, goal: Goal, proxy: Callable[[], str]
+        self, worker: Worker, link: Link, transfer: Transfer, goal: Goal, proxy: Callable[[], str]
     ) -> None:
-        self._worker, self._link, self._helpers, self._faults = worker, link, helpers, worker.faults
+        self._worker, self._link, self._transfer, self._faults = (
+            worker,
+            link,
+            transfer,
+            worker.faults,
+        )
         self._goal, self._proxy = goal, proxy
         self._reports: dict[tuple[str, str], ExtensionReport] = {}
         self._is_under_way = False
+        self._change: Timer | None = None
+        """Runs from the first change that is in no document yet, until ``_due_at``."""
+        self._due_at = 0.0
+        self._sent_at = -APART_S
         self._next_direct_at = 0.0
-        self._release = find_release(worker.paths)
+        self._release = read_os_release(worker.paths)
 
     def take(self, report: ExtensionReport) -> None:
         """Keep one report; ``Gone`` takes the handler, or that extension of it, out of the
         document.
         """
         key = (report.handler.lower(), report.extension.lower())
+        before = self._reports.get(key)
         if report.handler_status == "Gone":
             self._reports.pop(key, None)
         elif key in self._reports or len(self._reports) < REPORTS_LIMIT:
             self._reports[key] = report
+        if self._reports.get(key) != before:
+            self.has_changed(PATIENCE_S if is_under_way(report) else CHANGE_S)
+
+    def has_changed(self, within_s: float) -> None:
+        """Something that a reader of the document would want to know is new: it is stored within
+        that time, APART_S after the last document at the earliest.
+        """
+        due_at = max(self._worker.loop.now() + within_s, self._sent_at + APART_S)
+        if self._change is not None and self._due_at <= due_at:
+            return
+        if self._change is not None:
+            self._change.cancel()
+        self._due_at = due_at
+        self._change = self._worker.loop.after(due_at - self._worker.loop.now(), self._send_change)
+
+    def send_what_is_due(self) -> None:
+        """Nothing more will change soon: do not wait for it any longer."""
+        if self._change is not None:
+            self.has_changed(0.0)
+
+    def _send_change(self) -> None:
+        self._change = None
+        if self._is_under_way:  # it may be older than the change
+            self.has_changed(APART_S)
+        else:
+            self.send()
 
     def send(self) -> None:
         """Store the document as it is now; silent while one is under way or nobody said where
@@ -80,6 +133,10 @@ class Status:
         if self._is_under_way or not self._goal.status_url or self._goal.ids is None:
             return
         self._is_under_way = True
+        if self._change is not None:
+            self._change.cancel()
+            self._change = None
+        self._sent_at = self._worker.loop.now()
         now = now_text()
         content = status_blob.status_document(
             describe(self._release),
@@ -147,7 +204,7 @@ class Status:
             "date": now_text(),
             "proxy": self._proxy(),
         }
-        self._helpers.run(job, deadline_s=DIRECT_DEADLINE_S, on_frame=take, on_end=end)
+        self._transfer.run(job, deadline_s=DIRECT_DEADLINE_S, on_frame=take, on_end=end)
 
     def _stored(self, channel: str) -> None:
         self._finish()
@@ -159,7 +216,7 @@ class Status:
         where = without_query(self._goal.status_url)
         self._faults.seen(
             "status",
-            f"status not stored ({text}): {where}: none needed, tried again with the next poll",
+            f"status not stored ({text}): {where}: none needed, tried again within a period",
         )
 
     def _finish(self) -> None:
@@ -176,14 +233,6 @@ class Status:
 def parked_workers(state: int) -> list[str]:
     """Names of parked workers, by the supervisor's state file."""
     return [str(row.get("name")) for row in state_rows(state) if row.get("state") == "PARKED"]
-
-
-def facts_of(state: int, name: str) -> dict[str, Any]:
-    """What the worker ``name`` told last, or its predecessor: facts outlive a process in the
-    supervisor's table.
-    """
-    facts = next((row.get("facts") for row in state_rows(state) if row.get("name") == name), None)
-    return facts if isinstance(facts, dict) else {}
 
 
 def state_rows(state: int) -> list[dict[str, Any]]:

@@ -1,69 +1,158 @@
-"""Executed once per transaction by fabric_client, under the same uid: it may die of what it reads,
-nobody else does.
+"""The transfer process, executed by fabric_client under the same uid: whatever comes from outside
+is fetched and parsed here, in one process of its own for each piece of work.
 
-In: one msgpack map on stdin, ``operation`` and its fields, ``deadline_s``. Out: msgpack maps on
-stdout, each with ``kind``; the last is ``end``. Operations:
+It has the imports done and forks a child for each piece of work (a fork costs 3 ms, a start with
+its imports 120 ms). A child may hang or die of what it reads, its piece of work alone is lost.
+Descriptor 0 is a SOCK_SEQPACKET socket; each packet on it carries one end of a stream socket, on
+which the child gets one msgpack map, ``operation`` and its fields, ``deadline_s``, ``is_handed``,
+and answers with maps, each with ``kind``; the last is ``end``. Operations:
 
-goal_state    {versions, body, endpoint, port} -> ids, then extensions, shared_config; a part that
-failed: failed {part, text, status} certificates  {target, certificate, cipher, endpoint, port} ->
-cms {data} package       {name, version, manifest_urls, endpoint, hostplugin_port, container_id,
-config_name, proxy, folder, retry_s}
-              -> package {file, size_bytes, sha256, uri}; failed
+goal_state    {versions, body, endpoint, port} -> ids, then extensions, document; a part that
+              failed: failed {part, text, status}
+certificates  {target, certificate, cipher, endpoint, port} -> cms {data}; failed
+package       {name, version, manifest_urls, endpoint, hostplugin_port, container_id, config_name,
+              proxy, folder, retry_s} -> package {file, size_bytes, sha256, uri}; failed
 status        {url, blob_type, content, date, proxy} -> stored; failed
 
-Memory is limited by RLIMIT_AS, time by the deadline, results by helper.RESULT_LIMIT_BYTES. lxml and
-requests are loaded here only.
+With ``is_handed`` a child asks for its connections to the platform: connect {to}, answered by one
+byte with a connected socket, or by `x` without one. The process ends when descriptor 0 does.
+Memory is limited by RLIMIT_AS, time by an alarm, results by transfer_process.RESULT_LIMIT_BYTES.
+lxml and requests are loaded here only.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import resource
 import signal
+import socket
 import sys
-from typing import Any
+import traceback
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 import msgpack
 
+from waagent.protocol.base.errors import DocumentError
+from waagent.workers.fabric_client import plain_http
+
 # address space: 256 MiB of data and what is mapped of libraries
 MEMORY_LIMIT_BYTES = 384 * 1024 * 1024
-INPUT_LIMIT_BYTES = 32 * 1024 * 1024
+JOB_LIMIT_BYTES = 32 * 1024 * 1024
+ALARM_SLACK_S = 5  # fabric_client gives up at the deadline; a child that does not notice ends then
+_CHUNK_BYTES = 256 * 1024
 
 
-def send(kind: str, **fields: Any) -> None:
-    """One frame to fabric_client."""
-    data = memoryview(msgpack.packb({"kind": kind, **fields}, use_bin_type=True))
-    while data:
-        data = data[os.write(1, data) :]
+class Channel:
+    """A child's side of one piece of work."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._unpacker = msgpack.Unpacker(
+            raw=False, strict_map_key=True, max_buffer_size=JOB_LIMIT_BYTES
+        )
+        self._is_handed = False
+
+    def receive_job(self) -> dict[str, Any] | None:
+        """What is to be done; None when nobody waits for it any more."""
+        while data := self._connection.recv(_CHUNK_BYTES):
+            self._unpacker.feed(data)
+            for job in self._unpacker:
+                self._is_handed = bool(job.get("is_handed"))
+                return dict(job)
+        return None
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """One frame to fabric_client."""
+        self._connection.sendall(msgpack.packb({"kind": kind, **fields}, use_bin_type=True))
+
+    def connect(self, to: str, address: tuple[str, int], deadline_s: float) -> socket.socket:
+        """A connection to ``to`` (wire/handover.py), which is at ``address``: made here, or handed
+        over where a firewall lets only root connect. Raises OSError.
+        """
+        if not self._is_handed:
+            return socket.create_connection(address, timeout=deadline_s)
+        self.send("connect", to=to)
+        self._connection.settimeout(deadline_s)
+        try:
+            _, descriptors, _, _ = socket.recv_fds(self._connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        finally:
+            self._connection.settimeout(None)
+        if not descriptors:
+            raise OSError(0, "no connection was handed over")
+        connection = socket.socket(fileno=descriptors[0])
+        connection.settimeout(deadline_s)
+        return connection
+
+
+def carry_out(job: Mapping[str, Any], channel: Channel) -> None:
+    """One piece of work, and the word that it is over."""
+    from waagent.workers.fabric_client import documents, download
+
+    wire: plain_http.Connect = functools.partial(channel.connect, "wireserver")
+    plugin: plain_http.Connect = functools.partial(channel.connect, "hostplugin")
+    operation = job["operation"]
+    if operation == "goal_state":
+        documents.read_goal_state_documents(job, channel.send, wire)
+    elif operation == "certificates":
+        documents.read_certificates(job, channel.send, wire)
+    elif operation == "package":
+        download.fetch_package(job, channel.send, plugin)
+    elif operation == "status":
+        # requests: 60 ms and 12 MiB that only a direct way to storage needs
+        from waagent.workers.fabric_client import direct_upload
+
+        direct_upload.store_status(job, channel.send)
+    channel.send("end")
 
 
 def main() -> None:
-    """One piece of work, then the end."""
+    """Fork a child for each piece of work until fabric_client closes our standard input."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # lxml, loaded while fabric_client still waits for the platform
-    from waagent.workers.fabric_client import documents
+    # nobody asks how a child ended: the end of its socket says it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    orders = socket.socket(fileno=0)
+    # lxml and our parsers: loaded once, while fabric_client still waits for the platform
+    from waagent.workers.fabric_client import documents, download  # noqa: F401
 
-    data = sys.stdin.buffer.read(INPUT_LIMIT_BYTES)
-    if not data:
-        return  # a spare process that was not needed
-    job = msgpack.unpackb(data, raw=False, strict_map_key=True)
-    signal.alarm(max(1, int(job["deadline_s"]) + 5))
-    operation = job["operation"]
-    if operation == "goal_state":
-        documents.read_goal_state_documents(job, send)
-    elif operation == "certificates":
-        documents.read_certificates(job, send)
-    elif operation == "package":
-        # requests: 12 MiB and 0.2 s that goal states do not need
-        from waagent.workers.fabric_client import download
+    gc.collect()
+    gc.freeze()  # the collector would copy pages that are shared with the children
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(orders, 16, 1, socket.MSG_CMSG_CLOEXEC)
+        for descriptor in descriptors:
+            try:
+                if os.fork() == 0:
+                    _live(orders, descriptor)
+            except OSError as error:  # its end is told by the closed socket
+                print(f"transfer: no process: {error.strerror}", file=sys.stderr, flush=True)
+            os.close(descriptor)
+        if not packet:
+            return
 
-        download.fetch_package(job, send)
-    elif operation == "status":
-        from waagent.workers.fabric_client import direct_upload  # requests, see above
 
-        direct_upload.store_status(job, send)
-    send("end")
+def _live(orders: socket.socket, descriptor: int) -> NoReturn:
+    """All of a child's life."""
+    status = 1
+    try:
+        orders.close()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        channel = Channel(socket.socket(fileno=descriptor))
+        signal.alarm(ALARM_SLACK_S)
+        job = channel.receive_job()
+        if job is not None:
+            signal.alarm(max(1, int(job["deadline_s"]) + ALARM_SLACK_S))
+            carry_out(job, channel)
+        status = 0
+    except (BrokenPipeError, ConnectionResetError, DocumentError):
+        pass  # nobody waits for it any more
+    except Exception:  # the outermost loop of this process
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from waagent.distro.distributions import Family, family_of
 from waagent.distro.files import FileError
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.errors import DocumentError
 from waagent.workers.provisioner import identity, plan
 from waagent.workers.provisioner.health_report import READY, Platform, failed
@@ -32,7 +33,7 @@ def main(worker: Worker) -> None:
     data.
     """
     worker.supervisor.ready()
-    paths = library_of(worker)
+    paths = worker.paths.configured(worker.configuration)
     options = plan.read_options(worker.configuration)
     platform = Platform(worker)
     vm_id = identity.read_vm_id(paths, worker.run)
@@ -53,16 +54,6 @@ def main(worker: Worker) -> None:
         execute_custom_data(worker, paths)
         tell_host_key(worker, paths, options, platform)
     worker.supervisor.done(summary)
-
-
-def library_of(worker: Worker) -> Paths:
-    """The paths with the library that Lib.Dir names."""
-    library = worker.configuration.get("Lib.Dir")
-    return (
-        worker.paths.with_library(library, "/var/log/azure")
-        if isinstance(library, str) and library.startswith("/")
-        else worker.paths
-    )
 
 
 def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
@@ -101,9 +92,8 @@ def provision_until_done(
             said = text
             worker.log.error("provisioning failed: %s", text)
             platform.say(failed(text))
-        pause_s = PAUSES_S[min(tries, len(PAUSES_S) - 1)]
         tries += 1
-        worker.wait(lambda: False, pause_s, f"failed: {text}")
+        worker.wait(lambda: False, next_pause_s(tries, PAUSES_S), f"failed: {text}")
 
 
 def provision(

@@ -7,19 +7,23 @@ Source: spec/provisioning.md §1, §4.3 Rule, §5, §6, §10.1, §13.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from waagent.distro.distributions import Family
 from waagent.workers.provisioner.provisioning_error import Refused
+from waagent.workers.provisioner.user_names import ANOTHER, WHERE
 
 # who provisions
 OURSELVES, CLOUD_INIT, NOBODY = "ourselves", "cloud-init", "nobody"
 
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 _HOST_NAME_MAX = 64  # Linux; RFC 1123 allows 255
-_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}\Z")
+OWN_UIDS = frozenset((64510, 64511, 65534))
+"""The uids of `waagent` and `waagent-probe` (supervisor/roster.py), and the kernel's overflow uid,
+which is nobody's by whatever name.
+"""
 _SYSTEM_LIMIT = 1000  # the refusal never reaches higher, whatever login.defs says (trap 30)
 _KEY_TYPE = re.compile(
     r"(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-[a-z0-9-]+)(@[a-z0-9.-]+)?\Z"
@@ -122,31 +126,29 @@ def check_host_name(name: str) -> str:
     return name
 
 
-def check_user_name(name: str) -> str:
-    """``name``, when it is a portable account name. Raises Refused."""
-    if _USER_NAME.match(name) is None:
-        remedy = "letters, digits, `_`, `.`, `-`; a letter or `_` first; at most 32"
-        raise Refused("user name is not a portable one", repr(name[:80]), remedy)
-    return name
-
-
 def refuse_system_user(
     name: str, present: PasswdEntry | None, uid_minimum: int, family: Family, options: Options
 ) -> None:
-    """Raise Refused when the account belongs to the system (§5.1 Rule): before any change, password
-    or not.
+    """Raise Refused when the account that is there belongs to the system or to this agent (§5.1
+    Rule): before any change, password or not.
+
+    Provisioning.AllowResetSysUser lets the system's pass.
     """
-    if options.allow_system_user:
+    if present is None:
         return
-    if name == "root" or (present is not None and present.uid == 0):
-        raise Refused("this is the superuser", repr(name), "create the VM with another user name")
-    if present is None or name == family.system_user_exception:
+    if present.uid in OWN_UIDS:
+        raise Refused(
+            f"user name {name!r} is an account of this agent (uid {present.uid})", WHERE, ANOTHER
+        )
+    if options.allow_system_user or name == family.system_user_exception:
         return
+    if present.uid == 0:
+        raise Refused(f"user name {name!r} is the superuser (uid 0)", WHERE, ANOTHER)
     if present.uid < min(_SYSTEM_LIMIT, uid_minimum):
         raise Refused(
-            f"this is a system user (uid {present.uid})",
-            repr(name),
-            "create the VM with another user name, or set Provisioning.AllowResetSysUser=y",
+            f"user name {name!r} is a system user (uid {present.uid})",
+            WHERE,
+            f"{ANOTHER}, or set Provisioning.AllowResetSysUser=y",
         )
 
 
@@ -189,19 +191,6 @@ def check_public_key(value: str) -> str:
         repr(line[:40]),
         "it looks like: ssh-ed25519 AAAA… comment",
     )
-
-
-def add_lines(present: Iterable[str], wanted: Iterable[str]) -> list[str]:
-    """The lines of a file with ``wanted`` at its end, each once; what was there stays in its
-    order.
-    """
-    lines = [line for line in present if line.strip()]
-    known = {" ".join(line.split()) for line in lines} | {""}
-    for line in wanted:
-        if " ".join(line.split()) not in known:
-            known.add(" ".join(line.split()))
-            lines.append(line)
-    return lines
 
 
 def wants_password_login(

@@ -4,15 +4,13 @@ ProvisioningFailed.
 
 from __future__ import annotations
 
+from waagent.protocol.base.errors import ExplainedError
 
-class ProvisioningError(Exception):
+
+class ProvisioningError(ExplainedError):
     """Root of this room: what went wrong, where, and what to do about it. Tried again while the
     process lives.
     """
-
-    def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{what}: {where}: {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
 
 
 class Refused(ProvisioningError):

@@ -27,6 +27,7 @@ from waagent.workers.provisioner.health_report import STARTING, Platform
 from waagent.workers.provisioner.notes import read_notes, write_notes
 from waagent.workers.provisioner.plan import Options, PasswdEntry
 from waagent.workers.provisioner.provisioning_error import ProvisioningError, Refused
+from waagent.workers.provisioner.user_names import check_user_name
 from waagent.workers.runtime import Worker
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Provisioning:
                 "provision pool VMs with cloud-init",
             )
         plan.check_host_name(request.host_name)
-        name = plan.check_user_name(request.user_name)
+        name = check_user_name(request.user_name, allow_system_user=self._options.allow_system_user)
         try:
             login_defs: str | None = self._paths.under("/etc/login.defs").read_text(
                 "utf-8", "replace"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro.fences import capabilities, prctl
+from waagent.distro import kernel
+from waagent.distro.fences import capabilities, process_flags
 
-HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro.fences import capabilities, landlock, limits, prctl\n"
+HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro import kernel\nfrom waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags\n"
 ROOT = str(Path(__file__).resolve().parents[3])
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -90,7 +91,7 @@ def test_what_it_executes_has_nothing() -> None:
 
 
 def test_a_name_that_is_no_capability_is_refused() -> None:
-    with pytest.raises(prctl.FenceError):
+    with pytest.raises(process_flags.FenceError):
         capabilities.capability_mask(["SYS_EVERYTHING"])
 
 
@@ -104,7 +105,7 @@ def test_names_read_back_are_those_that_were_kept() -> None:
 
 
 LOCKED = """
-text = landlock.landlock([sys.prefix, sys.base_prefix, '/usr', '/lib', '/lib64', '/etc'], [sys.argv[1]], level=prctl.landlock_level())
+text = landlock.landlock([sys.prefix, sys.base_prefix, '/usr', '/lib', '/lib64', '/etc'], [sys.argv[1]], level=kernel.landlock_level())
 print(text)
 spool, outside = Path(sys.argv[1]), Path(sys.argv[2])
 def attempt(name, call):
@@ -130,28 +131,28 @@ attempt('exec', lambda: os.posix_spawn('/bin/true', ['true'], {}))
 
 
 def test_landlock_leaves_only_what_is_listed(tmp_path: Path) -> None:
-    if not prctl.landlock_level():
+    if not kernel.landlock_level():
         pytest.skip("this kernel has no landlock")
     (tmp_path / "spool").mkdir()
     (tmp_path / "outside").write_text("secret")
 
     said = in_child(LOCKED, tmp_path / "spool", tmp_path / "outside").splitlines()
 
-    assert said[0] == f"landlock {prctl.landlock_level()}"
+    assert said[0] == f"landlock {kernel.landlock_level()}"
     seen = dict(line.split() for line in said[1:])
     allowed = {name for name, what in seen.items() if what == "allowed"}
     assert {"write-spool", "rename-spool", "etc", "null", "exec"} <= allowed
     refused = {"exec-spool", "write-outside", "read-outside", "proc", "write-etc", "zero"}
-    refused |= {"truncate-outside"} if prctl.landlock_level() >= 3 else set()
-    refused |= {"kill"} if prctl.landlock_level() >= 6 else set()
+    refused |= {"truncate-outside"} if kernel.landlock_level() >= 3 else set()
+    refused |= {"kill"} if kernel.landlock_level() >= 6 else set()
     assert not allowed & refused
     assert (tmp_path / "outside").read_text() == "secret"
 
 
 @pytest.mark.parametrize("level", range(1, 8))
 def test_the_rights_of_every_level_are_taken_by_this_kernel(level: int, tmp_path: Path) -> None:
-    if prctl.landlock_level() < level:
-        pytest.skip(f"this kernel's landlock has level {prctl.landlock_level()}")
+    if kernel.landlock_level() < level:
+        pytest.skip(f"this kernel's landlock has level {kernel.landlock_level()}")
     code = "print(landlock.landlock(['/usr'], [sys.argv[2]], level=int(sys.argv[1])))\n"
 
     assert in_child(code, level, tmp_path) == f"landlock {level}\n"
@@ -170,7 +171,7 @@ reader, writer = os.pipe()
 middle = os.fork()
 if middle == 0:
     if os.fork() == 0:
-        prctl.set_parent_death_signal(signal.SIGKILL)
+        process_flags.set_parent_death_signal(signal.SIGKILL)
         os.close(reader)
         os.write(writer, b'r')
         signal.pause()
@@ -203,11 +204,11 @@ def test_limits_memory_and_score_are_set() -> None:
     code = """
 import resource
 limits.set_limits(nofile=99, core_bytes=0, data_mib=300)
-prctl.set_dumpable(False)
-prctl.set_no_new_privileges()
+process_flags.set_dumpable(False)
+process_flags.set_no_new_privileges()
 limit = resource.getrlimit
 print(limit(resource.RLIMIT_NOFILE), limit(resource.RLIMIT_CORE), limit(resource.RLIMIT_DATA)[0] >> 20)
-print(limits.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip(), limits.lock_memory())
+print(kernel.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip(), kernel.lock_memory())
 """
     assert in_child(code) == "(99, 99) (0, 0) 300\nTrue 321 True\n"
 

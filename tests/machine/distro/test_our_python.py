@@ -10,8 +10,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from waagent.distro import our_python
-from waagent.distro.fences import landlock, prctl
+from waagent.distro import kernel, our_python
+from waagent.distro.fences import landlock
 
 PROGRAM = """
 import os, subprocess, sys
@@ -84,7 +84,7 @@ def test_no_title_is_longer_than_100_characters_or_holds_anything_but_ascii(prog
 
 
 def test_behind_a_fence_without_proc_the_title_is_shown_as_well(program: Path) -> None:
-    if not prctl.landlock_level():
+    if not kernel.landlock_level():
         pytest.skip("this kernel has no landlock")
     argv = our_python.argv(
         "a_program", "waits", title="transfer package Contoso.Hello", path=[str(program)]
@@ -94,7 +94,7 @@ def test_behind_a_fence_without_proc_the_title_is_shown_as_well(program: Path) -
         *(sys.prefix, sys.base_prefix, Path(our_python.__file__).resolve().parents[1]),
         Path(our_python.__file__).parents[2],
     ]
-    fence = lambda: landlock.landlock(readable, [], level=prctl.landlock_level())  # noqa: E731
+    fence = lambda: landlock.landlock(readable, [], level=kernel.landlock_level())  # noqa: E731
 
     with subprocess.Popen(
         argv,

@@ -37,18 +37,6 @@ def main(worker):
     worker.supervisor.ready()
     worker.loop.run()
 """
-REACHING = """
-from waagent.protocol.bus import topics
-from waagent.workers.environment_monitor.reachability import Reaching
-def main(worker):
-    server = worker.bus.serve()
-    reaching = Reaching(worker)
-    reaching.address = "{address}"
-    server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
-    server.publish(topics.ENDPOINT, topics.to_body(topics.Endpoint(reaching.address, "route")))
-    worker.supervisor.ready()
-    worker.loop.run()
-"""
 ASKER = """
 import json
 def main(worker):
@@ -89,12 +77,6 @@ class Stage:
             ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable)
         )
         self.supervisor.start("environment_monitor", serves=True, code=code)
-
-    def reaching_environment(self, address: str) -> None:
-        """With the real answer to whether root can connect."""
-        self.supervisor.start(
-            "environment_monitor", serves=True, code=self._code(REACHING.format(address=address))
-        )
 
     def client(
         self,

@@ -4,16 +4,15 @@ were answered.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import socket
 import time
+from typing import Any
 
+import psutil
 import pytest
 
-from waagent.lab.fabric.fabric import Fabric
-from waagent.lab.fabric.http import free_port
 from waagent.lab.fabric.values import Extension, Settings
 
 READY = ("fabric_client.health", {"state": "Ready"}, 60.0)
@@ -232,26 +231,116 @@ def test_others_may_not_ask(stage) -> None:
     assert stage.fabric.health == []
 
 
-@pytest.mark.usefixtures("readable_python")
-@pytest.mark.parametrize("root_can", [True, False])
-def test_when_only_root_can_connect_it_ends_with_the_agreed_status(stage, root_can: bool) -> None:
-    """A port that refuses stands for the firewall; root's attempt goes to port 80 of another
-    loopback address.
-    """
-    address = "127.80.32.52"
-    with contextlib.ExitStack() as stack:
-        if root_can:
-            stack.enter_context(Fabric(address, 80, free_port(), scheme="http"))
-        stage.reaching_environment(address)
-        process = stage.client((free_port(), free_port()))
+A_MINUTE = {"Extensions.GoalStatePeriod": 60}
 
-        if root_can:
-            assert process.wait(30) == 77
-        else:
-            stage.until(lambda: "cannot be used" in stage.supervisor.log_text(), "a line")
-            time.sleep(5)
-            assert process.poll() is None
-    assert ("uid 0 can" in stage.supervisor.log_text()) is root_can
+
+def a_report(name: str, status: str, message: str = "") -> dict[str, object]:
+    return {
+        "handler": name,
+        "version": "1.0",
+        "handler_status": "Ready",
+        "handler_code": 0,
+        "handler_message": message,
+        "sequence": 1,
+        "status": f'{{"status": "{status}"}}',
+    }
+
+
+def handlers_in(document: dict[str, Any]) -> set[str]:
+    return {item["handlerName"] for item in document["aggregateStatus"]["handlerAggregateStatus"]}
+
+
+def test_a_result_is_stored_long_before_the_period_is_over(stage) -> None:
+    stage.environment()
+    stage.client(more=A_MINUTE)
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.ask("extension_runner", ("fabric_client.status", a_report("C.A", "success"), 60.0))
+
+    stage.until(
+        lambda: handlers_in(stage.fabric.statuses[-1]) == {"C.A"}, "the result", deadline_s=30.0
+    )
+
+
+def test_many_results_are_stored_together(stage) -> None:
+    stage.environment()
+    stage.client(more=A_MINUTE)
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stored = len(stage.fabric.statuses)
+    begun_at = time.monotonic()
+    names = {f"C.N{number}" for number in range(40)}
+    stage.ask(
+        "extension_runner",
+        *(("fabric_client.status", a_report(name, "success"), 60.0) for name in names),
+    )
+
+    stage.until(lambda: handlers_in(stage.fabric.statuses[-1]) == names, "all results", 30.0)
+    assert len(stage.fabric.statuses) - stored <= 1 + (time.monotonic() - begun_at)
+
+
+@pytest.mark.parametrize(
+    "kind", ["garbage", "status:500", "status:503", "status:429", "reset", "truncated"]
+)
+def test_the_status_goes_on_without_a_goal_state_and_the_next_one_is_taken(
+    stage, kind: str
+) -> None:
+    stage.environment()
+    stage.client()
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    stage.fabric.fault("goal_state", kind)
+    number = stage.fabric.goal_state()
+    polls = polls_of(stage)
+    stage.until(lambda: polls_of(stage) > polls, "a poll that brings nothing")
+    stored = len(stage.fabric.statuses)
+    begun_at = time.monotonic()
+
+    stage.until(lambda: len(stage.fabric.statuses) >= stored + 5, "five of them meanwhile")
+
+    assert time.monotonic() - begun_at > 3, "no more than one a second"
+    stage.fabric.clear_faults()
+    stage.until(lambda: _is_up_to_date(stage), "the newest goal state", 15.0)
+    assert stage.fabric.vm.incarnation == number
+
+
+def polls_of(stage) -> int:
+    return sum(item.path.startswith("/machine/?comp=goalstate") for item in stage.fabric.recorded)
+
+
+def test_a_poll_that_fails_is_repeated_within_15_s_whatever_the_period(stage) -> None:
+    stage.fabric.fault("goal_state", "garbage", 30)
+    stage.environment()
+    stage.client(more={"Extensions.GoalStatePeriod": 3600})
+    stage.until(lambda: polls_of(stage) >= 11, "the polls of the start")
+    polls = polls_of(stage)
+
+    stage.until(lambda: polls_of(stage) > polls, "the next one", 30.0)
+
+
+def test_packages_and_documents_share_one_transfer_process(stage) -> None:
+    packages = {f"Contoso.N{number}": os.urandom(2000) for number in range(12)}
+    stage.fabric.set_extensions(
+        [Extension(name, "1.0.0", package=data) for name, data in packages.items()]
+    )
+    stage.environment()
+    process = psutil.Process(stage.client().pid)
+    stage.until(lambda: stage.fabric.statuses, "a status")
+    before = process.children()
+    stage.ask(
+        "extension_runner",
+        *(("fabric_client.package", {"name": name, "version": "1.0.0"}, 60.0) for name in packages),
+    )
+
+    answers = stage.until(
+        lambda: (
+            len(stage.answers("fabric_client.package")) == 12
+            and stage.answers("fabric_client.package")
+        ),
+        "all packages",
+    )
+
+    assert [error for _, error in answers] == [""] * 12
+    assert len(before) == 1 and process.children() == before
+    stored = {(stage.supervisor.paths.cache / answer["file"]).read_bytes() for answer, _ in answers}
+    assert stored == set(packages.values())
 
 
 def test_an_absent_platform_is_waited_for(stage) -> None:

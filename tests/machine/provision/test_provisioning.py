@@ -89,6 +89,7 @@ def test_a_user_with_a_key_only_has_no_password_and_sshd_refuses_passwords(
         "440 root",
     ]
     assert vm.ssh("harbor", key, "sudo -n id -u").stdout == "0\n"
+    others_are_nobody(vm)
     assert vm.read("/etc/hostname") == "tern-07\n"
 
 
@@ -234,8 +235,8 @@ def test_a_useless_disc_is_told_to_the_platform_and_a_good_one_is_taken_later(
 @pytest.mark.parametrize(
     ("order", "says"),
     [
-        (Order(user_name="daemon"), "system user (uid 1)"),
-        (Order(user_name="root"), "superuser"),
+        (Order(user_name="games"), "'games' is an account of the system"),
+        (Order(user_name="root"), "'root' is an account of the system"),
         (Order(host_name="a;reboot"), "not one by RFC 1123"),
         (Order(preprovisioned=True), "VM of a pool"),
     ],
@@ -250,6 +251,33 @@ def test_what_must_not_be_done_is_refused_before_anything_is_done(
     assert vm.run(["hostname"]).stdout == "localhost\n"
     assert not vm.exists("/etc/sudoers.d/waagent") and not vm.exists("/var/lib/waagent/provisioned")
     assert shadow_of(vm, "daemon") == "*"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ALL", "user name 'ALL' means every user in sudoers"),
+        ("OPS", "user name 'OPS' is read as an alias in sudoers"),
+        ("nobody", "user name 'nobody' is whoever has no account"),
+        ("waagent", "user name 'waagent' belongs to this agent"),
+    ],
+)
+def test_a_user_name_makes_nobody_else_root(
+    a_vm: AVm, wait_failed: WaitFailed, public: str, name: str, says: str
+) -> None:
+    vm = a_vm(Order(user_name=name, public_keys=(public,)))
+
+    wait_failed(vm, says)
+
+    assert not vm.exists("/etc/sudoers.d/waagent")
+    others_are_nobody(vm)
+
+
+def others_are_nobody(vm: Machine) -> None:
+    assert vm.run(["visudo", "-c"]).status == 0
+    for other in ("nobody", "waagent", "daemon"):
+        assert vm.run(["sudo", "-n", "id", "-u"], user=other).status != 0
+        assert "is not allowed" in vm.run(["sudo", "-l", "-U", other]).stdout
 
 
 def test_disabled_provisioning_says_ready_and_leaves_the_image_alone(

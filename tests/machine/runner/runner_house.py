@@ -135,6 +135,12 @@ class House:
         temporary.replace(self.root / "goal.json")
         return identity
 
+    def forget_goal_state(self) -> None:
+        """fabric_client is there, and has no goal state yet."""
+        self._supervisor.kill("fabric_client")
+        (self.root / "goal.json").unlink()
+        self._supervisor.start("fabric_client", code=FABRIC, serves=True)
+
     # the runner
 
     def start(self) -> None:
@@ -245,7 +251,8 @@ class House:
 
     def view_of(self, name: str) -> dict[str, Any]:
         """The first row of `waagent-ps extensions` about a handler."""
-        view = json.loads((self.root / "run/waagent/operations").read_text())
+        path = self.root / "run/waagent/operations"
+        view = json.loads(path.read_text()) if path.exists() else {"operations": []}
         return next((row for row in view["operations"] if row["handler"] == name), {})
 
     def shims(self) -> dict[str, int]:

@@ -53,6 +53,9 @@ def run(name: str, start: WorkerStart) -> None:
     if "result" in behaviour:
         line.send(control.pack("done", summary=behaviour["result"]))
         return
+    for kind in behaviour.get("commands", ()):
+        line.send(control.pack(kind, name=name))
+        print(f"{kind}: {control.unpack(line.recv(4096))}", file=sys.stderr, flush=True)
     if behaviour.get("hangs"):
         time.sleep(1000)
     _live(line, start, behaviour)

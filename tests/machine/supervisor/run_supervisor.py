@@ -11,17 +11,9 @@ from typing import Any
 
 from waagent.distro.paths import Paths
 from waagent.protocol.configuration.supervisor_settings import Settings, write_settings
+from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 from waagent.supervisor import supervisor, zygote_client
-from waagent.supervisor.roster import (
-    ONDEMAND,
-    ONESHOT,
-    RESIDENT,
-    ROOT,
-    ROOT_ACCOUNT,
-    UNPRIVILEGED,
-    WAAGENT,
-    Row,
-)
+from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
 
 HERE = Path(__file__).resolve().parent
 

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from a_supervisor import ASupervisor, a_supervisor, is_alive
 
+from waagent.supervisor.roster import WAAGENT
+
 ROWS = (
     "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
     " account=WAAGENT, writes=('/var/cache/waagent',)), {}), (a_row('setup', ONESHOT), {'result':"
@@ -263,17 +265,20 @@ def test_the_stack_of_a_hung_worker_is_handed_to_the_one_who_writes(root: Path) 
         assert "in run" in supervisor.log() and "fake_worker.py" in supervisor.log()
 
 
-def test_exit_77_starts_the_unprivileged_worker_as_root_without_capabilities(root: Path) -> None:
+def test_exit_77_of_an_unprivileged_worker_is_one_more_failed_run_under_its_own_uid(
+    root: Path,
+) -> None:
     rows = (
         "[(a_row('client', privilege=UNPRIVILEGED, account=WAAGENT,"
         " writes=('/var/cache/waagent',)), {'status': 77})]"
     )
     with a_supervisor(root, rows) as supervisor:
-        row = supervisor.wait_ready("client")["client"]
+        row = supervisor.wait(
+            lambda rows: rows["client"]["restarts"] >= 2 and rows["client"]["state"] == "BACKOFF"
+        )["client"]
 
-        assert (row["uid"], row["caps"]) == (0, [])
-        assert row["fence"].startswith("no_new_privs")
-        assert os.stat(root / "var/cache/waagent").st_uid == 0
+        assert (row["last_exit"], row["uid"], row["caps"]) == ("exit 77", WAAGENT.number, [])
+        assert os.stat(root / "var/cache/waagent").st_uid == WAAGENT.number
 
 
 def test_a_wanted_worker_gets_its_numbers_and_a_switched_off_one_ends(root: Path) -> None:

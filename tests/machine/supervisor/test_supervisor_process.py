@@ -13,11 +13,13 @@ import sys
 import time
 from pathlib import Path
 
+import msgpack
 import pytest
 from a_supervisor import HERE, HOUSE, a_supervisor
 
 from waagent.distro.paths import Paths
 from waagent.protocol import control
+from waagent.supervisor.control_server import FOREIGN_CONNECTIONS
 
 ROWS = (
     "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
@@ -130,6 +132,123 @@ def test_an_impostor_on_the_control_socket_changes_nothing(root: Path) -> None:
         assert "6 control messages or connections refused" in supervisor.ask()["notes"]
 
 
+def test_a_root_worker_has_no_more_authority_than_any_other(root: Path) -> None:
+    rows = "[(a_row('runner'), {'commands': ['restart', 'stop', 'reload']}), (a_row('other'), {})]"
+    with a_supervisor(root, rows) as supervisor:
+        before = supervisor.wait_ready("runner", "other")
+        assert before["runner"]["uid"] == 0
+
+        supervisor.wait(lambda rows: "reload: {" in supervisor.log())
+
+        refused = "'type': 'refused', 'reason': 'a worker may not do this, whatever its uid'"
+        assert supervisor.log().count(refused) == 3
+        after = supervisor.wait_ready("runner", "other")
+        assert [after[name]["pid"] for name in after] == [before[name]["pid"] for name in after]
+        assert supervisor.ask("restart", name="other")["type"] == "answer"  # root, no worker
+
+
+WRONG = (
+    {"type": "restart"},
+    {"type": "restart", "name": 7},
+    {"type": "restart", "name": ["client"]},
+    {"type": "restart", "name": None},
+    {"type": "stop2"},
+)
+
+
+def test_messages_of_wrong_types_are_refused_and_counted(root: Path) -> None:
+    with a_supervisor(root, ROWS) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+            line.settimeout(30)
+            line.connect(str(supervisor.paths.control_socket))
+            said = []
+            for message in WRONG:
+                line.send(msgpack.packb(message))
+                said.append(control.unpack(line.recv(4096)))
+
+        assert [answer["type"] for answer in said] == ["refused"] * len(WRONG)
+        notes = supervisor.ask()["notes"]
+        assert f"{len(WRONG)} control messages or connections refused" in notes
+        supervisor.wait_ready(*NAMES)
+
+
+def test_an_error_of_ours_ends_the_process_with_its_traceback(root: Path) -> None:
+    rows = "[(a_row('client', beat_limit_s='soon'), {})]"  # found by the first `ready`
+    with a_supervisor(root, rows) as supervisor:
+        assert supervisor.process is not None
+
+        status = supervisor.process.wait(30)
+
+        assert status == 1
+        assert "TypeError" in supervisor.log() and "in _ready" in supervisor.log()
+
+
+def test_no_user_takes_all_connections_and_root_always_gets_one(root: Path) -> None:
+    hold = (
+        "import os, socket, sys, time\n"
+        "os.setresuid(*[int(sys.argv[2])] * 3)\n"
+        "until = time.monotonic() + 4\n"
+        "while time.monotonic() < until:\n"
+        "    lines = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(30)]\n"
+        "    for line in lines:\n"
+        "        line.connect(sys.argv[1])\n"
+        "    time.sleep(0.05)\n"
+    )
+    with a_supervisor(root, ROWS) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        place = str(supervisor.paths.control_socket)
+        users = [
+            subprocess.Popen([sys.executable, "-c", hold, place, str(uid)])
+            for uid in (64990, 64991, 64992, 64993)
+        ]
+        try:
+            time.sleep(0.5)
+            answers = [supervisor.ask()["type"] for _ in range(20)]
+        finally:
+            for user in users:
+                user.kill()
+                user.wait()
+
+        assert answers == ["table"] * 20
+
+
+def test_no_user_can_hold_the_lock_and_the_agent_starts_meanwhile(root: Path) -> None:
+    lock = root / "run/waagent/lock/supervisor"
+    lock.parent.mkdir(parents=True)
+    lock.touch(0o644)  # as an earlier build made it
+    lock.chmod(0o644)
+    hold = (
+        "import fcntl, os, sys, time\n"
+        "os.setresuid(64999, 64999, 64999)\n"
+        "while True:\n"
+        "    try:\n"
+        "        fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "        print('held', flush=True)\n"
+        "    except OSError:\n"
+        "        time.sleep(0.001)\n"
+    )
+    with a_supervisor(root, ROWS) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        user = subprocess.Popen(
+            [sys.executable, "-c", hold, str(lock)], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            os.kill(supervisor.pid, signal.SIGKILL)
+            assert supervisor.process is not None
+            supervisor.process.wait(20)
+            time.sleep(0.3)
+            supervisor.start()
+            supervisor.wait_ready(*NAMES)
+        finally:
+            user.kill()
+        said = user.communicate()[0]
+
+        assert said == ""
+        locks = {file.name: stat.S_IMODE(file.stat().st_mode) for file in lock.parent.iterdir()}
+        assert locks == dict.fromkeys(("supervisor", *NAMES), 0o600)
+
+
 def test_strangers_are_few_and_have_a_second(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
@@ -138,7 +257,7 @@ def test_strangers_are_few_and_have_a_second(root: Path) -> None:
         for line in lines:
             line.connect(str(supervisor.paths.control_socket))
         time.sleep(0.5)
-        assert len(held(supervisor.pid)) - before <= control.FOREIGN_CONNECTIONS
+        assert len(held(supervisor.pid)) - before <= FOREIGN_CONNECTIONS
 
         # the one of this question
         supervisor.wait(lambda rows: len(held(supervisor.pid)) - before <= 1)

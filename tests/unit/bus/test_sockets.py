@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from waagent.protocol.bus import sockets
 from waagent.protocol.bus.admission import Peer, peer_of, worker_of
 from waagent.protocol.bus.bus_errors import SocketPathError
+from waagent.protocol.state_table import Table, WorkerRow
 
 
 def test_a_path_over_107_bytes_gives_one_clear_error() -> None:
@@ -46,11 +47,9 @@ def test_any_address_names_a_peer_or_nobody(address: bytes) -> None:
 
 
 def test_only_a_pid_of_the_table_has_a_name() -> None:
-    table = {
-        "workers": [{"name": "provisioner", "pid": None}, {"name": "fabric_client", "pid": 731}]
-    }
+    table = Table(workers=(WorkerRow(name="provisioner"), WorkerRow(name="fabric_client", pid=731)))
 
     assert worker_of(table, 731) == "fabric_client"
     assert worker_of(table, 732) is None
-    assert worker_of({"workers": [{"name": "provisioner", "pid": 0}]}, 0) is None
-    assert worker_of({}, 731) is None
+    assert worker_of(Table(workers=(WorkerRow(name="provisioner", pid=0),)), 0) is None
+    assert worker_of(Table(), 731) is None

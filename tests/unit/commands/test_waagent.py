@@ -52,8 +52,11 @@ def test_help_goes_to_stdout(word: str) -> None:
     assert finished.stdout.startswith("usage: waagent ")
 
 
-def test_no_word_gives_the_usage() -> None:
-    assert run().stdout == run("-help").stdout
+def test_no_command_is_usage_and_a_failure() -> None:
+    finished = run()
+
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert finished.stderr == run("-help").stdout
 
 
 def test_version_is_exactly_three_lines(tmp_path: Path) -> None:

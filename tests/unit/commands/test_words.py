@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waagent.protocol.base.errors import UsageError
 from waagent.supervisor.commands import arguments
 from waagent.supervisor.ps import arguments as ps_arguments
 
@@ -51,7 +52,7 @@ def test_a_path_behind_check_configuration_is_its_file() -> None:
     ],
 )
 def test_what_is_not_understood_is_refused(words: list[str]) -> None:
-    with pytest.raises(arguments.UsageError):
+    with pytest.raises(UsageError):
         arguments.read_line(words)
 
 
@@ -83,8 +84,8 @@ def test_the_usage_fits_a_terminal_and_names_every_command() -> None:
 )
 def test_any_words_are_understood_or_refused_in_one_line(words: list[str]) -> None:
     for read, error in (
-        (arguments.read_line, arguments.UsageError),
-        (ps_arguments.read_line, ps_arguments.UsageError),
+        (arguments.read_line, UsageError),
+        (ps_arguments.read_line, UsageError),
     ):
         try:
             read(words)
@@ -107,5 +108,5 @@ def test_any_words_are_understood_or_refused_in_one_line(words: list[str]) -> No
     ],
 )
 def test_waagent_ps_refuses(words: list[str]) -> None:
-    with pytest.raises(ps_arguments.UsageError):
+    with pytest.raises(UsageError):
         ps_arguments.read_line(words)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from waagent.workers.environment_monitor.dhcp import (
-    ClasslessRoute,
     DhcpError,
     DhcpReply,
     checksum,
@@ -72,19 +71,6 @@ def test_option_245_behind_pads_is_found_and_end_ends() -> None:
     reply = read_reply(a_reply(b"\0\0" + ENDPOINT + b"\xff" + bytes((245, 4, 1, 2, 3, 4))), 7, MAC)
 
     assert reply.endpoint == "168.63.129.16"
-
-
-def test_several_routers_and_classless_routes_are_all_read() -> None:
-    routers = bytes((3, 8, 10, 0, 0, 1, 10, 0, 0, 2))
-    routes = bytes((249, 14, 32, 168, 63, 129, 16, 10, 0, 0, 1, 0, 10, 0, 0, 2))
-
-    reply = read_reply(a_reply(routers + routes + ENDPOINT), 7, MAC)
-
-    assert reply.routers == ("10.0.0.1", "10.0.0.2")
-    assert reply.routes == (
-        ClasslessRoute("168.63.129.16", 32, "10.0.0.1"),
-        ClasslessRoute("0.0.0.0", 0, "10.0.0.2"),
-    )
 
 
 @pytest.mark.parametrize(

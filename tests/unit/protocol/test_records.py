@@ -19,6 +19,14 @@ class Point(Record):
         return self.x + self.y
 
 
+class Size(Record):
+    """The same fields as a point."""
+
+    x: int
+    y: int = 0
+    name: str = ""
+
+
 class Line(Record):
     """Holds other records."""
 
@@ -50,6 +58,15 @@ def test_a_record_does_not_change_and_a_copy_does() -> None:
 
     assert point._replace(y=9) == Point(1, 9)
     assert point == Point(1, 2)
+
+
+def test_unlike_things_are_unequal() -> None:
+    point, size = Point(1, 2), Size(1, 2)
+
+    assert point != size and size != point and not point == size
+    assert point != (1, 2, "") and (1, 2, "") != point
+    assert len({point, size, Point(1, 2)}) == 2
+    assert point in (size, Point(1, 2)) and point not in (size,)
 
 
 def test_a_map_of_a_record_holds_maps() -> None:

@@ -6,8 +6,11 @@ import re
 
 import pytest
 
+from waagent.protocol.operations_file import parse_map
+from waagent.protocol.state_table import parse_table
 from waagent.supervisor.ps import json, snapshot, tables, watch
-from waagent.supervisor.ps.snapshot import Seen, Silence, Snapshot, exit_status, worker_rows
+from waagent.supervisor.ps.process_figures import Seen
+from waagent.supervisor.ps.snapshot import Silence, Snapshot, exit_status, worker_rows
 from waagent.supervisor.ps.tables import Form
 
 DAY_S = 86400.0
@@ -129,8 +132,8 @@ def a_snapshot(
         health="Ready",
         missing=("landlock",),
         notes=("VM was suspended 11 s",),
-        workers=worker_rows(table, SEEN, NOW, is_answered=silence is None),
-        operations=snapshot.operation_rows(operations or {}, NOW),
+        workers=worker_rows(parse_table(table), SEEN, NOW, is_answered=silence is None),
+        operations=snapshot.operation_rows(parse_map(operations or {}), NOW),
     )
 
 
@@ -154,6 +157,14 @@ def test_the_listing_has_the_form_of_the_sample() -> None:
     assert snapshot.exit_status(a_snapshot()) == 0
 
 
+def test_a_firewall_that_lets_only_root_out_is_named() -> None:
+    lines = tables.listing(a_snapshot()._replace(way="environment_monitor"), Form(100))
+
+    assert lines[1] == (
+        "platform reached through environment_monitor (firewall): answered 2 s ago, status sent 41 s ago"
+    )
+
+
 def test_no_line_is_longer_than_80_columns_and_all_is_ascii() -> None:
     table = {
         "workers": [
@@ -168,7 +179,7 @@ def test_no_line_is_longer_than_80_columns_and_all_is_ascii() -> None:
         ]
     }
     seen = {4194304: Seen(True, "S", 5 * 1024 * 1024, 1.0)}
-    workers = worker_rows(table, seen, NOW, is_answered=True)
+    workers = worker_rows(parse_table(table), seen, NOW, is_answered=True)
     snapshot = a_snapshot(operations=OPERATIONS)._replace(workers=workers, notes=("n" * 200,))
 
     lines = tables.listing(snapshot, Form()) + tables.extensions(snapshot.operations, Form())
@@ -222,7 +233,7 @@ def test_a_silent_supervisor_is_the_first_thing_said() -> None:
 
 
 def test_workers_that_died_with_a_silent_supervisor_are_gone() -> None:
-    workers = worker_rows(TABLE, {712: Seen(True, "S")}, NOW, is_answered=False)
+    workers = worker_rows(parse_table(TABLE), {712: Seen(True, "S")}, NOW, is_answered=False)
 
     assert {
         worker.name: worker.state for worker in workers if worker.state not in ("DONE", "IDLE")
@@ -273,11 +284,11 @@ def test_foreign_maps_never_break_the_view() -> None:
         [{"name": 7, "state": None, "pid": "x", "facts": [], "restarts": "many"}],
     ):
         assert tables.worker_table(
-            worker_rows({"workers": rows} if rows != 3 else {}, {}, NOW, is_answered=True),
+            worker_rows(parse_table({"workers": rows}), {}, NOW, is_answered=True),
             Form(),
         )
     assert tables.extensions(
-        snapshot.operation_rows({"operations": [{}, 4, {"elapsed_s": "x"}]}, NOW), Form()
+        snapshot.operation_rows(parse_map({"operations": [{}, 4, {"elapsed_s": "x"}]}), NOW), Form()
     )
 
 
@@ -311,17 +322,19 @@ def test_watch_folds_what_is_done_and_names_changes() -> None:
 
 def test_running_operations_show_how_much_of_their_limit_is_used() -> None:
     row = snapshot.operation_rows(
-        {
-            "operations": [
-                {
-                    "handler": "X.CustomScript",
-                    "operation": "enable",
-                    "state": "running",
-                    "elapsed_s": 72,
-                    "limit_s": 300,
-                }
-            ]
-        },
+        parse_map(
+            {
+                "operations": [
+                    {
+                        "handler": "X.CustomScript",
+                        "operation": "enable",
+                        "state": "running",
+                        "elapsed_s": 72,
+                        "limit_s": 300,
+                    }
+                ]
+            }
+        ),
         NOW,
     ).rows[0]
 
@@ -403,7 +416,7 @@ def test_a_failed_operation_shows_why_in_one_line(message: str, shown: list[str]
     }
 
     lines = tables.extensions(
-        snapshot.operation_rows({"schema": 1, "updated_at": NOW, "operations": [row]}, NOW), Form()
+        snapshot.operation_rows(parse_map({"updated_at": NOW, "operations": [row]}), NOW), Form()
     )
 
     assert [line.strip() for line in lines[2:-1]] == [

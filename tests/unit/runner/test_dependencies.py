@@ -12,6 +12,7 @@ from waagent.workers.extension_runner.dependencies import (
     WAIT,
     Key,
     Node,
+    Verdict,
     judge,
 )
 
@@ -41,7 +42,7 @@ def test_a_failure_takes_along_only_those_that_wait_for_it() -> None:
 
 
 def test_a_warning_is_waited_for_until_90_minutes_are_over() -> None:
-    assert judge(B, nodes(a="warning"), LONGEST_S - 1) == (WAIT, "waiting for a")
+    assert judge(B, nodes(a="warning"), LONGEST_S - 1) == Verdict(WAIT, "waiting for a")
     assert judge(B, nodes(a="warning"), LONGEST_S + 1).word == FAIL
     assert judge(B, nodes(a="success"), LONGEST_S + 1).word == GO
 
@@ -49,7 +50,7 @@ def test_a_warning_is_waited_for_until_90_minutes_are_over() -> None:
 def test_a_level_without_names_waits_for_all_lower_levels() -> None:
     graph = {**nodes(a="success"), ("e", ""): Node(1, (), "")}
 
-    assert judge(("e", ""), graph, 1) == (WAIT, "waiting for c")
+    assert judge(("e", ""), graph, 1) == Verdict(WAIT, "waiting for c")
 
 
 def test_itself_a_cycle_and_a_stranger_are_configuration_errors() -> None:
@@ -73,7 +74,7 @@ def test_a_handler_named_without_an_extension_means_all_of_its_extensions() -> N
         A: Node(1, (("m", ""),), ""),
     }
 
-    assert judge(A, graph, 1) == (WAIT, "waiting for m.two")
+    assert judge(A, graph, 1) == Verdict(WAIT, "waiting for m.two")
 
 
 _keys = st.sampled_from([A, B, C, D, ("x", "")])

@@ -149,12 +149,6 @@ def test_thirty_thousand_substatus_fit_into_one_event() -> None:
     )
 
 
-def test_an_agents_own_file_reads_back() -> None:
-    status = room.ExtensionStatus("error", 1007, "Non-zero exit code: 7", operation="Install")
-
-    assert parse_status(room.status_file(status, "C.S", "2026-01-01T00:00:00Z")) == status
-
-
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: (

@@ -7,18 +7,22 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from waagent.supervisor import events as e
-from waagent.supervisor import transitions
-from waagent.supervisor.roster import (
+from waagent.protocol.state_table import (
+    BACKOFF,
+    HUNG,
+    INIT,
     ONDEMAND,
     ONESHOT,
+    PARKED,
+    READY,
     RESIDENT,
-    ROOT,
-    ROOT_ACCOUNT,
-    UNPRIVILEGED,
-    WAAGENT,
-    Row,
+    STARTING,
+    STOPPING,
 )
+from waagent.supervisor import events as e
+from waagent.supervisor import states, transitions
+from waagent.supervisor.poll import LAG_S
+from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
 
 ROWS = (
     Row("client", RESIDENT, UNPRIVILEGED, WAAGENT, (), 64, 64, 256, serves=True, wants=("probe",)),
@@ -59,7 +63,7 @@ class World:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.now, self.pids = chance, 1000.0, 100
-        self.table = transitions.begin(ROWS, {}, ())
+        self.workers = states.begin(ROWS, (), {})
         self.asked: list[tuple[str, int]] = []  # starts that the zygote has not answered
         self.gated: dict[int, tuple[str, int]] = {}
         self.running: dict[int, str] = {}
@@ -70,8 +74,8 @@ class World:
 
     def tell(self, event: Any) -> None:
         """One event, its actions carried out, the invariants looked at."""
-        before = self.table
-        self.table, actions = transitions.step(self.table, event, self.now)
+        before = self.workers
+        self.workers, actions = transitions.step(self.workers, event, self.now)
         for action in actions:
             self._carry_out(action)
         self._look(before)
@@ -81,7 +85,7 @@ class World:
         if kind is e.Start:
             self.asked.append((name, action.run))
         elif kind is e.Open:
-            pid = self.table.lives[name].pid
+            pid = self.workers.lives[name].pid
             assert pid is not None
             self.gated.pop(pid)
             self.running[pid] = name
@@ -115,7 +119,7 @@ class World:
         """
         until = self.now + seconds
         for _ in range(400):
-            due = transitions.next_due(self.table)
+            due = states.next_due(self.workers)
             if due > until:
                 break
             self.now = max(self.now, due)
@@ -123,7 +127,7 @@ class World:
         self.now = until
         if lag:
             self.now += lag
-            if lag > transitions.LAG_S:
+            if lag > LAG_S:
                 self.heard = {pid: at + lag for pid, at in self.heard.items()}
             self._tick(lag)
 
@@ -132,20 +136,16 @@ class World:
         occupied = frozenset(row.name for row in ROWS if self.chance.random() < 0.3)
         self.tell(e.Tick(lag, stalled, occupied))
 
-    def _look(self, before: transitions.Table) -> None:
+    def _look(self, before: states.Workers) -> None:
         for row in ROWS:
-            now, was = self.table.lives[row.name], before.lives[row.name]
+            now, was = self.workers.lives[row.name], before.lives[row.name]
             running = [pid for pid, name in self.running.items() if name == row.name]
             assert len(running) <= 1, f"two of {row.name}: {running}"
-            if now.state in (transitions.BACKOFF, transitions.PARKED):
+            if now.state in (BACKOFF, PARKED):
                 assert now.due <= self.now + transitions.PARKED_S + 1e-6, (
                     f"{row.name} waits for ever"
                 )
-            if (
-                now.state == transitions.HUNG
-                and was.state == transitions.READY
-                and now.pid in self.heard
-            ):
+            if now.state == HUNG and was.state == READY and now.pid in self.heard:
                 silent = self.now - self.heard[now.pid]
                 assert silent >= row.beat_limit_s - 1e-6, (
                     f"{row.name} called hung after {silent} s that were seen"
@@ -160,8 +160,8 @@ class World:
         if self.asked:
             name, run = self.asked.pop(self.chance.randrange(len(self.asked)))
             self.pids += 1
-            current = self.table.lives[name]
-            if current.state == transitions.STARTING and current.run == run:
+            current = self.workers.lives[name]
+            if current.state == STARTING and current.run == run:
                 self.gated[self.pids] = (name, run)
             self.tell(e.Forked(name, run, self.pids))
 
@@ -178,12 +178,10 @@ class World:
         if not self.running:
             return
         pid, name = self.chance.choice(sorted(self.running.items()))
-        state = self.table.lives[name].state
-        likely = {transitions.STARTING: 0, transitions.INIT: 1}.get(
-            state, self.chance.randrange(2, 8)
-        )
+        state = self.workers.lives[name].state
+        likely = {STARTING: 0, INIT: 1}.get(state, self.chance.randrange(2, 8))
         said = likely if self.chance.random() < 0.8 else self.chance.randrange(8)
-        if said in (2, 3, 4) or (said == 1 and state == transitions.INIT):
+        if said in (2, 3, 4) or (said == 1 and state == INIT):
             self.heard[pid] = self.now
         self.tell(
             (
@@ -253,16 +251,16 @@ class World:
                 self.fork()
             for pid, name in list(self.running.items()):
                 word = {
-                    transitions.STARTING: e.Hello(name, pid, {}),
-                    transitions.INIT: e.Ready(name, pid),
-                }.get(self.table.lives[name].state)
+                    STARTING: e.Hello(name, pid, {}),
+                    INIT: e.Ready(name, pid),
+                }.get(self.workers.lives[name].state)
                 self.heard[pid] = self.now
                 self.tell(word or e.Beat(name, pid, "", 0, {}))
-                if name == "setup" and self.table.lives[name].state == transitions.READY:
+                if name == "setup" and self.workers.lives[name].state == READY:
                     self.tell(e.Done(name, pid, "made"))
-                if pid in self.running and self.table.lives[name].state == transitions.STOPPING:
+                if pid in self.running and self.workers.lives[name].state == STOPPING:
                     self.end(pid, 0)
-            self.advance(min(4.0, max(0.05, transitions.next_due(self.table) - self.now)))
+            self.advance(min(4.0, max(0.05, states.next_due(self.workers) - self.now)))
 
 
 _HAPPENINGS = (

@@ -4,26 +4,18 @@ kills, stuck processes.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from life_world import World
 
+from waagent.protocol.state_table import DONE, READY
 from waagent.supervisor import events as e
 from waagent.supervisor import transitions
-
-_SPEC = importlib.util.spec_from_file_location(
-    "life_world", Path(__file__).with_name("life_world.py")
-)
-assert _SPEC is not None and _SPEC.loader is not None
-_WORLD = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_WORLD)
-World = _WORLD.World
 
 SEQUENCES, SHARES = 100_000, 4
 
@@ -59,8 +51,8 @@ def test_whatever_happened_all_is_well_after_a_calm_time(
     world.tell(e.Switched(frozenset()))
     world.calm(700.0)
 
-    assert {name: entry.state for name, entry in world.table.lives.items() if name != "probe"} == {
-        "client": transitions.READY, "setup": transitions.DONE, "runner": transitions.READY,
+    assert {name: entry.state for name, entry in world.workers.lives.items() if name != "probe"} == {
+        "client": READY, "setup": DONE, "runner": READY,
     }  # fmt: skip
 
 

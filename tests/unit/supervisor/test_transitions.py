@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from life_story import NOBODY, Story, a_row
 
-from waagent.supervisor import events as e
-from waagent.supervisor import transitions
-from waagent.supervisor.roster import (
-    ONDEMAND,
-    ONESHOT,
-    RESIDENT,
-    ROOT,
-    ROOT_ACCOUNT,
-    UNPRIVILEGED,
-    WAAGENT,
-    Row,
-)
-from waagent.supervisor.transitions import (
+from waagent.protocol import exit_codes
+from waagent.protocol.state_table import (
     BACKOFF,
     DONE,
     HUNG,
@@ -26,82 +14,17 @@ from waagent.supervisor.transitions import (
     INIT,
     KILL,
     OFF,
+    ONDEMAND,
+    ONESHOT,
     PARKED,
     READY,
     STARTING,
     STOPPING,
     STUCK,
-    Table,
-    begin,
-    step,
 )
-
-NOBODY = frozenset[str]()
-
-
-def a_row(name: str = "client", kind: str = RESIDENT, **fields: Any) -> Row:
-    fields = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, **fields}
-    return Row(name=name, kind=kind, capabilities=(), memory_mib=64, pids=64, nofile=64, **fields)
-
-
-class Story:
-    """A table and its clock; each word advances nothing, ``at`` does."""
-
-    def __init__(
-        self, *rows: Row, results: dict[str, str] | None = None, off: tuple[str, ...] = ()
-    ) -> None:
-        self.table: Table = begin(rows or (a_row(),), results or {}, off)
-        self.now = 100.0
-        self.actions: list[Any] = []
-        self.tick()
-
-    def say(self, event: Any) -> tuple[Any, ...]:
-        self.table, actions = step(self.table, event, self.now)
-        self.actions += actions
-        return actions
-
-    def tick(
-        self, lag: float = 0.0, stalled: frozenset[str] = NOBODY, occupied: frozenset[str] = NOBODY
-    ) -> tuple[Any, ...]:
-        return self.say(e.Tick(lag, stalled, occupied))
-
-    def wait(self, seconds: float, **tick: Any) -> None:
-        """Let an unhurried loop see ``seconds``."""
-        until = self.now + seconds
-        while transitions.next_due(self.table) <= until:
-            self.now = max(self.now, transitions.next_due(self.table))
-            self.tick(**tick)
-        self.now = until
-
-    def retry(self) -> None:
-        """Let time go by until the next try."""
-        while self.state() in (BACKOFF, PARKED):
-            self.now = max(self.now, transitions.next_due(self.table))
-            self.tick()
-
-    def run(self, name: str = "client", pid: int = 7, upto: str = READY) -> None:
-        assert self.state(name) == STARTING, self.state(name)
-        self.say(e.Forked(name, self.table.lives[name].run, pid))
-        if upto != STARTING:
-            self.say(e.Hello(name, pid, {}))
-        if upto == READY:
-            self.say(e.Ready(name, pid))
-
-    def exit(
-        self,
-        name: str = "client",
-        pid: int = 7,
-        status: int = -9,
-        left: bool = False,
-        chance: float = 0.5,
-    ) -> None:
-        self.say(e.Exited(name, pid, status, left, chance))
-
-    def state(self, name: str = "client") -> str:
-        return self.table.lives[name].state
-
-    def did(self, kind: type) -> list[Any]:
-        return [action for action in self.actions if isinstance(action, kind)]
+from waagent.supervisor import events as e
+from waagent.supervisor import states, transitions
+from waagent.supervisor.roster import UNPRIVILEGED, WAAGENT
 
 
 def test_a_gate_opens_only_after_the_pid_is_known() -> None:
@@ -109,7 +32,7 @@ def test_a_gate_opens_only_after_the_pid_is_known() -> None:
 
     actions = story.say(e.Forked("client", 1, 7))
 
-    assert e.Open("client") in actions and story.table.lives["client"].pid == 7
+    assert e.Open("client") in actions and story.workers.lives["client"].pid == 7
 
 
 def test_a_worker_without_hello_is_killed_after_5_s() -> None:
@@ -128,7 +51,7 @@ def test_a_good_run_that_ends_is_replaced_at_once() -> None:
 
     story.exit()
 
-    assert story.state() == STARTING and story.table.lives["client"].restarts == 1
+    assert story.state() == STARTING and story.workers.lives["client"].restarts == 1
 
 
 @pytest.mark.parametrize(
@@ -141,7 +64,7 @@ def test_short_runs_wait_ever_longer(failures: int, low_s: float, high_s: float)
         for number in range(failures):
             story.run(pid=number)
             story.exit(pid=number, chance=chance)
-            waits.append(story.table.lives["client"].due - story.now)
+            waits.append(story.workers.lives["client"].due - story.now)
             story.retry() if number + 1 < failures else None
 
     assert (waits[failures - 1], waits[-1]) == pytest.approx((low_s, high_s), rel=0.01)
@@ -251,7 +174,7 @@ def test_a_one_shot_with_a_result_is_done_whatever_its_exit_status() -> None:
     story.say(e.Done("client", 7, "azureuser"))
     story.exit(status=3)
 
-    assert (story.state(), story.table.lives["client"].result) == (DONE, "azureuser")
+    assert (story.state(), story.workers.lives["client"].result) == (DONE, "azureuser")
     assert story.state("runner") == STARTING
 
 
@@ -284,7 +207,7 @@ def test_other_numbers_are_told_to_the_wanted_worker() -> None:
 
     actions = story.say(e.Wanted("client", "probe", (80, 443)))
 
-    assert e.Configure("probe") in actions and story.table.lives["probe"].numbers == (80, 443)
+    assert e.Configure("probe") in actions and story.workers.lives["probe"].numbers == (80, 443)
 
 
 def test_a_want_that_the_roster_does_not_list_changes_nothing() -> None:
@@ -305,7 +228,7 @@ def test_an_on_demand_worker_that_is_done_ends_until_it_is_wanted_again() -> Non
     story.say(e.Done("keys", 8, "2 certificates"))
     story.exit("keys", 8, 0)
 
-    assert (story.state("keys"), story.table.lives["keys"].restarts) == (IDLE, 0)
+    assert (story.state("keys"), story.workers.lives["keys"].restarts) == (IDLE, 0)
 
 
 def test_a_switched_off_worker_stops_and_comes_back() -> None:
@@ -320,13 +243,15 @@ def test_a_switched_off_worker_stops_and_comes_back() -> None:
     assert (off, story.state()) == (OFF, STARTING)
 
 
-def test_exit_77_of_an_unprivileged_worker_starts_it_as_root_at_once() -> None:
+def test_an_unprivileged_worker_that_exits_with_77_is_tried_again_like_any_other() -> None:
     story = Story(a_row(privilege=UNPRIVILEGED, account=WAAGENT))
     story.run(upto=INIT)
 
     story.exit(status=77)
 
-    assert story.did(e.Start)[-1] == e.Start("client", 2, True)
+    life = story.workers.lives["client"]
+    assert (life.state, life.last_exit, life.short_runs) == (BACKOFF, "exit 77", 1)
+    assert life.row.account == WAAGENT and e.Start._fields == ("name", "run")
 
 
 def test_those_who_serve_stop_last_and_the_end_comes_when_all_are_gone() -> None:
@@ -363,11 +288,11 @@ def test_an_upgrade_waits_for_the_last_lease_and_starts_nothing() -> None:
 
     story.say(e.Upgrade())
     story.wait(20)
-    assert (story.state("other"), story.table.end_by) == (BACKOFF, transitions.NEVER)
+    assert (story.state("other"), story.workers.end_by) == (BACKOFF, states.NEVER)
     story.say(e.Busy("client", 7, 0, "", 1))
     story.exit(status=0)
 
-    assert story.did(e.Leave) == [e.Leave(transitions.EXIT_UPGRADE)]
+    assert story.did(e.Leave) == [e.Leave(exit_codes.UPGRADE)]
 
 
 def test_a_parked_worker_is_started_at_once_when_root_asks() -> None:

@@ -1,4 +1,4 @@
-"""The name of the code on disk: the zygote forks nothing that is newer than its supervisor."""
+"""What the supervisor and its zygote agree on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 import zlib
 from pathlib import Path
 
+CHANNEL = 3
+"""The descriptor of the zygote's end of their socketpair."""
 _ROOMS = ("supervisor", "workers", "protocol", "distro")
 
 
 def build_id(package: Path) -> str:
-    """Changes when any file of the agent does. Raises OSError when it cannot be read."""
+    """The name of the code on disk: changes when any file of the agent does. Raises OSError when it
+    cannot be read.
+    """
     digest = 0
     files = [package / "__init__.py"]
     for room in _ROOMS:
