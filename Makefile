@@ -29,6 +29,7 @@ far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
 
 lint: venv
+	@$(BIN)/ruff format --check -q . || { echo "not formatted: ruff format . does it"; exit 1; }
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
 	@$(BIN)/mypy -p waagent
