@@ -271,7 +271,11 @@ class Supervisor:
 
     def answer_list(self, connection: Connection, said: Request) -> None:
         """The table."""
-        connection.deliver(control.pack("table", **state_table.table_map(self._table())))
+        try:
+            packet = control.pack("table", **state_table.table_map(self._table()))
+        except control.ControlError as error:  # several workers told all that they may
+            packet = control.pack("refused", reason=str(error))
+        connection.deliver(packet)
 
     def answer_restart(self, connection: Connection, said: Request) -> None:
         """One worker anew, when it is one that runs or would."""
