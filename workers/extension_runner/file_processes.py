@@ -1,5 +1,5 @@
-"""Work on foreign files, given to processes that live a while (file_jobs.py): one for the
-well-behaved, more while that one is busy.
+"""Work on files of others, given to processes that stay for a while (file_jobs.py): one at first,
+more while that one is busy.
 """
 
 from __future__ import annotations

@@ -195,11 +195,11 @@ class Lane:
 
     def _launch_again(self, under_way: UnderWay) -> None:
         is_early = self.now() - under_way.launched_at < LAUNCH_PAUSE_S
-        if is_early or not self._context.operations.is_unborn(under_way):
+        if is_early or not self._context.operations.is_not_begun(under_way):
             return
         if under_way.launches < LAUNCH_TRIES:
             self._context.worker.log.warning(
-                "shim did not come to life, started again id=%s", under_way.key.id
+                "shim did not start, started again id=%s", under_way.key.id
             )
             self.under_way = self._context.operations.start(under_way)
         else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NO_PLAN = (KeyError, TypeError, ValueError, shim_plan.PlanError)
 """What a plan of another kind brings."""
-AT_ONCE = 8  # shims that come to life at the same time; more would only share the processors
+AT_ONCE = 8  # shims that start at the same time; more would only share the processors
 
 
 class Launcher:
@@ -59,6 +59,7 @@ class Launcher:
             self._spawn(folder)
 
     def _spawn(self, folder: Path, *, is_second_try: bool = False) -> None:
+        through_systemd = False
         reader, writer = os.pipe()
         try:
             planned = launch.read_plan(folder)
@@ -72,7 +73,7 @@ class Launcher:
             )
         except (OperationError, OSError, *_NO_PLAN) as error:
             os.close(reader)
-            self._give_up(folder, f"{type(error).__name__}: {error}")
+            self._failed(folder, f"{type(error).__name__}: {error}", again=through_systemd)
             return
         finally:
             os.close(writer)
@@ -92,23 +93,25 @@ class Launcher:
                 self._pipes[folder.name] = reader
                 self._worker.loop.on_readable(reader, lambda: self._ended(folder.name))
                 self._start_next()
-                return
-            os.close(reader)
-            if through_systemd:  # done without a scope of systemd's
-                self._spawn(folder, is_second_try=True)
             else:
-                self._give_up(folder, str(launch.not_started(folder, f"status {status}")))
+                os.close(reader)
+                reason = str(launch.not_started(folder, f"status {status}"))
+                self._failed(folder, reason, again=through_systemd)
 
         self._worker.loop.on_exit(program.pid, first_process_ended)
+
+    def _failed(self, folder: Path, reason: str, *, again: bool) -> None:
+        """A scope that systemd does not make is done without; else its owner has to look."""
+        self._worker.log.warning("shim was not started id=%s: %s", folder.name, reason)
+        if again:
+            self._spawn(folder, is_second_try=True)
+            return
+        self._starting.discard(folder.name)
+        self._worker.loop.after(0, lambda: self._look(folder.name))
+        self._worker.loop.after(0, self._start_next)
 
     def _ended(self, identity: str) -> None:
         reader = self._pipes.pop(identity)
         self._worker.loop.forget(reader)
         os.close(reader)
         self._look(identity)
-
-    def _give_up(self, folder: Path, reason: str) -> None:
-        self._worker.log.warning("shim was not started id=%s: %s", folder.name, reason)
-        self._starting.discard(folder.name)
-        self._worker.loop.after(0, lambda: self._look(folder.name))
-        self._worker.loop.after(0, self._start_next)
