@@ -23,12 +23,12 @@ from waagent.distro import (
     locks,
     log_file,
     machine,
-    prctl,
+    our_python,
     process_tree,
     sockets,
-    standins,
 )
 from waagent.distro.cgroups import trees
+from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
 from waagent.protocol import control, exit_codes, state_table
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
@@ -65,15 +65,24 @@ _NO_RESTART = {
 }
 
 
-def main(root: str, settings: int, without: Iterable[str], reader: list[str]) -> int:
-    """The supervisor of this machine, with its settings in the file ``settings``; ``reader`` is the
-    argv that writes them anew.
+def main() -> int:
+    """The supervisor of this machine: ROOT SETTINGS MAIN_FILE VERBOSE WITHOUT...
+
+    SETTINGS is the descriptor of a file with its settings; MAIN_FILE and VERBOSE are what
+    configuration_reader needs to write them anew.
     """
-    standins.remove()
+    root, settings, main_file, verbose, *without = sys.argv[1:]
     prctl.set_name("waagent")
+    reader = our_python.argv(
+        "waagent.supervisor.commands.configuration_reader",
+        root,
+        main_file,
+        verbose,
+        title="configuration reader",
+    )
     modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
     switches = Switches(frozenset(without), tree=trees.tree_name(root), modules=modules)
-    return supervise(Paths(root), ROSTER, take_settings(settings), reader, switches)
+    return supervise(Paths(root), ROSTER, take_settings(int(settings)), reader, switches)
 
 
 def supervise(
@@ -262,7 +271,11 @@ class Supervisor:
 
     def answer_list(self, connection: Connection, said: Request) -> None:
         """The table."""
-        connection.deliver(control.pack("table", **state_table.table_map(self._table())))
+        try:
+            packet = control.pack("table", **state_table.table_map(self._table()))
+        except control.ControlError as error:  # several workers told all that they may
+            packet = control.pack("refused", reason=str(error))
+        connection.deliver(packet)
 
     def answer_restart(self, connection: Connection, said: Request) -> None:
         """One worker anew, when it is one that runs or would."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import children, machine, process_tree, sockets, users
+from waagent.distro import children, machine, our_python, process_tree, sockets, users
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.base.backoff import doubled_pause_s
@@ -77,15 +77,15 @@ class ZygoteClient:
         """
         self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (
+        argv = our_python.argv(
+            "waagent.supervisor.zygote.main",
             str(PACKAGE),
             self._build,
-            os.getpid(),
+            str(os.getpid()),
             self._switches.entry,
-            self._switches.modules,
-        )
-        argv = children.python_argv(
-            "waagent.supervisor.zygote.main", "main", *arguments, path=self._switches.python_path
+            *self._switches.modules,
+            title="zygote",
+            path=self._switches.python_path,
         )
         with theirs:
             self.pid = children.exec_alone(

@@ -1,7 +1,7 @@
 """The runner's side of an operation: plan it and start its shim.
 
-The folder ``<lib>/operations/<id>`` belongs to one operation. ``<id>`` stands on the shim's command
-line, so it must not hold the handler's name: a handler's `pkill -f <its name>` would find the shim.
+The folder ``<lib>/operations/<id>`` belongs to one operation. The shim's title names the handler: a
+handler's `pkill -f <its name>` finds the shim, which takes no notice of SIGTERM.
 `planned.json` is written here, the other records by the shim.
 """
 
@@ -252,6 +252,7 @@ def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
         ("deadline_s", repr(float(planned["deadline_s"]))),
         ("umask", f"{planned['umask']:03o}"),
         ("boot_id", planned["boot_id"]),
+        ("title", f"shim {planned['handler']} {planned['operation']}"),
         ("subreaper", "1" if planned["subreaper"] else "0"),
         ("scope", scope_name(planned["operation"], name) if planned["systemd"] else ""),
         ("memory_mib", _text(limits.memory_mib)),

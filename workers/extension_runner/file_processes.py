@@ -45,7 +45,7 @@ class _FileProcess:
         self._child = PythonChild(
             worker, MODULE, title="extension_runner files", on_data=self._take, on_end=self._end
         )
-        self._timer = worker.after(START_S, lambda: self._child.kill("did not start"))
+        self._timer = worker.loop.after(START_S, lambda: self._child.kill("did not start"))
 
     @property
     def is_free(self) -> bool:
@@ -66,7 +66,7 @@ class _FileProcess:
 
     def _wait(self, seconds: float, call: Callable[[], None]) -> None:
         self._timer.cancel()
-        self._timer = self._worker.after(seconds, call)
+        self._timer = self._worker.loop.after(seconds, call)
 
     def _take(self, data: bytes) -> None:
         self._said += data
@@ -135,7 +135,7 @@ class FileProcesses:
         if not self._processes:
             self._start()
         elif self._growing is None and len(self._processes) < AT_ONCE:
-            self._growing = self._worker.after(QUEUE_S, self._grow)
+            self._growing = self._worker.loop.after(QUEUE_S, self._grow)
 
     def _grow(self) -> None:
         self._growing = None

@@ -220,7 +220,7 @@ class Lane:
             self._later(0, self._turn)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._context.worker.after(seconds, lambda: self._context.attempt(self, call))
+        self._context.worker.loop.after(seconds, lambda: self._context.attempt(self, call))
 
     def _turn(self) -> None:
         self._is_turning = False

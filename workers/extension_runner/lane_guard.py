@@ -71,7 +71,7 @@ class LaneGuard:
             self._park(lane, parking.deadly(deaths))
         elif deaths:
             self._held.add(lane.key)
-            self._worker.after(HELD_S, lambda: self._release(lane))
+            self._worker.loop.after(HELD_S, lambda: self._release(lane))
 
     def tell_goal_state(self, lane: Lane, goal: HandlerGoal) -> None:
         """A parked lane is tried again with the next goal state; ``goal`` may be of that one."""
@@ -98,7 +98,7 @@ class LaneGuard:
         self._held.discard(lane.key)
         self._catch_up(lane)
         # this runner lives on: what ended the other one was something else
-        self._worker.after(HELD_S, lambda: self.looking.forgive(lane.key))
+        self._worker.loop.after(HELD_S, lambda: self.looking.forgive(lane.key))
 
     def _catch_up(self, lane: Lane) -> None:
         for call in self._postponed.pop(lane.key, ()):

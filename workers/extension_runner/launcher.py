@@ -83,7 +83,7 @@ class Launcher:
         self, program: programs.Program, folder: Path, reader: int, *, through_systemd: bool
     ) -> None:
         # systemd-run waits for D-Bus; killing it is harmless: a shim that got through has the lock
-        deadline = self._worker.after(launch.LAUNCH_S, program.kill)
+        deadline = self._worker.loop.after(launch.LAUNCH_S, program.kill)
 
         def first_process_ended(status: int) -> None:
             program.status = status
@@ -91,14 +91,14 @@ class Launcher:
             if status == 0:
                 self._starting.discard(folder.name)
                 self._pipes[folder.name] = reader
-                self._worker.on_readable(reader, lambda: self._ended(folder.name))
+                self._worker.loop.on_readable(reader, lambda: self._ended(folder.name))
                 self._start_next()
             else:
                 os.close(reader)
                 reason = str(launch.not_started(folder, f"status {status}"))
                 self._failed(folder, reason, again=through_systemd)
 
-        self._worker.on_exit(program.pid, first_process_ended)
+        self._worker.loop.on_exit(program.pid, first_process_ended)
 
     def _failed(self, folder: Path, reason: str, *, again: bool) -> None:
         """A scope that systemd does not make is done without; else its owner has to look."""
@@ -107,11 +107,11 @@ class Launcher:
             self._spawn(folder, is_second_try=True)
             return
         self._starting.discard(folder.name)
-        self._worker.after(0, lambda: self._look(folder.name))
-        self._worker.after(0, self._start_next)
+        self._worker.loop.after(0, lambda: self._look(folder.name))
+        self._worker.loop.after(0, self._start_next)
 
     def _ended(self, identity: str) -> None:
         reader = self._pipes.pop(identity)
-        self._worker.forget(reader)
+        self._worker.loop.forget(reader)
         os.close(reader)
         self._look(identity)

@@ -152,7 +152,7 @@ class Fetch:
             code,
             text[:200],
         )
-        self._worker.after(pause_s, lambda: self._guarded(self._ask))
+        self._worker.loop.after(pause_s, lambda: self._guarded(self._ask))
 
 
 def _code_of(problem: str) -> tuple[int, str]:

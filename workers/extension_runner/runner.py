@@ -193,7 +193,7 @@ class Runner:
                 return
             self._look_timer.cancel()
         self._look_wait_s = wait_s
-        self._look_timer = self._worker.after(wait_s, self.look_at_status)
+        self._look_timer = self._worker.loop.after(wait_s, self.look_at_status)
 
     def _is_quiet(self) -> bool:
         if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):
@@ -321,7 +321,7 @@ class Runner:
     def _tick_soon(self) -> None:
         if not self._is_ticking and self._unannounced():
             self._is_ticking = True
-            self._worker.after(TICK_S, self._tick)
+            self._worker.loop.after(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._is_ticking = False
@@ -352,7 +352,7 @@ class Runner:
     def _refresh_soon(self) -> None:
         if not self._is_refreshing:
             self._is_refreshing = True
-            self._worker.after(REFRESH_S, self._refresh)
+            self._worker.loop.after(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
         # else a failed command would be told before its handler's own words
@@ -372,7 +372,7 @@ class Runner:
             lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values()
         )
         watched = f"watching {len(self._lanes)} handler{'' if len(self._lanes) == 1 else 's'}"
-        self._worker.doing(
+        self._worker.supervisor.doing(
             f"{running} running, {waiting} waiting" if running or waiting else watched
         )
         self._write_view()

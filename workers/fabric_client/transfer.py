@@ -112,8 +112,7 @@ def main() -> None:
     """Fork a child for each piece of work until fabric_client closes our standard input."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # nobody asks how a child ended: the end of its socket says it
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, _reap)
     orders = socket.socket(fileno=0)
     # lxml and our parsers: loaded once, while fabric_client still waits for the platform
     from waagent.workers.fabric_client import documents, download  # noqa: F401
@@ -131,6 +130,20 @@ def main() -> None:
             os.close(descriptor)
         if not packet:
             return
+
+
+def _reap(number: int, frame: object) -> None:
+    """fabric_client sees a child's end by its socket; what killed it is said here."""
+    try:
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if os.WIFSIGNALED(status):
+                text = f"transfer: process {pid} was ended by signal {os.WTERMSIG(status)}"
+                print(text, file=sys.stderr, flush=True)
+    except ChildProcessError:
+        return  # there is none left
 
 
 def _live(orders: socket.socket, descriptor: int) -> NoReturn:

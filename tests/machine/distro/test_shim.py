@@ -402,16 +402,22 @@ def test_a_shutdown_signal_to_all_is_recorded_as_the_command_s_end(bench, wait_f
     assert bench.end(folder).signal == signal.SIGTERM
 
 
-def test_the_shim_s_command_line_names_no_handler_and_its_folder_holds_records_for_root_only(
-    bench, wait_for
-) -> None:
-    folder = bench.start("sleep 1")
+def test_the_shim_shows_its_handler_and_survives_a_pkill_of_that_name(bench, wait_for) -> None:
+    folder = bench.start("pkill -f '[w]aagent: shim Contoso.Test'; sleep 1; exit 3")
     wait_for(lambda: records.observe(folder).started)
     line = Path(f"/proc/{records.observe(folder).started['pid']}/cmdline").read_bytes()
 
     seen = bench.end(folder)
 
-    assert b"Contoso" not in line
+    assert line == b"waagent: shim Contoso.Test enable\0"
+    assert seen.exit_code == 3
+
+
+def test_an_operation_s_folder_holds_records_for_root_only(bench, wait_for) -> None:
+    folder = bench.start("exit 0")
+
+    seen = bench.end(folder)
+
     assert (folder.stat().st_mode & 0o7777, (folder / "exit.json").stat().st_mode & 0o7777) == (
         0o700,
         0o600,

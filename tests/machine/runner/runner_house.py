@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 from waagent.distro import processes
 from waagent.distro.cgroups import trees
 from waagent.distro.operations import leftovers, records
@@ -39,7 +39,7 @@ def a_status(message: str = "done", state: str = "success") -> str:
 class House:
     """One machine's worth of files, and the runner in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shown: Callable[[str], None]) -> None:
         self.root = root
         for folder in (
             "var/lib/waagent",
@@ -53,7 +53,7 @@ class House:
         self.configuration: dict[str, Any] = {"Extensions.GoalStatePeriod": 1}
         (root / "var/lib/waagent/provisioned").touch()
         self.lib = root / "var/lib/waagent"
-        self._supervisor = StandIn(root, beat_s=0.5)
+        self._supervisor = Supervising(root, beat_s=0.5, shown=shown)
         self._supervisor.start("fabric_client", code=FABRIC, serves=True)
         self._goal: dict[str, Any] = {"summary": {}, "handlers": {}, "packages": {}}
         self._incarnation = 0
