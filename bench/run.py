@@ -17,14 +17,11 @@ from typing import Any
 
 from bench import measure, peer, report, scenarios
 from bench.rivals import RivalFigures, measure_rival
-from waagent.lab.dvd import write_dvd
 from waagent.lab.handlers.packages import hello
 from waagent.lab.machine.machine import Machine
-from waagent.lab.ovf import Order, ovf_env
 
 ROOT = Path(__file__).resolve().parent.parent
 KILLS, IDLE_S, STARTS = 24, 60.0, 7
-SCHEME = "http"  # nothing of the emulated platform listens on 443
 NO_LIMIT = float("inf")
 
 Read = Callable[[scenarios.Figures], float]
@@ -53,10 +50,12 @@ def main() -> int:
             place.mkdir()
             rivals.append(measure_rival(name, place, KILLS // 2, IDLE_S / 2))
         say("measuring what an operator waits for: the agent ...")
-        waits, peers = measure_waits(tmp), None
+        peers = None
+        with scenarios.started(tmp) as machine:
+            waits = scenarios.measure_all(machine, tmp, IDLE_S, say)
         if checkout:
             say("measuring what an operator waits for: its predecessor ...")
-            with peer.started(Path(checkout), tmp, SCHEME) as machine:
+            with peer.started(Path(checkout), tmp, scenarios.SCHEME) as machine:
                 peers = scenarios.measure_all(machine, tmp, IDLE_S, say)
     tables = (beside_rivals(ours, rivals[0], rivals[1]), beside_predecessor(waits, peers))
     print(report.as_text(tables))
@@ -75,25 +74,11 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def measure_waits(tmp: Path) -> scenarios.Figures:
-    """Ours, freshly provisioned, on the platform that the predecessor gets."""
-    with Machine(tmp, dvd=boot_dvd(tmp), scheme=SCHEME) as machine:
-        machine.fabric.wait_ready(90)
-        machine.wait_states(("environment_monitor", "fabric_client"))
-        return scenarios.measure_all(machine, tmp, IDLE_S, say)
-
-
-def boot_dvd(tmp: Path) -> Path:
-    """A DVD that provisions a user."""
-    order = Order(user_name="azureuser", password="Bench-1-only")
-    return write_dvd(tmp / "boot.iso", ovf_env(order))
-
-
 def measure_agent(tmp: Path) -> dict[str, Any]:
     """One provisioned VM with a probe port and an extension, so that every resident worker is
     there.
     """
-    with Machine(tmp, dvd=boot_dvd(tmp)) as machine:
+    with Machine(tmp, dvd=scenarios.boot_dvd(tmp)) as machine:
         machine.fabric.wait_ready(90)
         give_extension(machine, tmp)
         for name in ("__init__", "measure", "inside"):

@@ -1,6 +1,8 @@
 """What an operator waits for, measured alike for our agent and for its predecessor: from a new goal
 state to the report, while the platform answers garbage, and what it costs.
 
+`python -m bench.scenarios [one|idle|twenty|sleepers|garbage ...]`, as root, measures ours alone.
+
 "Fetched" is the platform's first answer that carried the new goal state, "reported" the first
 status blob in which every extension of the case is a success.
 """
@@ -9,23 +11,29 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench import measure
+from waagent.lab.dvd import write_dvd
 from waagent.lab.fabric.watching import handlers_of
 from waagent.lab.handlers.packages import handler_zip
 from waagent.lab.machine.machine import Machine
+from waagent.lab.ovf import Order, ovf_env
 
 PATIENCE_S = 240.0
 GARBAGE_S = 60.0
 AFTER_S = 1.0  # what is done after the report belongs to the extensions, too
 SPARE_S = 25.0  # helper processes that wait for more work have ended, the next poll has been
 ONE_ROUNDS = 3
-IDLE_WINDOWS = 3
+IDLE_WINDOWS, IDLE_S = 3, 60.0
+SCHEME = "http"  # nothing of the emulated platform listens on 443
 
 Say = Callable[[str], None]
 
@@ -50,43 +58,72 @@ class Figures:
 
 def measure_all(machine: Machine, folder: Path, idle_s: float, say: Say) -> Figures:
     """Every figure of the agent that runs in ``machine``, is Ready and has no extension."""
-    cases = _Cases(machine, folder)
-    one = []
-    for number in range(ONE_ROUNDS):
+    found: dict[str, Any] = {}
+    for measure_one in Scenarios(machine, folder, idle_s, say).by_name().values():
+        found.update(measure_one())
+    return Figures(**found)
+
+
+class Scenarios:
+    """Gives goal states to one machine and waits for their reports. Each scenario returns its
+    fields of Figures, and says them.
+    """
+
+    def __init__(self, machine: Machine, folder: Path, idle_s: float, say: Say) -> None:
+        self._machine, self._folder, self._idle_s, self._say = machine, folder, idle_s, say
+
+    def by_name(self) -> dict[str, Callable[[], dict[str, Any]]]:
+        """The scenarios in the order in which they are measured."""
+        return {
+            "one": self.one,
+            "idle": self.idle,
+            "twenty": self.twenty,
+            "sleepers": self.sleepers,
+            "garbage": self.garbage,
+        }
+
+    def one(self) -> dict[str, Any]:
+        """One extension that does nothing."""
+        seconds = []
+        for number in range(ONE_ROUNDS):
+            time.sleep(SPARE_S)
+            seconds.append(self.run(f"One{number}", 1)[0])
+        self._say(f"1 extension: {' '.join(f'{one:.2f}' for one in seconds)} s")
+        return {"one_s": statistics.median(seconds)}
+
+    def idle(self) -> dict[str, Any]:
+        """Nothing to do, with an extension enabled."""
         time.sleep(SPARE_S)
-        one.append(cases.run(f"One{number}", 1)[0])
-    say(f"1 extension: {' '.join(f'{seconds:.2f}' for seconds in one)} s")
-    time.sleep(SPARE_S)
-    pids = agent_pids(machine)
-    resident_kib = measure.pss_kib(pids)
-    idle = min(measure.idle(pids, idle_s) for _ in range(IDLE_WINDOWS))
-    say(f"{len(pids)} processes, {resident_kib / 1024:.1f} MiB, idle {idle[0]:.2f} s/h")
-    twenty_s, cpu_s = cases.run("Twenty", 20)
-    say(f"20 extensions: {twenty_s:.2f} s, {cpu_s:.2f} s of CPU")
-    time.sleep(SPARE_S)
-    sleepers_s, _ = cases.run("Sleepers", 20, sleep_s=2.0)
-    say(f"20 that sleep 2 s: {sleepers_s:.2f} s")
-    time.sleep(SPARE_S)
-    blobs, recovery_s = cases.run_garbage()
-    say(f"garbage: {blobs} status blobs in {GARBAGE_S:.0f} s, whole again after {recovery_s:.1f} s")
-    return Figures(
-        statistics.median(one),
-        twenty_s,
-        cpu_s,
-        sleepers_s,
-        blobs,
-        recovery_s,
-        idle[0],
-        idle[1],
-        resident_kib,
-    )
+        pids = agent_pids(self._machine)
+        kib = measure.pss_kib(pids)
+        cpu_s, switches = min(measure.idle(pids, self._idle_s) for _ in range(IDLE_WINDOWS))
+        self._say(f"{len(pids)} processes, {kib / 1024:.1f} MiB, idle {cpu_s:.2f} s/h")
+        return {
+            "resident_kib": kib,
+            "idle_cpu_s_per_hour": cpu_s,
+            "idle_switches_per_minute": switches,
+        }
 
+    def twenty(self) -> dict[str, Any]:
+        """20 extensions that do nothing."""
+        time.sleep(SPARE_S)
+        seconds, cpu_s = self.run("Twenty", 20)
+        self._say(f"20 extensions: {seconds:.2f} s, {cpu_s:.2f} s of CPU")
+        return {"twenty_s": seconds, "twenty_cpu_s": cpu_s}
 
-class _Cases:
-    """Gives goal states to one machine and waits for their reports."""
+    def sleepers(self) -> dict[str, Any]:
+        """20 extensions that sleep 2 s."""
+        time.sleep(SPARE_S)
+        seconds, _ = self.run("Sleepers", 20, sleep_s=2.0)
+        self._say(f"20 that sleep 2 s: {seconds:.2f} s")
+        return {"sleepers_s": seconds}
 
-    def __init__(self, machine: Machine, folder: Path) -> None:
-        self._machine, self._folder = machine, folder
+    def garbage(self) -> dict[str, Any]:
+        """The goal state is no XML for GARBAGE_S."""
+        time.sleep(SPARE_S)
+        blobs, seconds = self.run_garbage()
+        self._say(f"garbage: {blobs} blobs in {GARBAGE_S:.0f} s, whole after {seconds:.1f} s")
+        return {"garbage_blobs": blobs, "recovery_s": seconds}
 
     def run(self, name: str, count: int, sleep_s: float = 0.0) -> tuple[float, float]:
         """Seconds from fetched to reported for ``count`` new handlers, and the seconds of CPU of
@@ -183,3 +220,33 @@ def machine_cpu_s(machine: Machine) -> float:
             continue
         ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def boot_dvd(folder: Path) -> Path:
+    """A DVD that provisions a user."""
+    order = Order(user_name="azureuser", password="Bench-1-only")
+    return write_dvd(folder / "boot.iso", ovf_env(order))
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Machine]:
+    """A machine with our agent, freshly provisioned, on the platform that the predecessor gets."""
+    with Machine(folder, dvd=boot_dvd(folder), scheme=SCHEME) as machine:
+        machine.fabric.wait_ready(90)
+        machine.wait_states(("environment_monitor", "fabric_client"))
+        yield machine
+
+
+def main() -> int:
+    """The scenarios named on the command line, or all."""
+    with tempfile.TemporaryDirectory(prefix="waagent-bench-") as name:
+        folder = Path(name)
+        with started(folder) as machine:
+            known = Scenarios(machine, folder, IDLE_S, lambda text: print(text, flush=True))
+            for scenario in sys.argv[1:] or known.by_name():
+                known.by_name()[scenario]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterable
 
-from waagent.distro import processes
+from waagent.distro import process_tree
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "131072",
@@ -18,28 +17,6 @@ ALLOCATOR = {
 """For glibc (mallopt(3)): fixed, or messages of 1 MiB are kept for ever once one was freed; other
 allocators do not look.
 """
-
-
-def python_argv(
-    module: str,
-    function: str,
-    *arguments: object,
-    path: Iterable[str] = (),
-    without: tuple[str, ...] = (),
-) -> list[str]:
-    """The command line that calls ``function`` of ``module`` with plain values, by this interpreter
-    and from where we import.
-
-    It starts lean (`-S`), with light modules standing in for heavy ones while it imports
-    (standins.py), empty ones for ``without``.
-    """
-    places = list(dict.fromkeys([*filter(os.path.isabs, sys.path), *path]))
-    code = (
-        f"import sys; sys.path[:] = {places!r}; from waagent.distro import standins;"
-        f" standins.install(*{without!r}); from {module} import {function};"
-        f" sys.exit({function}(*{arguments!r}))"
-    )
-    return [sys.executable, "-I", "-S", "-c", code]
 
 
 def exec_alone(argv: list[str], descriptors: dict[int, int]) -> int:
@@ -92,7 +69,7 @@ def kill_recorded(recorded: Iterable[tuple[int | None, int | None]]) -> None:
     """SIGKILL those of ``recorded`` (pid and start ticks, of this boot) that are still the same
     processes.
     """
-    processes.signal_all(
-        [pid for pid, ticks in recorded if pid and ticks and processes.is_alive(pid, ticks)],
+    process_tree.signal_all(
+        [pid for pid, ticks in recorded if pid and ticks and process_tree.is_alive(pid, ticks)],
         signal.SIGKILL,
     )

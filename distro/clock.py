@@ -30,26 +30,3 @@ class Deadline:
             self.at += lag
         self._planned = now
         return now >= self.at
-
-
-class Turns:
-    """The turns of a loop that waits for its next deadline; says by how much the one that just
-    began is late.
-    """
-
-    def __init__(self, now: float) -> None:
-        self.began = now
-        self._planned, self._unheard_s = now, 0.0
-
-    def pause_s(self, due: float, now: float) -> float | None:
-        """How long to wait for ``due``; None: until something happens. A turn that took long by
-        itself heard nobody either.
-        """
-        self._unheard_s = now - self.began
-        self._planned = max(due, now)
-        return None if due == float("inf") else max(0.0, due - now)
-
-    def lag_s(self, now: float) -> float:
-        """Begin a turn: how much later than planned."""
-        self.began = now
-        return max(0.0, now - self._planned) + (self._unheard_s if self._unheard_s > LAG_S else 0.0)

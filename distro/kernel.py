@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 
-from waagent.distro.prctl import libc
+from waagent.distro.fences.prctl import libc
 
 LANDLOCK_CREATE = 444  # linux/landlock.h: one number on all architectures but alpha
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4

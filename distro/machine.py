@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
-from waagent.distro import kernel, processes
+from waagent.distro import kernel, process_tree
 
 SUPERVISOR_OOM_SCORE = -900
 _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
@@ -52,7 +52,7 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
             "no landlock: a worker sees all files that its uid may see",
         ),
         (
-            "psi" not in without and processes.memory_pressure_full_avg10() is not None,
+            "psi" not in without and process_tree.memory_pressure_full_avg10() is not None,
             "no PSI: memory pressure extends no limit",
         ),
         (
@@ -66,7 +66,7 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
 
 def is_stalled(pids: set[int], *, psi: bool) -> bool:
     """Whether one of ``pids`` waits for a disk (state D), or everybody for memory."""
-    pressure = processes.memory_pressure_full_avg10() if psi else None
+    pressure = process_tree.memory_pressure_full_avg10() if psi else None
     return (pressure or 0.0) > _PRESSURE_LIMIT or any(
-        processes.state_letter(pid) == "D" for pid in pids
+        process_tree.state_letter(pid) == "D" for pid in pids
     )

@@ -1,106 +1,25 @@
-"""What `/proc` says about processes, and the end of a whole tree of them where no cgroup helps.
+"""What `/proc` says about processes, their figures and sessions, and waiting for their end.
 
-Loaded into every shim, hence few imports (typing and pathlib alone cost 1.8 MiB there).
+The half that supervisor and shim need is `process_tree`; everybody else finds both here.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterable
 
-SIGKILL, SIGSTOP = 9, 19  # x86, arm, riscv; `signal` would load enum and re, 0.8 MiB
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_KILL_ROUNDS = 20  # a tree that forks while it is killed; each round stops what it sees first
-_ROUND_PAUSE_S = 0.01
-
-
-class Process:
-    """One line of `/proc/<pid>/stat`, as far as we use it (proc_pid_stat(5))."""
-
-    __slots__ = ("cpu_ticks", "group", "parent", "pid", "session", "start_ticks", "state")
-
-    def __init__(self, pid: int, fields: list[bytes]) -> None:
-        """``fields`` are those behind the name in parentheses."""
-        self.pid = pid
-        self.state = fields[0].decode("ascii")
-        self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
-        self.cpu_ticks = int(fields[11]) + int(fields[12])
-        self.start_ticks = int(fields[19])
-
-
-def read_process(pid: int) -> Process | None:
-    """The process ``pid``; None when it is not there (or `/proc` is not)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            text = file.read(4096)
-    except OSError:
-        return None
-    fields = text[text.rfind(b")") + 2 :].split()
-    if len(fields) < 20:
-        return None
-    return Process(pid, fields)
-
-
-def all_processes() -> list[Process]:
-    """Every process that can be seen; empty without `/proc`."""
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return []
-    found = (read_process(int(name)) for name in names if name.isdigit())
-    return [process for process in found if process is not None]
-
-
-def start_ticks(pid: int) -> int | None:
-    """When ``pid`` started, in ticks since boot: with the pid it names one process of this boot."""
-    process = read_process(pid)
-    return process.start_ticks if process else None
-
-
-def state_letter(pid: int) -> str:
-    """R, S, D, T, Z …; empty when it is not there."""
-    process = read_process(pid)
-    return process.state if process else ""
-
-
-def is_alive(pid: int, ticks: int | None = None) -> bool:
-    """Whether ``pid`` lives (a zombie does not); with ``ticks``, whether it is still the same
-    process.
-    """
-    process = read_process(pid)
-    if process is None or process.state in "ZX":
-        return False
-    return ticks is None or process.start_ticks == ticks
-
-
-def cpu_seconds(pid: int) -> float | None:
-    """User and system time of ``pid``."""
-    process = read_process(pid)
-    return process.cpu_ticks / _TICKS_PER_S if process else None
-
-
-def pss_kib(pid: int) -> int | None:
-    """Proportional set size; None when it may not be read. Walks the address space: not for a
-    loop.
-    """
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    return int(line.split()[1])
-    except OSError:
-        pass  # gone, or not ours to look into
-    return None
-
-
-def boot_id() -> str:
-    """The kernel's name for this boot; empty when it cannot be read."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-            return file.read(64).decode("ascii").strip()
-    except OSError:
-        return ""
+from waagent.distro.process_tree import SIGKILL as SIGKILL
+from waagent.distro.process_tree import SIGSTOP as SIGSTOP
+from waagent.distro.process_tree import Process as Process
+from waagent.distro.process_tree import all_processes as all_processes
+from waagent.distro.process_tree import boot_id as boot_id
+from waagent.distro.process_tree import is_alive as is_alive
+from waagent.distro.process_tree import kill_tree as kill_tree
+from waagent.distro.process_tree import memory_pressure_full_avg10 as memory_pressure_full_avg10
+from waagent.distro.process_tree import read_process as read_process
+from waagent.distro.process_tree import signal_all as signal_all
+from waagent.distro.process_tree import start_ticks as start_ticks
+from waagent.distro.process_tree import state_letter as state_letter
+from waagent.distro.process_tree import tree_among
 
 
 def children_of(pid: int) -> list[int]:
@@ -110,22 +29,7 @@ def children_of(pid: int) -> list[int]:
 
 def tree_of(pid: int) -> list[int]:
     """``pid`` and all its descendants that are alive now, parents first."""
-    return _tree(pid, all_processes())
-
-
-def _tree(root: int, processes: Iterable[Process]) -> list[int]:
-    children: dict[int, list[int]] = {}
-    alive: set[int] = set()
-    for process in processes:
-        if process.state not in "ZX":
-            alive.add(process.pid)
-            children.setdefault(process.parent, []).append(process.pid)
-    found, queue = [], [root] if root in alive else []
-    while queue:
-        pid = queue.pop()
-        found.append(pid)
-        queue.extend(children.get(pid, ()))
-    return found
+    return tree_among(pid, all_processes())
 
 
 def session_of(leader: int, leader_start_ticks: int | None = None) -> list[int]:
@@ -142,49 +46,6 @@ def session_of(leader: int, leader_start_ticks: int | None = None) -> list[int]:
     ]
 
 
-def signal_all(pids: Iterable[int], number: int) -> None:
-    """Send a signal to each, those gone or not ours left out; never to a group, which is what 0 and
-    negative numbers mean.
-    """
-    for pid in filter(lambda pid: pid > 0, pids):
-        try:
-            os.kill(pid, number)
-        except (ProcessLookupError, PermissionError):
-            continue
-
-
-def kill_tree(
-    root: int, *, spare: Iterable[int] = (), with_root: bool = True, deadline_s: float = 1.0
-) -> list[int]:
-    """SIGKILL ``root``, its descendants and its session; what is still alive at the deadline.
-
-    Everything found is stopped first, and the look repeated, so that a tree that forks meanwhile is
-    caught. Whoever left the session and lost its parent is found only when it fell to ``root``:
-    make that one a subreaper.
-    """
-    spared = {os.getpid(), 1, *spare} | (set() if with_root else {root})
-    until = time.monotonic() + deadline_s
-    left: list[int] = []
-    for turn in range(_KILL_ROUNDS):
-        stopped: set[int] = set()
-        while True:
-            processes = all_processes()
-            found = set(_tree(root, processes)) | {
-                p.pid for p in processes if p.session == root and p.state not in "ZX"
-            }
-            fresh = found - spared - stopped
-            signal_all(fresh, SIGSTOP)
-            stopped |= fresh
-            if not fresh or time.monotonic() > until:
-                break
-        signal_all(stopped, SIGKILL)
-        left = [pid for pid in stopped if is_alive(pid)]
-        if not stopped or (turn and time.monotonic() > until):
-            break
-        time.sleep(_ROUND_PAUSE_S)
-    return left
-
-
 def open_pidfd(pid: int) -> int | None:
     """A descriptor that becomes readable when ``pid`` ends; None before Linux 5.3 or when it is
     gone.
@@ -193,18 +54,3 @@ def open_pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)  # sets CLOEXEC itself
     except (OSError, AttributeError):
         return None
-
-
-def memory_pressure_full_avg10() -> float | None:
-    """Share of the last 10 s (0 to 100) in which all tasks waited for memory; None without PSI."""
-    try:
-        with open("/proc/pressure/memory", "rb", buffering=0) as file:
-            text = file.read(512)
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(b"full "):
-            for field in line.split():
-                if field.startswith(b"avg10="):
-                    return float(field[6:])
-    return None

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from waagent.distro import fences, processes, programs
+from waagent.distro import processes, programs
 from waagent.distro.clock import Deadline
+from waagent.distro.fences import prctl
 from waagent.distro.programs import NULL, PIPE, Program
 from waagent.protocol.base.errors import ExplainedError
 from waagent.protocol.base.records import Record
@@ -95,8 +96,8 @@ def run(
         raise ToolNotFound("tool is missing", argv[0], "install the package that has it")
     places = [os.fspath(file) for file in place]
     _reap_adopted()
-    was_subreaper = fences.is_child_subreaper()
-    fences.set_child_subreaper()
+    was_subreaper = prctl.is_child_subreaper()
+    prctl.set_child_subreaper()
     started = time.monotonic()
     strangers = set(processes.children_of(os.getpid())) | _members(places)
     try:
@@ -104,7 +105,7 @@ def run(
         tool = _Tool(process, stdin or b"", output_limit_bytes, places, strangers)
         timed_out = tool.wait(Deadline(deadline_s, started), tick)
     finally:
-        fences.set_child_subreaper(was_subreaper)
+        prctl.set_child_subreaper(was_subreaper)
         _reap_adopted()
     finished = Finished(
         tuple(argv),

@@ -98,34 +98,6 @@ def parse(data: bytes) -> OperationsFile:
 def parse_map(said: Mapping[str, Any]) -> OperationsFile:
     """The file that ``said`` is; whatever it holds, no error."""
     rows = said.get("operations")
-    return OperationsFile(
-        schema=fields.whole(said, "schema") or 0,
-        goal_state=fields.text(said, "goal_state"),
-        updated_at=fields.number(said, "updated_at"),
-        operations=tuple(_parse_row(row) for row in rows if isinstance(row, dict))
-        if isinstance(rows, list)
-        else (),
-    )
-
-
-def _parse_row(said: Mapping[str, Any]) -> Operation:
-    return Operation(
-        name=fields.text(said, "name"),
-        handler=fields.text(said, "handler"),
-        version=fields.text(said, "version"),
-        extension=fields.text(said, "extension"),
-        operation=fields.text(said, "operation"),
-        sequence=fields.whole(said, "sequence"),
-        state=fields.text(said, "state"),
-        waiting_for=fields.text(said, "waiting_for"),
-        elapsed_s=fields.number(said, "elapsed_s"),
-        limit_s=fields.number(said, "limit_s"),
-        exit_code=fields.whole(said, "exit_code"),
-        signal=fields.whole(said, "signal"),
-        pid=fields.whole(said, "pid"),
-        cgroup=fields.text(said, "cgroup"),
-        profile=fields.text(said, "profile"),
-        denied=fields.text(said, "denied"),
-        reported=fields.text(said, "reported"),
-        message=fields.text(said, "message"),
-    )
+    maps = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    operations = tuple(Operation(**fields.taken(Operation, row)) for row in maps)
+    return OperationsFile(**fields.taken(OperationsFile, said), operations=operations)

@@ -25,7 +25,7 @@ from waagent.protocol.base.records import Record, to_map
 
 SCHEMA = 1
 
-# states of a worker (docs/supervision.md)
+# states of a worker
 IDLE, OFF, STARTING, INIT, READY, HUNG = "IDLE", "OFF", "STARTING", "INIT", "READY", "HUNG"
 STOPPING, KILL, STUCK = "STOPPING", "KILL", "STUCK"
 BACKOFF, PARKED, DONE = "BACKOFF", "PARKED", "DONE"
@@ -124,55 +124,12 @@ def table_map(table: Table) -> dict[str, Any]:
 
 def parse_table(said: Mapping[str, Any]) -> Table:
     """The table that ``said`` is: a slot, or the answer to `list`; whatever it holds, no error."""
-    zygote = said.get("zygote")
-    rows = said.get("workers")
+    zygote, rows = said.get("zygote"), said.get("workers")
+    workers = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return Table(
-        schema=fields.whole(said, "schema") or 0,
-        agent_version=fields.text(said, "agent_version"),
-        build=fields.text(said, "build"),
-        boot_id=fields.text(said, "boot_id"),
-        vm_id=fields.text(said, "vm_id"),
-        pid=fields.whole(said, "pid"),
-        start_ticks=fields.whole(said, "start_ticks"),
-        started_at=fields.number(said, "started_at"),
-        beat_at=fields.number(said, "beat_at"),
-        source=fields.text(said, "source"),
-        missing=fields.texts(said, "missing"),
-        cgroups=fields.text(said, "cgroups"),
-        zygote=_parse_zygote(zygote) if isinstance(zygote, dict) else ZygoteRow(),
-        notes=fields.texts(said, "notes"),
-        workers=tuple(_parse_row(row) for row in rows if isinstance(row, dict))
-        if isinstance(rows, (list, tuple))
-        else (),
-    )
-
-
-def _parse_zygote(said: Mapping[str, Any]) -> ZygoteRow:
-    return ZygoteRow(fields.whole(said, "pid") or 0, fields.whole(said, "start_ticks"))
-
-
-def _parse_row(said: Mapping[str, Any]) -> WorkerRow:
-    facts, result = said.get("facts"), said.get("result")
-    return WorkerRow(
-        name=fields.text(said, "name"),
-        kind=fields.text(said, "kind"),
-        state=fields.text(said, "state"),
-        since=fields.number(said, "since") or 0.0,
-        pid=fields.whole(said, "pid"),
-        start_ticks=fields.whole(said, "start_ticks"),
-        restarts=fields.whole(said, "restarts") or 0,
-        last_exit=fields.text(said, "last_exit"),
-        reason=fields.text(said, "reason"),
-        next_try_at=fields.number(said, "next_try_at"),
-        beat_at=fields.number(said, "beat_at"),
-        doing=fields.text(said, "doing"),
-        uid=fields.whole(said, "uid"),
-        caps=fields.texts(said, "caps"),
-        fence=fields.text(said, "fence"),
-        facts=facts if isinstance(facts, dict) else {},
-        result=result if isinstance(result, str) else None,
-        stack=fields.text(said, "stack"),
-        waits=fields.texts(said, "waits"),
+        **fields.taken(Table, said),
+        zygote=ZygoteRow(**fields.taken(ZygoteRow, zygote if isinstance(zygote, dict) else {})),
+        workers=tuple(WorkerRow(**fields.taken(WorkerRow, row)) for row in workers),
     )
 
 

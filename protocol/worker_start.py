@@ -1,4 +1,4 @@
-"""What a worker is born with: made by the supervisor's child set-up, read by `workers/runtime.py`.
+"""What a worker starts with: made by the zygote's worker_setup, read by `workers/runtime.py`.
 Plain data, stdlib only.
 """
 
@@ -7,7 +7,7 @@ from __future__ import annotations
 from waagent.protocol.base.records import Record
 
 
-class Birth(Record):
+class WorkerStart(Record):
     """Everything that a worker cannot ask for any more once it is fenced in.
 
     Descriptors 0, 1 and 2 are /dev/null, the log and the log. Besides those named here a worker

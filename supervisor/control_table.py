@@ -24,6 +24,7 @@ NEW, GREETED, ANY = "new", "greeted", "any"
 _NUMBERS_LIMIT = 64
 _TEXT_LIMIT = 400  # characters; longer ones are cut
 FACTS_LIMIT = 16
+_FACT_NAME_LIMIT = 40
 
 
 class Sender(Record):
@@ -67,7 +68,7 @@ def parse_heartbeat(sender: Sender, said: Mapping[str, Any]) -> e.Beat:
     if not isinstance(facts, dict) or len(facts) > FACTS_LIMIT:
         raise ControlError("facts are no small map")
     cut = {
-        key[:_TEXT_LIMIT]: value[:_TEXT_LIMIT] if isinstance(value, str) else value
+        key[:_FACT_NAME_LIMIT]: value[:_TEXT_LIMIT] if isinstance(value, str) else value
         for key, value in facts.items()
         if value is None or isinstance(value, (str, int, float))
     }

@@ -27,14 +27,14 @@ class Row(Record):
     name: str
     kind: str
     """resident: always; oneshot: once per boot; ondemand: while somebody wants it."""
-    privilege: str
-    account: Account
-    capabilities: tuple[str, ...]
+    privilege: str = ROOT
+    account: Account = ROOT_ACCOUNT
+    capabilities: tuple[str, ...] = ()
     """All that is kept in the effective and permitted sets."""
-    memory_mib: int
-    pids: int
-    nofile: int
-    serves: bool
+    memory_mib: int = 96
+    pids: int = 64
+    nofile: int = 256
+    serves: bool = False
     """The supervisor binds /run/waagent/bus/<name> for it."""
     hands_over: bool = False
     """The supervisor binds the socket of protocol/wire/handover.py for it, too."""
@@ -58,18 +58,8 @@ class Row(Record):
     """Options, or prefixes ending in a dot, that go with `configure`."""
 
 
-_SYSTEM = (
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "SETUID",
-    "SETGID",
-    "KILL",
-    "SYS_ADMIN",
-    "SYS_RESOURCE",
-    "SYS_CHROOT",
-)
+_DISKS_AND_USERS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
+_SYSTEM = (*_DISKS_AND_USERS, "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
 _COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
 
@@ -77,12 +67,7 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "environment_monitor",
         RESIDENT,
-        ROOT,
-        ROOT_ACCOUNT,
-        _NETWORK,
-        memory_mib=96,
-        pids=64,
-        nofile=256,
+        capabilities=_NETWORK,
         serves=True,
         hands_over=True,
         keys=(
@@ -98,10 +83,7 @@ ROSTER: tuple[Row, ...] = (
         RESIDENT,
         UNPRIVILEGED,
         WAAGENT,
-        (),
         memory_mib=64,
-        pids=64,
-        nofile=256,
         serves=True,
         wants=("probe_responder", "extension_runner", "certificate_keeper"),
         writes=("/var/cache/waagent",),
@@ -118,10 +100,7 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "certificate_keeper",
         ONDEMAND,
-        ROOT,
-        ROOT_ACCOUNT,
-        ("DAC_OVERRIDE", "CHOWN", "FOWNER"),
-        memory_mib=96,
+        capabilities=("DAC_OVERRIDE", "CHOWN", "FOWNER"),
         pids=32,
         nofile=128,
         serves=True,
@@ -132,13 +111,7 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "provisioner",
         ONESHOT,
-        ROOT,
-        ROOT_ACCOUNT,
-        _SYSTEM,
-        memory_mib=96,
-        pids=64,
-        nofile=256,
-        serves=False,
+        capabilities=_SYSTEM,
         changes_system=True,
         is_brief=True,
         keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
@@ -146,13 +119,8 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "extension_runner",
         ONDEMAND,
-        ROOT,
-        ROOT_ACCOUNT,
-        _SYSTEM,
-        memory_mib=96,
-        pids=64,
+        capabilities=_SYSTEM,
         nofile=512,
-        serves=False,
         after=("provisioner",),
         changes_system=True,
         keys=(
@@ -170,11 +138,9 @@ ROSTER: tuple[Row, ...] = (
         ONDEMAND,
         UNPRIVILEGED,
         PROBE,
-        (),
         memory_mib=32,
         pids=16,
         nofile=1024,
-        serves=False,
         beat_s=5.0,
         beat_limit_s=12.0,
         switch="LBProbeResponder",

@@ -18,19 +18,7 @@ from waagent.protocol.state_table import (
 from waagent.supervisor.roster import Row
 
 NEVER = float("inf")
-LAG_S = 2.0  # a turn that begins later than this moves every deadline
-# from the first passed limit to the verdict: whoever was frozen together with us can still speak
-DOUBT_S = 0.5
-HELLO_LIMIT_S, INIT_LIMIT_S, STACK_S, STOP_LIMIT_S, KILL_LIMIT_S = 5.0, 30.0, 1.0, 5.0, 1.0
-EMPTY_POLL_S, STUCK_POLL_S = 0.1, 1.0
-LEASE_LIMIT_S = 600.0
-SHORT_S = 5.0  # a run that ends sooner after READY counts as a failed one
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S, JITTER = 0.25, 60.0, 0.2
-SHORT_RUNS_TO_PARK, HANGS_TO_PARK, HANGS_WITHIN_S, PARKED_S = 8, 6, 3600.0, 300.0
-FACTS_KEPT = 16  # of one worker, so that the table always fits
 WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop the wanted one
-# one common deadline, below any init's; then the rest is left to init
-END_LIMIT_S, GIVE_UP_S = 8.0, 2.0
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -11,39 +11,37 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import waagent
 from waagent.distro import (
     children,
-    clock,
     folders,
     locks,
     log_file,
     machine,
-    prctl,
-    processes,
+    our_python,
+    process_tree,
     sockets,
-    standins,
-    users,
 )
 from waagent.distro.cgroups import trees
+from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
 from waagent.protocol import control, exit_codes, state_table
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
-from waagent.protocol.state_table import DONE, IDLE, OFF, READY, STARTING, Table, ZygoteRow
+from waagent.protocol.state_table import DONE, IDLE, OFF, READY, STARTING, Table
 from waagent.supervisor import events as e
 from waagent.supervisor import states, transitions
 from waagent.supervisor.control_server import Connection, ControlServer
 from waagent.supervisor.control_table import Greeting, Request
 from waagent.supervisor.journal import Journal
-from waagent.supervisor.poll import Watch
-from waagent.supervisor.roster import BUS_GROUP, ROSTER, Row
+from waagent.supervisor.poll import LAG_S, Turns, Watch
+from waagent.supervisor.reading import Reading
+from waagent.supervisor.report import Report
+from waagent.supervisor.roster import ROSTER, Row
 from waagent.supervisor.sd_notify import ServiceNotifier
 from waagent.supervisor.states import NEVER
 from waagent.supervisor.worker_cgroups import WorkerCgroups
@@ -59,7 +57,6 @@ SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
 # heartbeats are written with the next event after that; whatever else happens is written at once
 BEATS_S = 4.0
 EXIT_POLL_S = 0.2  # without a subreaper workers are init's children, and their exits are looked for
-_KEPT_NOTES = 8
 _NO_RESTART = {
     "unknown": "is no worker",
     DONE: "has done its work for this boot",
@@ -68,15 +65,24 @@ _NO_RESTART = {
 }
 
 
-def main(root: str, settings: int, without: Iterable[str], reader: list[str]) -> int:
-    """The supervisor of this machine, with its settings in the file ``settings``; ``reader`` is the
-    argv that writes them anew.
+def main() -> int:
+    """The supervisor of this machine: ROOT SETTINGS MAIN_FILE VERBOSE WITHOUT...
+
+    SETTINGS is the descriptor of a file with its settings; MAIN_FILE and VERBOSE are what
+    configuration_reader needs to write them anew.
     """
-    standins.remove()
+    root, settings, main_file, verbose, *without = sys.argv[1:]
     prctl.set_name("waagent")
+    reader = our_python.argv(
+        "waagent.supervisor.commands.configuration_reader",
+        root,
+        main_file,
+        verbose,
+        title="configuration reader",
+    )
     modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
     switches = Switches(frozenset(without), tree=trees.tree_name(root), modules=modules)
-    return supervise(Paths(root), ROSTER, take_settings(settings), reader, switches)
+    return supervise(Paths(root), ROSTER, take_settings(int(settings)), reader, switches)
 
 
 def supervise(
@@ -123,56 +129,42 @@ class Supervisor:
         self.subreaper = "subreaper" not in without and prctl.set_child_subreaper()
         if not self.subreaper:
             switches = switches._replace(without=without | {"subreaper"})
-        self.paths, self.settings, self.reader = paths, settings, reader
-        self.reading = 0, -1  # pid of the reader, and the memory file it writes to
+        self.paths, self.settings, self.reading = paths, settings, Reading(reader, log)
         journald = sockets.connect_datagram(paths.under("/run/systemd/journal/socket"))
         self.journal = Journal(log, journald)
         self.service = ServiceNotifier(os.environ if "systemd" not in without else {})
-        self.started_at, self.asleep_s = time.monotonic(), machine.asleep_s()
-        self.build, self.boot_id = build_id(PACKAGE), processes.boot_id()
-        self.vm_id = machine.vm_id(paths.root)
+        self.asleep_s = machine.asleep_s()
+        self.build = build_id(PACKAGE)
+        vm_id = machine.vm_id(paths.root)
+        self.report = Report(paths.state, self.build, process_tree.boot_id(), vm_id)
         bases = () if "cgroups" in without else trees.bases_of_self()
         self.cgroups = WorkerCgroups(bases, switches.tree, psi="psi" not in without)
-        listeners = _listen_for(rows, paths)
-        self.zygote = ZygoteClient(
-            rows, str(paths.root), switches, self.build, log, listeners, self.cgroups
-        )
-        self.notes: deque[str] = deque(maxlen=_KEPT_NOTES)
-        self.stacks: dict[str, str] = {}
-        self.ticks: dict[int, int | None] = {os.getpid(): processes.start_ticks(os.getpid())}
+        self.zygote = ZygoteClient(rows, paths, switches, self.build, log, self.cgroups)
+        self.ticks: dict[int, int | None] = {os.getpid(): process_tree.start_ticks(os.getpid())}
         self.status: int | None = None
         self.write_at = NEVER
-        self.state = state_table.StateWriter(
-            os.open(paths.state, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        )
-        before = state_table.parse_table(self.state.before)
         self.watch = Watch()
         self.signals = sockets.receive_signals(
             (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         )
         self.watch.add(self.signals)
-        self._end_remains(before)
+        self._end_remains()
         self.cgroups.make({row.name: (row.memory_mib, row.pids, row.tools_mib) for row in rows})
         self._exec_zygote()
-        is_ours = (before.build, before.boot_id, before.vm_id) == (
-            self.build,
-            self.boot_id,
-            self.vm_id,
-        )
-        rows_before = {row.name: row for row in before.workers} if is_ours else {}
-        self.workers = states.begin(rows, settings.off, rows_before)
+        self.workers = states.begin(rows, settings.off, self.report.rows_before())
         listener = sockets.listen(paths.control_socket, 0o666)
         self.control = ControlServer(listener, self.watch, self._worker_of)
-        self.missing = (
+        self.report.missing = (
             *machine.protect_supervisor(without, self.cgroups.description),
             *self.cgroups.refused,
         )
 
-    def _end_remains(self, before: Table) -> None:
+    def _end_remains(self) -> None:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and
         what lives in our leaves.
         """
-        if before.boot_id == self.boot_id:
+        before = self.report.before
+        if self.report.is_before_of_this_boot:
             recorded = [(one.pid, one.start_ticks) for one in before.workers]
             recorded.append((before.zygote.pid, before.zygote.start_ticks))
             children.kill_recorded(recorded)
@@ -190,7 +182,7 @@ class Supervisor:
         self.journal.direct = False
         self.service.send("READY=1")
         self.step(e.Tick(0.0, frozenset(), frozenset()))
-        turns = clock.Turns(time.monotonic())
+        turns = Turns(time.monotonic())
         while self.status is None:
             due = min(
                 states.next_due(self.workers),
@@ -221,7 +213,7 @@ class Supervisor:
             self._exec_zygote()
         elif now >= self.zygote.due:
             self._replace_zygote("did not answer in time")
-        if now >= states.next_due(self.workers) or lag > states.LAG_S:
+        if now >= states.next_due(self.workers) or lag > LAG_S:
             self._judge(now, lag)
         self.control.expire(now)
         self.service.beat(now)
@@ -242,7 +234,7 @@ class Supervisor:
         if slept_s > SUSPENDED_S:
             self.note("warning", "", f"VM was suspended {slept_s:.0f} s")
             self.asleep_s += slept_s
-        if lag > states.LAG_S:
+        if lag > LAG_S:
             text = f"the supervisor did not run for {lag:.0f} s; every limit is moved by that"
             self.note("warning", "", text)
         late = {one.row.name: one for one in states.overdue(self.workers, now)}
@@ -279,7 +271,11 @@ class Supervisor:
 
     def answer_list(self, connection: Connection, said: Request) -> None:
         """The table."""
-        connection.deliver(control.pack("table", **state_table.table_map(self.table())))
+        try:
+            packet = control.pack("table", **state_table.table_map(self._table()))
+        except control.ControlError as error:  # several workers told all that they may
+            packet = control.pack("refused", reason=str(error))
+        connection.deliver(packet)
 
     def answer_restart(self, connection: Connection, said: Request) -> None:
         """One worker anew, when it is one that runs or would."""
@@ -315,7 +311,7 @@ class Supervisor:
         """Without a subreaper nobody tells us."""
         if not self.subreaper:
             for pid in [one.pid for one in self.workers.lives.values() if one.pid is not None]:
-                if not processes.is_alive(pid, self.ticks.get(pid)):
+                if not process_tree.is_alive(pid, self.ticks.get(pid)):
                     self._reap(pid, -signal.SIGKILL)
 
     def _reap(self, pid: int, status: int) -> None:
@@ -324,7 +320,7 @@ class Supervisor:
         self.ticks.pop(pid, None)
         if pid == self.zygote.pid:
             self._replace_zygote(f"ended ({status})")
-        elif pid == self.reading[0]:
+        elif pid == self.reading.pid:
             self._reload(status)
         elif name is not None:
             connection = self.control.of(name)
@@ -340,7 +336,7 @@ class Supervisor:
     def _hear_zygote(self) -> None:
         for answer in self.zygote.answers(time.monotonic()):
             if isinstance(answer, e.Forked):
-                self.ticks[answer.pid] = processes.start_ticks(answer.pid)
+                self.ticks[answer.pid] = process_tree.start_ticks(answer.pid)
             elif isinstance(answer, e.Upgrade):
                 text = "another build is installed; the agent starts anew when no lease is held"
                 self.note("warning", "", text)
@@ -349,7 +345,7 @@ class Supervisor:
     def _exec_zygote(self) -> None:
         try:
             self.watch.add(self.zygote.exec_zygote(time.monotonic()))
-            self.ticks[self.zygote.pid] = processes.start_ticks(self.zygote.pid)
+            self.ticks[self.zygote.pid] = process_tree.start_ticks(self.zygote.pid)
         except OSError as error:
             self._replace_zygote(f"cannot be started ({error.strerror})")
 
@@ -399,11 +395,11 @@ class Supervisor:
 
     def _take_stack(self, action: e.TakeStack) -> None:
         pid = self.workers.lives[action.name].pid
-        processes.signal_all(filter(None, [pid]), signal.SIGUSR1)
+        process_tree.signal_all(filter(None, [pid]), signal.SIGUSR1)
 
     def _kill(self, action: e.Kill) -> None:
         if stack := "\n".join(control.clean(self.zygote.stack(action.name).splitlines())):
-            self.stacks[action.name] = str(self.paths.hang_folder / f"{action.name}.hang")
+            self.report.stacks[action.name] = str(self.paths.hang_folder / f"{action.name}.hang")
             self.journal.keep_stack(action.name, stack)
         self.cgroups.kill(action.name, self.workers.lives[action.name].pid)
 
@@ -417,7 +413,7 @@ class Supervisor:
         """A line in the log; what concerns the agent as a whole is shown to operators as well."""
         self.journal.write(level, name, text)
         if not name:
-            self.notes.append(text)
+            self.report.notes.append(text)
 
     def _end(self) -> None:
         self.journal.write("info", "", "stopping; operations go on")
@@ -427,12 +423,8 @@ class Supervisor:
     # the configuration
     def _read_anew(self) -> None:
         """SIGHUP: a process reads the configuration; its end brings it."""
-        if self.reading[0]:
-            # what that one reads may be old by now: nobody waits for it any more
-            os.close(self.reading[1])
-        self.reading = 0, -1
         try:
-            self.reading = children.exec_into_memory(self.reader, self.journal.log)
+            self.reading.start()
         except OSError as error:
             text = f"reload: no process for it: {error.strerror}: send SIGHUP again"
             self.note("error", "", text)
@@ -440,7 +432,7 @@ class Supervisor:
     def _reload(self, status: int) -> None:
         """The configuration was read; the log anew, too: the one time when the disk is touched."""
         try:
-            self.settings = take_settings(self.reading[1])
+            self.settings = self.reading.take()
             log_file.reopen_log(self.paths.log, self.journal.log)
         except (OSError, ValueError) as error:
             self.note(
@@ -449,7 +441,6 @@ class Supervisor:
                 f"reload failed, what was before holds ({status}, {error}): see waagent"
                 " -check-configuration",
             )
-        self.reading = 0, -1
         for name in self.workers.lives:
             self._send_configuration(name, (self.journal.log,))
         self._say_findings("configuration and log file are read and opened again")
@@ -470,41 +461,19 @@ class Supervisor:
                 self.journal.flush(connection.send)
 
     # what is shown
-    def table(self) -> Table:
-        """What `list` answers and the state file holds."""
-        lives = self.workers.lives
-        refused = f"{self.control.refused} control messages or connections refused"
-        return Table(
-            agent_version=waagent.__version__,
-            build=self.build,
-            boot_id=self.boot_id,
-            vm_id=self.vm_id,
-            pid=os.getpid(),
-            start_ticks=self.ticks[os.getpid()],
-            started_at=self.started_at,
-            beat_at=time.monotonic(),
-            source="supervisor",
-            missing=self.missing,
-            cgroups=self.cgroups.description,
-            zygote=ZygoteRow(self.zygote.pid, self.ticks.get(self.zygote.pid)),
-            notes=(*self.notes, *([refused] if self.control.refused else [])),
-            workers=tuple(
-                states.shown(
-                    one,
-                    states.waits_for(lives, one.row),
-                    self.ticks.get(one.pid or 0),
-                    self.stacks.get(name, ""),
-                )
-                for name, one in lives.items()
-            ),
+    def _table(self) -> Table:
+        return self.report.table(
+            self.workers,
+            self.ticks,
+            self.zygote.pid,
+            self.cgroups.description,
+            self.control.refused,
         )
 
     def _write_state(self) -> None:
         self.write_at = NEVER
-        try:
-            self.state.write(state_table.table_map(self.table()))
-        except (OSError, state_table.StateError) as error:
-            self.journal.write("error", "", f"the state file cannot be written: {error}")
+        if failure := self.report.write(self._table()):
+            self.journal.write("error", "", failure)
         found = [one.state for one in self.workers.lives.values()]
         self.service.say_status(
             ", ".join(f"{found.count(state)} {state}" for state in sorted(set(found)))
@@ -518,22 +487,6 @@ class Supervisor:
         self._write_state()
         self.paths.control_socket.unlink(missing_ok=True)
         return status
-
-
-def _listen_for(rows: Iterable[Row], paths: Paths) -> Mapping[str, list[socket.socket]]:
-    """The bus socket of each who serves, and the other one of the one that hands connections
-    over.
-    """
-    group = users.gid_of(*BUS_GROUP)
-    found: dict[str, list[socket.socket]] = {row.name: [] for row in rows}
-    for row in rows:
-        if row.serves:
-            bus = sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM)
-            found[row.name].append(bus)
-        if row.hands_over:
-            other = sockets.listen(paths.bus / control.HANDOVER_SOCKET, 0o660, group)
-            found[row.name].append(other)
-    return found
 
 
 def _answer(connection: Connection, text: str) -> None:

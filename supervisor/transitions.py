@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.exit_codes import UPGRADE
 from waagent.protocol.state_table import (
     ALIVE,
@@ -30,39 +31,23 @@ from waagent.protocol.state_table import (
     STUCK,
 )
 from waagent.supervisor import events as e
-from waagent.supervisor.states import (
-    DOUBT_S,
-    EMPTY_POLL_S,
-    END_LIMIT_S,
-    FACTS_KEPT,
-    FIRST_BACKOFF_S,
-    GIVE_UP_S,
-    HANGS_TO_PARK,
-    HANGS_WITHIN_S,
-    HELLO_LIMIT_S,
-    INIT_LIMIT_S,
-    JITTER,
-    KILL_LIMIT_S,
-    LAG_S,
-    LEASE_LIMIT_S,
-    LONGEST_BACKOFF_S,
-    NEVER,
-    PARKED_S,
-    SHORT_RUNS_TO_PARK,
-    SHORT_S,
-    STACK_S,
-    STOP_LIMIT_S,
-    STUCK_POLL_S,
-    WANT_OUTLIVES_S,
-    Life,
-    Want,
-    Workers,
-    waits_for,
-)
+from waagent.supervisor.poll import LAG_S
+from waagent.supervisor.states import NEVER, WANT_OUTLIVES_S, Life, Want, Workers, waits_for
 
 if TYPE_CHECKING:
     from waagent.supervisor.events import Action, Event
 
+# from the first passed limit to the verdict: whoever was frozen together with us can still speak
+DOUBT_S = 0.5
+HELLO_LIMIT_S, INIT_LIMIT_S, STACK_S, STOP_LIMIT_S, KILL_LIMIT_S = 5.0, 30.0, 1.0, 5.0, 1.0
+EMPTY_POLL_S, STUCK_POLL_S = 0.1, 1.0
+LEASE_LIMIT_S = 600.0
+SHORT_S = 5.0  # a run that ends sooner after READY counts as a failed one
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S, JITTER = 0.25, 60.0, 0.2
+SHORT_RUNS_TO_PARK, HANGS_TO_PARK, HANGS_WITHIN_S, PARKED_S = 8, 6, 3600.0, 300.0
+FACTS_KEPT = 16  # of one worker, so that the table always fits
+# one common deadline, below any init's; then the rest is left to init
+END_LIMIT_S, GIVE_UP_S = 8.0, 2.0
 # from one run to the next
 _KEPT = ("restarts", "short_runs", "hangs", "wants", "off", "last_exit", "reason", "facts")
 
@@ -161,7 +146,7 @@ def _after_run(turn: _Turn, name: str, failed: bool, chance: float, left: bool =
         turn.note("error", name, f"parked after {counts}; tried again every {PARKED_S:.0f} s")
         next_try = (PARKED, turn.now + PARKED_S)
     elif failed:
-        backoff_s = min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (short_runs - 1))
+        backoff_s = doubled_pause_s(short_runs, FIRST_BACKOFF_S, LONGEST_BACKOFF_S)
         next_try = (BACKOFF, turn.now + backoff_s * (1 - JITTER + 2 * JITTER * chance))
     else:
         next_try = (BACKOFF, turn.now)
@@ -379,7 +364,7 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
     life = turn.lives[event.name]
     is_new = life.lease_progress is None or event.progress > life.lease_progress
     if life.state not in (INIT, READY) or (event.seconds > 0 and not is_new):
-        _beat(turn, e.Beat(event.name, event.pid, life.doing, 0, {}))
+        _beat(turn, e.Beat(event.name, event.pid, life.doing, event.progress, {}))
         return
     limit_s = INIT_LIMIT_S if life.state == INIT else life.row.beat_limit_s
     until = turn.now + max(0.0, min(event.seconds, LEASE_LIMIT_S))

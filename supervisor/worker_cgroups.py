@@ -8,7 +8,7 @@ import contextlib
 import signal
 from collections.abc import Iterable, Mapping
 
-from waagent.distro import machine, processes
+from waagent.distro import machine, process_tree
 from waagent.distro.cgroups.groups import Group
 from waagent.distro.cgroups.trees import Leaf, Limits, Tree
 
@@ -66,9 +66,9 @@ class WorkerCgroups:
         is no cgroup.
         """
         if pid is not None and not self._leaves[name].procs_files:
-            processes.kill_tree(pid, deadline_s=0.2)
+            process_tree.kill_tree(pid, deadline_s=0.2)
         elif pid is not None:
-            processes.signal_all([pid], signal.SIGKILL)
+            process_tree.signal_all([pid], signal.SIGKILL)
         if self.is_occupied(name):
             self._leaves[name].kill()
 

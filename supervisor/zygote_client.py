@@ -6,16 +6,18 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import children, machine, processes
+from waagent.distro import children, machine, our_python, process_tree, sockets, users
+from waagent.distro.paths import Paths
 from waagent.protocol import control
+from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.base.records import Record
 from waagent.supervisor import events as e
-from waagent.supervisor.roster import Row
+from waagent.supervisor.roster import BUS_GROUP, Row
 from waagent.supervisor.start_gate import Gate
 from waagent.supervisor.states import NEVER
 from waagent.supervisor.worker_cgroups import WorkerCgroups
@@ -46,23 +48,24 @@ class Switches(Record):
 
 
 class ZygoteClient:
-    """Invariant: a gate opens only by its worker's `Open`; ``due`` is when the zygote must have
+    """Holds what a worker is given at its start: gate, cgroup, the bus socket it listens on, bound
+    once. Invariant: a gate opens only by its worker's `Open`; ``due`` is when the zygote must have
     answered, or is started again.
     """
 
     def __init__(
         self,
         rows: tuple[Row, ...],
-        root: str,
+        paths: Paths,
         switches: Switches,
         build: str,
         log: int,
-        listeners: Mapping[str, Sequence[socket.socket]],
         cgroups: WorkerCgroups,
     ) -> None:
-        self._rows, self._root, self._switches = {row.name: row for row in rows}, root, switches
-        self._build, self._log, self._listeners = build, log, listeners
+        self._rows, self._root = {row.name: row for row in rows}, str(paths.root)
+        self._switches, self._build, self._log = switches, build, log
         self._cgroups = cgroups
+        self._listeners = {row.name: _listen_for(row, paths) for row in rows}
         self._gates: dict[str, Gate] = {}
         self._asked: dict[str, tuple[int, float]] = {}
         self.pid, self.due, self._started, self._failures, self._is_up = 0, NEVER, 0.0, 0, False
@@ -74,15 +77,15 @@ class ZygoteClient:
         """
         self._started = now
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        arguments = (
+        argv = our_python.argv(
+            "waagent.supervisor.zygote.main",
             str(PACKAGE),
             self._build,
-            os.getpid(),
+            str(os.getpid()),
             self._switches.entry,
-            self._switches.modules,
-        )
-        argv = children.python_argv(
-            "waagent.supervisor.zygote.main", "main", *arguments, path=self._switches.python_path
+            *self._switches.modules,
+            title="zygote",
+            path=self._switches.python_path,
         )
         with theirs:
             self.pid = children.exec_alone(
@@ -145,12 +148,12 @@ class ZygoteClient:
 
     def lose_zygote(self, now: float, reason: str) -> list[e.StartFailed]:
         """Kill what is left of it; the starts that it has not answered failed for ``reason``."""
-        processes.signal_all(filter(None, [self.pid]), signal.SIGKILL)
+        process_tree.signal_all(filter(None, [self.pid]), signal.SIGKILL)
         if self.channel is not None:
             self.channel.close()
         self._failures = self._failures + 1 if now < self._started + SHORT_S else 0
         pause_s = (
-            min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures - 2, 16))
+            doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
             if self._failures > 1
             else 0.0
         )
@@ -187,3 +190,16 @@ def _event_of(message: Mapping[str, Any]) -> Answer:
     if message["type"] == "failed":
         return e.StartFailed(message["name"], message["run"], message["reason"], machine.chance())
     return e.Upgrade()
+
+
+def _listen_for(row: Row, paths: Paths) -> list[socket.socket]:
+    """The bus socket of one who serves, and the other one of the one that hands connections
+    over.
+    """
+    group = users.gid_of(*BUS_GROUP)
+    found: list[socket.socket] = []
+    if row.serves:
+        found.append(sockets.listen(paths.bus / row.name, 0o660, group, socket.SOCK_STREAM))
+    if row.hands_over:
+        found.append(sockets.listen(paths.bus / control.HANDOVER_SOCKET, 0o660, group))
+    return found

@@ -71,5 +71,5 @@ def _tell_figures(terminalreporter: Any) -> None:
     ]
     if lines:
         terminalreporter.section("measured")
-        for line in sorted(lines):
+        for line in sorted(set(lines)):
             terminalreporter.write_line(line)

@@ -16,6 +16,7 @@ import zmq
 
 Source = Union[int, "zmq.Socket[Any]"]
 Call = Callable[[], None]
+EXIT_UNKNOWN = 255
 
 
 class Timer:
@@ -45,6 +46,11 @@ class Loop:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Call] = {}
+        self._children: dict[int, Callable[[int], None]] = {}
+        self._on_stop: list[Call] = []
+        self.is_running = False
+        """Inside of `run`."""
+        self._must_stop = False
         self._wakeup, self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # so that there is always a source: without one zmq does not wait
         self.on_readable(self._wakeup, self._read_signals)
@@ -143,7 +149,61 @@ class Loop:
             if number in self._signals:
                 self._signals[number]()
 
+    # children
+
+    def on_exit(self, pid: int, call: Callable[[int], None]) -> None:
+        """``call(status)`` when our child ``pid`` ended; status as of `os.waitstatus_to_exitcode`,
+        255 if somebody else reaped it.
+        """
+        if signal.SIGCHLD not in self._signals:
+            self.on_signal(signal.SIGCHLD, self._reap)
+        self._children[pid] = call
+        self.after(0, self._reap)
+
+    def _reap(self) -> None:
+        for pid in list(self._children):
+            try:
+                ended, status = os.waitpid(pid, os.WNOHANG)
+            except ChildProcessError:  # a Popen that was thrown away reaps behind our back
+                ended, status = pid, EXIT_UNKNOWN << 8
+            if ended == pid:
+                self._children.pop(pid)(os.waitstatus_to_exitcode(status))
+
+    # the end
+
+    def on_stop(self, call: Call) -> None:
+        """``call`` when the loop is told to stop; then `run` returns."""
+        self._on_stop.append(call)
+
+    def stop(self) -> None:
+        """End: what `on_stop` names is called, `run` returns, `wait` raises SystemExit(0)."""
+        if not self._must_stop:
+            self._must_stop = True
+            for call in self._on_stop:
+                call()
+
     # waiting
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        self.is_running = True
+        while not self._must_stop:
+            self.turn()
+
+    def wait(self, is_true: Callable[[], bool], deadline_s: float) -> bool:
+        """Go on until ``is_true()``; False when the deadline passed first."""
+        ends_at = self.now() + deadline_s
+        wake = self.after(deadline_s, _nothing)
+        try:
+            while not is_true():
+                if self._must_stop:
+                    raise SystemExit(0)
+                if self.now() >= ends_at:
+                    return False
+                self.turn()
+        finally:
+            wake.cancel()
+        return True
 
     def turn(self, limit_s: float | None = None) -> None:
         """Wait for the next thing, at most ``limit_s``, and do what is due."""
@@ -162,3 +222,7 @@ class Loop:
 
 def _noted(number: int, frame: object) -> None:
     """The wake-up descriptor tells the loop; a handler must be there for that."""
+
+
+def _nothing() -> None:
+    """Wakes the loop."""

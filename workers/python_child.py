@@ -49,14 +49,14 @@ class PythonChild:
         self._is_input_over = self._is_output_over = False
         self._reason = ""
         self._status: int | None = None
-        worker.on_readable(self._stdout, self._read)
-        worker.on_exit(self._process.pid, self._exited)
+        worker.loop.on_readable(self._stdout, self._read)
+        worker.loop.on_exit(self._process.pid, self._exited)
 
     def write(self, data: bytes) -> None:
         """Send ``data`` as soon as the process takes it; nothing happens when it has ended."""
         if self._process.streams[0] >= 0:
             if not self._unsent:
-                self._worker.on_writable(self._stdin, self._send)
+                self._worker.loop.on_writable(self._stdin, self._send)
             self._unsent += data
 
     def close_input(self) -> None:
@@ -82,14 +82,14 @@ class PythonChild:
             return
         del self._unsent[:sent]
         if not self._unsent:
-            self._worker.forget_writable(self._stdin)
+            self._worker.loop.forget_writable(self._stdin)
             if self._is_input_over:
                 self._close_stdin()
 
     def _close_stdin(self) -> None:
         if self._process.streams[0] >= 0:
             self._unsent.clear()
-            self._worker.forget(self._stdin)
+            self._worker.loop.forget(self._stdin)
             self._process.close_stream(0)
 
     def _read(self) -> None:
@@ -100,7 +100,7 @@ class PythonChild:
         if data:
             self._on_data(data)
             return
-        self._worker.forget(self._stdout)
+        self._worker.loop.forget(self._stdout)
         self._is_output_over = True
         self._finish_when_over()
 

@@ -68,29 +68,6 @@ class Leaf:
         """Take the folders away; what is not empty stays."""
         groups.remove(self.groups)
 
-    def oom_kills(self) -> int:
-        """How many processes the kernel killed here for lack of memory."""
-        return groups.oom_kills(self.joined)
-
-    def memory_bytes(self) -> int | None:
-        """Memory charged to this leaf; None where nobody counts it."""
-        for _, controllers, folder in self.joined:
-            name = "memory.usage_in_bytes" if "memory" in controllers else "memory.current"
-            text = groups.read(f"{folder}/{name}")
-            if text is not None:
-                return int(text)
-        return None
-
-    def cpu_s(self) -> float | None:
-        """CPU time used here; None where nobody counts it."""
-        for version, _, folder in reversed(self.joined):
-            if version == 2 and os.path.exists(folder + "/cpu.stat"):
-                return groups.field(folder + "/cpu.stat", "usage_usec") / 1e6
-            text = groups.read(folder + "/cpuacct.usage")
-            if text is not None:
-                return int(text) / 1e9
-        return None
-
 
 class Tree:
     """All places of one kind (workers, operations). Invariant: a hierarchy that refused us once is

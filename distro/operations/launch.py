@@ -1,7 +1,7 @@
 """The runner's side of an operation: plan it and start its shim.
 
-The folder ``<lib>/operations/<id>`` belongs to one operation. ``<id>`` stands on the shim's command
-line, so it must not hold the handler's name: a handler's `pkill -f <its name>` would find the shim.
+The folder ``<lib>/operations/<id>`` belongs to one operation. The shim's title names the handler: a
+handler's `pkill -f <its name>` finds the shim, which takes no notice of SIGTERM.
 `planned.json` is written here, the other records by the shim.
 """
 
@@ -119,7 +119,7 @@ def plan_operation(folder: Path, spec: Spec) -> None:
 
 
 def start_shim(folder: Path, *, python: str) -> None:
-    """Start a shim for what is planned in ``folder``; returns when it stands on its own feet (tens
+    """Start a shim for what is planned in ``folder``; returns when it runs detached (tens
     of milliseconds).
 
     Harmless for an operation that runs or ran: the second shim leaves. A scope that systemd does
@@ -127,16 +127,21 @@ def start_shim(folder: Path, *, python: str) -> None:
     run.
     """
     planned = read_plan(folder)
-    trouble = ""
+    error = not_started(folder, "nothing was tried")
     for through_systemd in (True, False) if planned["systemd"] else (False,):
-        program = spawn_shim(folder, planned, python=python, through_systemd=through_systemd)
+        try:
+            program = spawn_shim(folder, planned, python=python, through_systemd=through_systemd)
+        except OperationError as problem:
+            error = problem
+            continue
         status = program.wait(LAUNCH_S)
         if status == 0:
             return
         trouble = f"status {status}" if status is not None else f"no answer for {LAUNCH_S:g} s"
+        error = not_started(folder, trouble)
         program.kill()  # harmless: a shim that did get through has the lock
         program.wait(_KILL_S)
-    raise not_started(folder, trouble)
+    raise error
 
 
 def read_plan(folder: Path) -> Mapping[str, Any]:
@@ -156,7 +161,7 @@ def spawn_shim(
     until_end: int | None = None,
 ) -> programs.Program:
     """Begin to start a shim, in a systemd scope or not; its first process ends with 0 when the shim
-    stands on its own feet.
+    runs detached from us.
 
     ``until_end``: the writing end of a pipe, which the shim alone holds until its exit record is
     there, or it has died. Raises OperationError when there is no such program.
@@ -180,7 +185,7 @@ def spawn_shim(
 
 
 def not_started(folder: Path, trouble: str) -> OperationError:
-    """The error of a shim that did not come to life."""
+    """The error of a shim that did not start."""
     return OperationError(
         f"shim could not be started ({trouble})",
         str(folder / LOG),
@@ -247,6 +252,7 @@ def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
         ("deadline_s", repr(float(planned["deadline_s"]))),
         ("umask", f"{planned['umask']:03o}"),
         ("boot_id", planned["boot_id"]),
+        ("title", f"shim {planned['handler']} {planned['operation']}"),
         ("subreaper", "1" if planned["subreaper"] else "0"),
         ("scope", scope_name(planned["operation"], name) if planned["systemd"] else ""),
         ("memory_mib", _text(limits.memory_mib)),

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import files, processes
+from waagent.distro import processes
 from waagent.distro.cgroups import groups
 from waagent.distro.cgroups.groups import Group
-from waagent.distro.operations.records import PLANNED
+from waagent.distro.operations.records import PLANNED, read_record
 from waagent.distro.operations.shim import plan as shim_plan
 
 
@@ -19,7 +19,7 @@ def kill_leftovers(folder: Path, *, deadline_s: float = 1.0) -> list[int]:
     """Kill what still lives of an operation of this boot: a lost command, or what a finished one
     left; pids that stay.
     """
-    started = files.read_state_json(folder / shim_plan.STARTED)
+    started = read_record(folder / shim_plan.STARTED)
     if started is None or started.get("boot_id") != processes.boot_id():
         return []
     place = [
@@ -44,7 +44,7 @@ def may_live(folder: Path) -> bool:
     """Whether anything lives of the handler that had this operation in this boot, in the background
     too; True where nobody can tell.
     """
-    started = files.read_state_json(folder / shim_plan.STARTED)
+    started = read_record(folder / shim_plan.STARTED)
     if started is None or started.get("boot_id") != processes.boot_id():
         return False
     handlers = [
@@ -58,15 +58,17 @@ def remove_place(folder: Path) -> None:
     """Take away the cgroups of an operation that has ended, as far as nobody is in them; to be
     called before its folder goes.
     """
+    found: set[Group] = set()
     for name in (PLANNED, shim_plan.STARTED):
-        record = files.read_state_json(folder / name) or {}
+        record = read_record(folder / name) or {}
         place = record.get("place", {})
-        found = [*place.get("command", ()), *place.get("shim", ()), *record.get("groups", ())]
-        groups.remove([(version, tuple(controllers), path) for version, controllers, path in found])
-        for path in {os.path.dirname(path) for _, _, path in found}:
-            groups.remove_one(path)
-            # the handler's, when this was its last operation
-            groups.remove_one(os.path.dirname(path))
+        listed = [*place.get("command", ()), *place.get("shim", ()), *record.get("groups", ())]
+        found |= {(version, tuple(controllers), path) for version, controllers, path in listed}
+    groups.remove(sorted(found))
+    for path in sorted({os.path.dirname(path) for _, _, path in found}):
+        groups.remove_one(path)
+        # the handler's, when this was its last operation
+        groups.remove_one(os.path.dirname(path))
 
 
 def _leftovers(started: Mapping[str, Any], place: list[Group]) -> list[int]:

@@ -101,17 +101,17 @@ class Observation(Record):
 
 def observe(folder: Path) -> Observation:
     """How the operation in ``folder`` is now, from its records and its lock."""
-    planned = _record(folder / PLANNED)
+    planned = read_record(folder / PLANNED)
     if planned is None:
         return Observation(ABSENT)
     # in this order: a shim holds the lock from before `started` until after `exit`, so started,
     # free and no exit means lost
-    started = _record(folder / shim_plan.STARTED) or {}
+    started = read_record(folder / shim_plan.STARTED) or {}
     is_held = is_locked(folder)
-    ended = _record(folder / shim_plan.EXIT)
+    ended = read_record(folder / shim_plan.EXIT)
     if ended is not None and not started:
         # it ran between our looks
-        started = _record(folder / shim_plan.STARTED) or {}
+        started = read_record(folder / shim_plan.STARTED) or {}
     stdout, stderr = read_output(folder)
     if ended is None:
         state = RUNNING if is_held else LOST if started else WAITING
@@ -166,8 +166,8 @@ def read_output(folder: Path) -> tuple[Kept, Kept]:
     return Kept(*output.kept(data, 0)), Kept(*output.kept(data, 1))
 
 
-def _record(path: Path) -> Mapping[str, Any] | None:
-    """A record; None when it is absent, empty when it is JSON of another kind."""
+def read_record(path: Path) -> Mapping[str, Any] | None:
+    """One record of an operation; None when it is absent, empty when it is JSON of another kind."""
     value = files.read_state_json(path)
     return value if value is None or isinstance(value, dict) else {}
 

@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import fences
+from waagent.distro.fences import process_flags
 from waagent.lab.machine import cgroups
 
 
 def main() -> int:
     """Keep the machine described by the JSON in the one argument."""
     order: dict[str, Any] = json.loads(sys.argv[1])
-    os.umask(0o022)  # what a machine is born with
+    os.umask(0o022)  # what a machine boots with
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     cgroups.sweep(order["prefix"])
@@ -54,7 +54,7 @@ def main() -> int:
 def _child() -> None:
     for restored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(restored, signal.SIG_DFL)
-    fences.set_parent_death_signal(signal.SIGKILL)
+    process_flags.set_parent_death_signal(signal.SIGKILL)
 
 
 def _wait_for_an_end(stage: subprocess.Popen[bytes]) -> None:

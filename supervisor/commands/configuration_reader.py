@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
-from waagent.distro import children
+from waagent.distro import our_python
 from waagent.distro.paths import Paths
 from waagent.protocol.configuration import loading
 from waagent.protocol.configuration.supervisor_settings import Settings, write_settings
 from waagent.supervisor.roster import ROSTER
 
 LIMIT_S = 20  # then the kernel ends us
+VERBOSE = "verbose"
 
 
 def settings_of(loaded: loading.Loaded, verbose: bool) -> Settings:
@@ -45,9 +47,6 @@ def become_supervisor(
     main_file = next(
         (name for name in loaded.files if Path(name).parent != paths.configuration_folder), ""
     )
-    reader = children.python_argv(
-        "waagent.supervisor.commands.configuration_reader", "main", root, main_file, verbose
-    )
     given = (
         os.memfd_create("settings", 0)
         if hasattr(os, "memfd_create")
@@ -55,22 +54,23 @@ def become_supervisor(
     )
     os.set_inheritable(given, True)
     write_settings(given, settings_of(loaded, verbose))
-    argv = children.python_argv(
+    argv = our_python.argv(
         "waagent.supervisor.supervisor",
-        "main",
         root,
-        given,
-        sorted(without),
-        reader,
-        without=("enum", "re", "fnmatch"),
+        str(given),
+        main_file,
+        VERBOSE if verbose else "",
+        *sorted(without),
+        title="supervisor",
     )
-    # the last two are for whoever looks for them in a list of processes
-    os.execv(argv[0], [*argv, "waagent", "-daemon"])
+    os.execv(argv[0], argv)
 
 
-def main(root: str, main_file: str, verbose: bool) -> None:
-    """Write the settings that the files below ``root`` make to descriptor 1."""
+def main() -> None:
+    """Write the settings that the files below a root make to descriptor 1: ROOT MAIN_FILE VERBOSE,
+    the last two may be empty.
+    """
+    root, main_file, verbose = sys.argv[1:]
     signal.alarm(LIMIT_S)
-    write_settings(
-        1, settings_of(loading.load(Paths(root), Path(main_file) if main_file else None), verbose)
-    )
+    loaded = loading.load(Paths(root), Path(main_file) if main_file else None)
+    write_settings(1, settings_of(loaded, verbose == VERBOSE))

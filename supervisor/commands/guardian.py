@@ -1,4 +1,4 @@
-"""Starts the daemon again when it dies, where no init system does; run by its path: LOCK ARGV...
+"""Starts the daemon again when it dies, where no init system does: LOCK ARGV...
 Standard library only.
 
 It ends when the daemon was told to stop (status 0) or when SIGTERM tells the guardian, and there is
@@ -57,5 +57,6 @@ def wait(child: int) -> tuple[int, bool]:
             return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -1, is_told
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Guard what the command line names."""
     guard(sys.argv[1], sys.argv[2:])

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from waagent.distro import processes
+from waagent.distro import our_python, processes
 from waagent.distro.paths import Paths
 from waagent.protocol import control, state_table
 
@@ -40,14 +38,7 @@ def own_command(words: Sequence[str]) -> list[str]:
     """The argv that runs `waagent` with ``words`` by this interpreter and from this place, whatever
     the directory.
     """
-    place = Path(__file__).absolute().parents[3]
-    if place.name in ("site-packages", "dist-packages"):
-        return [sys.executable, "-I", "-m", "waagent", *words]
-    code = (
-        f"import sys; sys.path.insert(0, {str(place)!r});"
-        " from waagent.supervisor.commands.main import main; sys.exit(main())"
-    )
-    return [sys.executable, "-I", "-c", code, *words]
+    return our_python.argv("waagent.supervisor.commands.main", *words)
 
 
 def leave_guardian(paths: Paths, words: Sequence[str]) -> None:
@@ -56,15 +47,12 @@ def leave_guardian(paths: Paths, words: Sequence[str]) -> None:
     """
     for folder in (paths.run, paths.locks):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    guardian = str(Path(__file__).absolute().parent / "guardian.py")
-    argv = [
-        sys.executable,
-        "-I",
-        "-S",
-        guardian,
+    argv = our_python.argv(
+        "waagent.supervisor.commands.guardian",
         str(paths.locks / "guardian"),
         *own_command(words),
-    ]
+        title="guardian",
+    )
     child = os.fork()
     if child == 0:
         os.setsid()

@@ -11,19 +11,18 @@ import socket
 import stat
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from waagent import __version__
 from waagent.distro import processes
 from waagent.distro.paths import Paths
 from waagent.protocol import control, operations_file, state_table
-from waagent.protocol.base import fields
 from waagent.protocol.state_table import Table
 from waagent.supervisor.commands import about
 from waagent.supervisor.ps import process_figures, snapshot
 from waagent.supervisor.ps.process_figures import STOPPED, Seen
-from waagent.supervisor.ps.snapshot import Operations, Silence, Snapshot, Worker
+from waagent.supervisor.ps.snapshot import Operations, Silence, Snapshot
 
 ANSWER_S = 0.7  # leaves the rest of the promised second to Python and to the kernel
 VIEW_LIMIT_BYTES = 1024 * 1024
@@ -41,9 +40,10 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
     pid = table.pid
     seen = process_figures.look_at_all(_pids(table), with_memory=with_memory)
     workers = snapshot.worker_rows(table, seen, now, is_answered=silence is None)
-    facts, provisioning = (_facts(workers, name) for name in ("fabric_client", "provisioner"))
+    platform = snapshot.facts_of(workers, "fabric_client")
+    provisioning = snapshot.facts_of(workers, "provisioner")
     uptime_s = snapshot.since(now, table.started_at)
-    told = snapshot.provisioned(workers)
+    told = provisioning.provisioned
     return Snapshot(
         version=table.agent_version or __version__,
         system=about.system_name(paths),
@@ -55,22 +55,18 @@ def take_snapshot(paths: Paths, *, with_memory: bool = True) -> Snapshot:
         total_pss_kib=_total_pss(seen),
         cpu_percent=_cpu_percent(seen, uptime_s),
         provisioned=told if told is not None else _marker(paths),
-        endpoint=fields.text(facts, "endpoint"),
-        last_answer_s=snapshot.since(now, fields.number(facts, "answered_at")),
-        last_status_s=snapshot.since(now, fields.number(facts, "status_at")),
-        goal_state=fields.text(facts, "incarnation"),
+        endpoint=platform.endpoint,
+        last_answer_s=snapshot.since(now, platform.answered_at),
+        last_status_s=snapshot.since(now, platform.status_at),
+        goal_state=platform.incarnation,
         # fabric_client may be killed between the platform's word and its own
-        health=fields.text(facts, "health") or fields.text(provisioning, "health"),
+        health=platform.health or provisioning.health,
         missing=table.missing,
         notes=table.notes,
         workers=workers,
         operations=read_operations(paths, now),
-        way=fields.text(facts, "way"),
+        way=platform.way,
     )
-
-
-def _facts(workers: Iterable[Worker], name: str) -> Mapping[str, Any]:
-    return next((worker.facts for worker in workers if worker.name == name), {})
 
 
 def ask_table(paths: Paths) -> tuple[Table | None, str]:
@@ -89,7 +85,7 @@ def ask_table(paths: Paths) -> tuple[Table | None, str]:
         except (OSError, control.ControlError) as error:
             return None, "does not answer" if isinstance(error, socket.timeout) else str(error)
     if not isinstance(answer.get("workers"), list):
-        return None, fields.text(answer, "reason") or "answered something else"
+        return None, str(answer.get("reason") or "answered something else")
     return state_table.parse_table(answer), ""
 
 

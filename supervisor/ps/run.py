@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from waagent import __version__
 from waagent.distro.paths import Paths
 from waagent.protocol import state_table
-from waagent.protocol.base import fields
 from waagent.protocol.base.errors import UsageError
 from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
@@ -117,7 +116,7 @@ def _restart(paths: Paths, name: str) -> int:
             NOT_ANSWERING,
         )
     if answer.get("type") in ("refused", "error"):
-        why = fields.text(answer, "reason") or fields.text(answer, "text")
+        why = str(answer.get("reason") or answer.get("text") or "")
         return _fail(
             f"{name} is not restarted: {why}: see waagent-ps",
             NOT_PERMITTED if "root" in why else USAGE,

@@ -5,12 +5,12 @@ operations file and the processes. Pure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from waagent.protocol import state_table
 from waagent.protocol.base.records import Record
 from waagent.protocol.operations_file import ENDED_BADLY, RUNNING, Operation, OperationsFile
 from waagent.protocol.state_table import Table, WorkerRow
+from waagent.protocol.worker_facts import Facts, parse_facts
 from waagent.supervisor.ps.process_figures import STOPPED, Seen
 
 GONE = "GONE"
@@ -51,7 +51,7 @@ class Worker(Record):
     result: str
     stack: str
     waits: str
-    facts: Mapping[str, Any]
+    facts: Facts
 
 
 class Operations(Record):
@@ -94,7 +94,7 @@ class Snapshot(Record):
     workers: tuple[Worker, ...]
     operations: Operations
     way: str = ""
-    """The worker that makes the connections to the platform where a firewall lets only root do so.
+    """The worker that makes the connections to the platform, where a firewall lets only root do so.
     """
 
 
@@ -141,7 +141,7 @@ def _worker(row: WorkerRow, seen: Mapping[int, Seen], now: float, is_answered: b
         result=row.result or "",
         stack=row.stack,
         waits=" ".join(row.waits),
-        facts=row.facts,
+        facts=parse_facts(row.facts),
     )
 
 
@@ -170,13 +170,9 @@ def failed(operations: Operations) -> tuple[Operation, ...]:
     return tuple(row for row in newest(operations.rows) if row.state in ENDED_BADLY)
 
 
-def provisioned(workers: Sequence[Worker]) -> bool | None:
-    """What the provisioner told; None when it has not."""
-    for worker in workers:
-        told = worker.facts.get("provisioned")
-        if worker.name == "provisioner" and isinstance(told, bool):
-            return told
-    return None
+def facts_of(workers: Sequence[Worker], name: str) -> Facts:
+    """What the worker ``name`` told; nothing when there is none."""
+    return next((worker.facts for worker in workers if worker.name == name), Facts())
 
 
 def exit_status(snapshot: Snapshot) -> int:

@@ -1,7 +1,7 @@
 """The zygote: a small process that has every import of a worker done and forks workers within
 milliseconds.
 
-Exec'd by the supervisor with one end of a socketpair as descriptor 3 and nothing else; it holds no
+Exec'd by the supervisor with one end of a socketpair and nothing else; it holds no
 state. One packet in (an order, with the descriptors of one worker), one packet out: `forked`,
 `failed` or `upgrade`. It never opens a zmq context, so that it stays fit to fork. Killed here: the
 supervisor execs a new one, running workers notice nothing.
@@ -19,39 +19,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from waagent.distro.fences import prctl, process_flags
 from waagent.protocol import control
+from waagent.supervisor.zygote import worker_setup
 from waagent.supervisor.zygote.contract import CHANNEL, build_id
 
 if TYPE_CHECKING:
-    from waagent.protocol.worker_start import Birth
+    from waagent.protocol.worker_start import WorkerStart
 
 _ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 
 
-def main(
-    package: str, build: str, supervisor_pid: int, entry: str, modules: tuple[str, ...]
-) -> None:
-    """Serve orders until the supervisor goes away.
+def main() -> None:
+    """Serve orders until the supervisor goes away: PACKAGE BUILD SUPERVISOR_PID ENTRY MODULE...
 
-    ``entry`` is `module:function` of what a worker runs, called with its name and Birth.
-    ``modules`` are the workers' own: loaded here once, they are shared pages in every worker;
-    loaded there they cost 1 to 4 MiB each.
+    ENTRY is `module:function` of what a worker runs, called with its name and WorkerStart. Each
+    MODULE is a worker's own: loaded here once, its code and objects are shared pages in every
+    worker.
     """
-    from waagent.distro import fences, memory, standins
-    from waagent.supervisor.zygote import worker_setup
-
-    fences.set_name("waagent-zygote")
-    fences.set_parent_death_signal(signal.SIGKILL)
-    if os.getppid() != supervisor_pid:
+    package, build, supervisor_pid, entry, *modules = sys.argv[1:]
+    prctl.set_name("waagent-zygote")
+    process_flags.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != int(supervisor_pid):
         return
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=CHANNEL)
     channel.set_inheritable(False)
-    standins.load("zmq")
+    run = _load(entry, modules)
+    environment = worker_setup.environment(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    gc.collect()
+    gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
+    channel.send(control.pack("up", build=build))
+    _serve(channel, Path(package), build, run)
+
+
+def _load(entry: str, modules: list[str]) -> Callable[[str, WorkerStart], None]:
+    """Import all that workers use; what a worker runs."""
     module, function = entry.split(":")
-    run = getattr(importlib.import_module(module), function)
+    run: Callable[[str, WorkerStart], None] = getattr(importlib.import_module(module), function)
     for name in (*_PRELOADED, *modules):
         try:
             importlib.import_module(name)
@@ -62,17 +71,13 @@ def main(
                 file=sys.stderr,
                 flush=True,
             )
-    standins.remove()
-    os.environ.clear()
-    os.environ.update(worker_setup.ENVIRONMENT)
-    gc.collect()
-    # 3.13 has renamed it
-    clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
-    # a worker that replaces entries would write to the names in them, anywhere in shared pages
-    clear_caches()
-    memory.forget_read_only_files()
-    gc.freeze()  # the collector would write to, and so copy, pages shared with the workers
-    channel.send(control.pack("up", build=build))
+    return run
+
+
+def _serve(
+    channel: socket.socket, package: Path, build: str, run: Callable[[str, WorkerStart], None]
+) -> None:
+    """Take orders until the supervisor's end of the channel is closed."""
     while True:
         packet, descriptors, _, _ = socket.recv_fds(
             channel, control.PACKET_LIMIT_BYTES, _ORDER_DESCRIPTORS
@@ -82,7 +87,7 @@ def main(
         try:
             between = os.fork()
             if between == 0:
-                _give_birth(control.unpack(packet), descriptors, channel, Path(package), build, run)
+                _fork_worker(control.unpack(packet), descriptors, channel, package, build, run)
             reason = "fork: no process left" if os.waitpid(between, 0)[1] else ""
         except OSError as error:
             reason = str(error)
@@ -95,13 +100,13 @@ def main(
             )
 
 
-def _give_birth(
+def _fork_worker(
     order: dict[str, Any],
     descriptors: list[int],
     channel: socket.socket,
     package: Path,
     build: str,
-    run: Callable[[str, Birth], None],
+    run: Callable[[str, WorkerStart], None],
 ) -> NoReturn:
     """The process between the zygote and a worker: names the worker, which becomes the supervisor's
     child when this one ends.
@@ -109,8 +114,6 @@ def _give_birth(
     What can be done here is: whatever the zygote itself does, it writes to pages that it shares
     with the workers.
     """
-    from waagent.supervisor.zygote import worker_setup
-
     status = 1
     try:
         os.dup2(descriptors[2], 1)

@@ -13,30 +13,43 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import waagent
-from waagent.distro import fences, files, locks, users
+from waagent.distro import files, kernel, locks, users
+from waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags
 from waagent.distro.paths import Paths
+from waagent.distro.process_title import set_title
 from waagent.protocol import control, exit_codes
-from waagent.protocol.worker_start import Birth
+from waagent.protocol.worker_start import WorkerStart
 from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "LC_ALL": "C.UTF-8",
     "HOME": "/",
 }
-"""Of every worker; the zygote has it already."""
+HANDED_ON = (
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("LANG", "LC_ALL"),
+)
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 # where /etc/resolv.conf may point to
 _READABLE = (*_SYSTEM, "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
 
-def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birth], None]) -> None:
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """That of every worker, made of what init gave the supervisor: of that, handlers are promised
+    the proxies and the locale. The zygote has it already.
+    """
+    return {**ENVIRONMENT, **{name: given[name] for name in HANDED_ON if given.get(name)}}
+
+
+def live(
+    order: dict[str, Any], descriptors: list[int], run: Callable[[str, WorkerStart], None]
+) -> None:
     """All of a worker's life; never returns."""
     status, between = 1, os.getppid()
     try:
@@ -44,13 +57,13 @@ def live(order: dict[str, Any], descriptors: list[int], run: Callable[[str, Birt
         _close_others({0, 1, 2, gate, stack, *listeners})
         if os.read(gate, 16) != b"open":
             os._exit(exit_codes.GATE)
-        birth = _prepare(order, stack, listeners)
+        start = _prepare(order, stack, listeners)
         guard = _fence(order)
         _tie_to_parent(order, between)
         os.write(gate, control.pack("guard", **guard))
         os.close(gate)
         status = exit_codes.SETUP
-        run(order["name"], birth)
+        run(order["name"], start)
         status = 0
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else 1 if ending.code else 0
@@ -74,10 +87,11 @@ def _close_others(kept: set[int]) -> None:
         before = descriptor + 1
 
 
-def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> Birth:
+def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerStart:
     """What root does for the worker: its lock, cgroup, limits, folders, the state file."""
     paths, row = Paths(order["root"]), order["row"]
-    fences.set_name(order["name"])
+    prctl.set_name(order["name"])
+    set_title(order["name"])
     os.setsid()
     os.chdir("/")
     os.umask(0o027)
@@ -96,7 +110,7 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> Birth:
         if row["privilege"] == UNPRIVILEGED and not order["limited"]
         else None
     )
-    fences.set_limits(
+    limits.set_limits(
         nofile=row["nofile"], processes=row["pids"] if uid else None, data_mib=data_mib
     )
     writes = [paths.under(folder) for folder in row["writes"]]
@@ -108,7 +122,7 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> Birth:
     tools = (
         [_opened(file, uid) for file in order["place"]] if row["privilege"] == UNPRIVILEGED else []
     )
-    return Birth(
+    return WorkerStart(
         name=order["name"],
         root=order["root"],
         supervisor_pid=order["supervisor_pid"],
@@ -134,7 +148,7 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
     """Take away what the worker does not need; what is in force, for the table."""
     fence, row, groups = "none", order["row"], [users.gid_of(*BUS_GROUP)]
     if row["privilege"] == UNPRIVILEGED:
-        fences.set_no_new_privileges()
+        process_flags.set_no_new_privileges()
         # where the interpreter, its library and, in a checkout, our packages are
         ours = [
             Path(sys.executable).parent.parent,
@@ -143,16 +157,15 @@ def _fence(order: dict[str, Any]) -> dict[str, Any]:
         ]
         writes = [Paths(order["root"]).under(folder) for folder in row["writes"]]
         uid, gid = _ids(order)
-        landlock = fences.landlock(
-            (*_READABLE, *ours), writes, enabled="landlock" not in order["without"]
-        )
-        fence = f"no_new_privs, {landlock or 'no landlock'}"
-        fences.drop_to(uid, gid, groups, keep=row["capabilities"])
+        level = 0 if "landlock" in order["without"] else kernel.landlock_level()
+        in_force = landlock.landlock((*_READABLE, *ours), writes, level=level)
+        fence = f"no_new_privs, {in_force or 'no landlock'}"
+        capabilities.drop_to(uid, gid, groups, keep=row["capabilities"])
     else:
         os.setgroups(groups)
-        fences.keep_capabilities(row["capabilities"])
-    fences.set_dumpable(False)
-    return {"uid": os.geteuid(), "caps": fences.capabilities_of_self(), "fence": fence}
+        capabilities.keep_capabilities(row["capabilities"])
+    process_flags.set_dumpable(False)
+    return {"uid": os.geteuid(), "caps": capabilities.capabilities_of_self(), "fence": fence}
 
 
 def _tie_to_parent(order: dict[str, Any], between: int) -> None:
@@ -164,7 +177,7 @@ def _tie_to_parent(order: dict[str, Any], between: int) -> None:
             # the process between the zygote and us ends now; its death would be taken for the
             # supervisor's
             time.sleep(0.0005)
-        fences.set_parent_death_signal(signal.SIGKILL)
+        process_flags.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != order["supervisor_pid"]:
             os._exit(exit_codes.GATE)
 

@@ -31,8 +31,8 @@ def main(worker: Worker) -> None:
     """Make the transport certificate if there is none, answer, end when nobody asks any more."""
     keeper = Keeper(worker)
     keeper.serve()
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 
 
 class Keeper:
@@ -44,11 +44,11 @@ class Keeper:
         self._openssl = Openssl(
             worker.run, str(worker.configuration.get("OS.OpensslPath") or "openssl")
         )
-        self._idle = worker.after(IDLE_S, worker.stop)
+        self._idle = worker.loop.after(IDLE_S, worker.loop.stop)
 
     def serve(self) -> None:
         """Who may ask what."""
-        server = self._worker.serve()
+        server = self._worker.bus.serve()
         server.on_request(topics.TRANSPORT, CLIENTS, self._transport)
         server.on_request(topics.CERTIFICATES, CLIENTS, self._certificates)
 
@@ -80,5 +80,5 @@ class Keeper:
             request.refuse(str(error))
             return None
         finally:
-            self._idle = self._worker.after(IDLE_S, self._worker.stop)
+            self._idle = self._worker.loop.after(IDLE_S, self._worker.loop.stop)
         return answer

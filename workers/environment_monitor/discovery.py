@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from waagent.distro.addresses import drain, open_address_watch
 from waagent.distro.paths import Paths
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import Endpoint
@@ -98,7 +99,7 @@ class Discovery:
         self._round += 1
 
     def _pause_s(self) -> float:
-        return BACK_OFF_S[min(self._round, len(BACK_OFF_S) - 1)]
+        return next_pause_s(self._round + 1, BACK_OFF_S)
 
     def _known_without_asking(self) -> Endpoint | None:
         if self._ways.is_static:

@@ -47,7 +47,7 @@ class Handover:
         """Of the WireServer; empty until it is found."""
         self.refused = 0
         """Strangers so far."""
-        worker.on_readable(self._listener.fileno(), self._accept)
+        worker.loop.on_readable(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
         try:
@@ -89,8 +89,8 @@ class _Asker:
     def __init__(self, worker: Worker, owner: Handover, connection: socket.socket) -> None:
         self._worker, self._owner, self._connection = worker, owner, connection
         self._attempt: socket.socket | None = None
-        self._timer = worker.after(REQUEST_S, self._end)
-        worker.on_readable(connection.fileno(), self._read)
+        self._timer = worker.loop.after(REQUEST_S, self._end)
+        worker.loop.on_readable(connection.fileno(), self._read)
 
     def _read(self) -> None:
         try:
@@ -120,12 +120,12 @@ class _Asker:
             socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         )
         self._timer.cancel()
-        self._timer = self._worker.after(
+        self._timer = self._worker.loop.after(
             handover.CONNECT_S, lambda: self._refuse("no connection in time")
         )
         status = self._attempt.connect_ex(address)
         if status in (0, errno.EINPROGRESS):
-            self._worker.on_writable(self._attempt.fileno(), self._connected)
+            self._worker.loop.on_writable(self._attempt.fileno(), self._connected)
         else:
             self._refuse(os.strerror(status))
 
@@ -153,6 +153,6 @@ class _Asker:
         self._timer.cancel()
         for held in (self._connection, self._attempt):
             if held is not None and held.fileno() >= 0:
-                self._worker.forget(held.fileno())
+                self._worker.loop.forget(held.fileno())
                 held.close()
         self._owner.is_over(self)

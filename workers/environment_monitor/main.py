@@ -20,20 +20,21 @@ from waagent.workers.runtime import Worker
 
 def main(worker: Worker) -> None:
     """Take over the supervisor's lines, find the WireServer, say where it is, go on serving."""
-    worker.on_log(write_lines)
-    worker.on_stack(lambda name, text: note_stack(worker, name, text))
-    server = worker.serve()
+    worker.supervisor.on_log(write_lines)
+    worker.supervisor.on_stack(lambda name, text: note_stack(worker, name, text))
+    server = worker.bus.serve()
     reaching, handing = Reaching(worker), Handover(worker, worker.handover_listener)
     server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
 
     def found(endpoint: topics.Endpoint) -> None:
         reaching.address = handing.address = endpoint.address
         server.publish(topics.ENDPOINT, topics.to_body(endpoint))
-        worker.tell(endpoint=endpoint.address, source=endpoint.source)
+        worker.supervisor.tell(endpoint=endpoint.address, source=endpoint.source)
 
-    worker.ready()
-    Discovery(worker, worker.paths, ways_of(worker), worker.log, found, worker.doing).begin()
-    worker.loop()
+    worker.supervisor.ready()
+    doing = worker.supervisor.doing
+    Discovery(worker.loop, worker.paths, ways_of(worker), worker.log, found, doing).begin()
+    worker.loop.run()
 
 
 def ways_of(worker: Worker) -> Ways:

@@ -40,13 +40,13 @@ class Reaching:
 
         def answer(reachable: bool) -> None:
             timer.cancel()
-            self._worker.forget(descriptor)
+            self._worker.loop.forget(descriptor)
             attempt.close()
             request.answer({"reachable": reachable})
 
-        timer = self._worker.after(ATTEMPT_S, lambda: answer(False))
+        timer = self._worker.loop.after(ATTEMPT_S, lambda: answer(False))
         if status in (0, errno.EINPROGRESS):
-            self._worker.on_writable(
+            self._worker.loop.on_writable(
                 descriptor,
                 lambda: answer(attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0),
             )

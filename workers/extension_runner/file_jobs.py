@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from waagent.distro import fences
+from waagent.distro.fences import process_flags
 from waagent.workers.extension_runner import status_reader, unpack
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
@@ -28,7 +28,7 @@ MEMORY_LIMIT_BYTES = 1024 * 1024 * 1024
 def main() -> None:
     """Answer until there is no more work."""
     os.umask(0o077)
-    fences.set_parent_death_signal(signal.SIGKILL)
+    process_flags.set_parent_death_signal(signal.SIGKILL)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     _say({"ready": True})
     for line in sys.stdin.buffer:

@@ -1,5 +1,5 @@
-"""Work on foreign files, given to processes that live a while (file_jobs.py): one for the
-well-behaved, more while that one is busy.
+"""Work on files of others, given to processes that stay for a while (file_jobs.py): one at first,
+more while that one is busy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MODULE = "waagent.workers.extension_runner.file_jobs"
 AT_ONCE = 4  # processes, each 12 MiB
 SPARE_S = 20.0  # without work, then it ends; the next start costs 0.1 s of CPU
 START_S = 60.0  # the smallest VMs give a process 5 % of a CPU
-QUEUE_S = 0.3  # waited for a busy process before another one is started
+QUEUE_S = 1.0  # waited for a busy process before another one is started
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 NOT_STARTED = "was not started: the process for it ended at once"
 
@@ -45,7 +45,7 @@ class _FileProcess:
         self._child = PythonChild(
             worker, MODULE, title="extension_runner files", on_data=self._take, on_end=self._end
         )
-        self._timer = worker.after(START_S, lambda: self._child.kill("did not start"))
+        self._timer = worker.loop.after(START_S, lambda: self._child.kill("did not start"))
 
     @property
     def is_free(self) -> bool:
@@ -66,7 +66,7 @@ class _FileProcess:
 
     def _wait(self, seconds: float, call: Callable[[], None]) -> None:
         self._timer.cancel()
-        self._timer = self._worker.after(seconds, call)
+        self._timer = self._worker.loop.after(seconds, call)
 
     def _take(self, data: bytes) -> None:
         self._said += data
@@ -135,7 +135,7 @@ class FileProcesses:
         if not self._processes:
             self._start()
         elif self._growing is None and len(self._processes) < AT_ONCE:
-            self._growing = self._worker.after(QUEUE_S, self._grow)
+            self._growing = self._worker.loop.after(QUEUE_S, self._grow)
 
     def _grow(self) -> None:
         self._growing = None

@@ -154,15 +154,6 @@ class Journal:
         self._is_dirty = True
         self.save()
 
-    def last(self, extension: str) -> Outcome | None:
-        """The newest outcome that concerns ``extension`` of this handler."""
-        mine = [
-            outcome
-            for outcome in self.outcomes.values()
-            if outcome.extension == extension or outcome.operation == plan.INSTALL
-        ]
-        return mine[-1] if mine else None
-
     def _advance(self, outcome: Outcome) -> None:
         if outcome.extension and outcome.operation == plan.ENABLE:
             self.extensions.add(outcome.extension)

@@ -29,8 +29,7 @@ from waagent.workers.extension_runner.tracking import UnderWay
 TROUBLE_PAUSE_S = 5.0
 CERTIFICATE_PAUSE_S = 1.0
 LAUNCH_TRIES = 3
-LAUNCH_PAUSE_S = 5.0  # between two tries; a full disk or a lack of processes may pass
-LAUNCH_PATIENCE_S = 20.0  # for a shim that an earlier runner started
+LAUNCH_PAUSE_S = 20.0  # between two tries; a full disk or a lack of processes may pass
 
 
 class Lane:
@@ -175,6 +174,11 @@ class Lane:
 
     # an operation under way
 
+    def poll(self) -> None:
+        """`observe`, when there may be something to see; cheap enough for every tick."""
+        if self.under_way is not None and self._context.operations.may_have_ended(self.under_way):
+            self.observe()
+
     def observe(self) -> None:
         """Look whether the operation under way has ended; start its shim again when that never came
         to life.
@@ -190,16 +194,12 @@ class Lane:
             self._launch_again(under_way)
 
     def _launch_again(self, under_way: UnderWay) -> None:
-        is_tried_here = under_way.launches > 1 or not self.is_adopted
-        pause_s = LAUNCH_PAUSE_S if is_tried_here else LAUNCH_PATIENCE_S
-        left_s = under_way.launched_at + pause_s - self.now()
-        if not self._context.operations.is_unborn(under_way):
+        is_early = self.now() - under_way.launched_at < LAUNCH_PAUSE_S
+        if is_early or not self._context.operations.is_not_begun(under_way):
             return
-        if left_s > 0:
-            self._later(left_s, self.observe)
-        elif under_way.launches < LAUNCH_TRIES:
+        if under_way.launches < LAUNCH_TRIES:
             self._context.worker.log.warning(
-                "shim did not come to life, started again id=%s", under_way.key.id
+                "shim did not start, started again id=%s", under_way.key.id
             )
             self.under_way = self._context.operations.start(under_way)
         else:
@@ -220,7 +220,7 @@ class Lane:
             self._later(0, self._turn)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
-        self._context.worker.after(seconds, lambda: self._context.attempt(self, call))
+        self._context.worker.loop.after(seconds, lambda: self._context.attempt(self, call))
 
     def _turn(self) -> None:
         self._is_turning = False

@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING
 from waagent.distro import programs
 from waagent.distro.operations import launch
 from waagent.distro.operations.launch import OperationError
+from waagent.distro.operations.shim import plan as shim_plan
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
-AT_ONCE = 8  # shims that come to life at the same time; more would only share the processors
+_NO_PLAN = (KeyError, TypeError, ValueError, shim_plan.PlanError)
+"""What a plan of another kind brings."""
+AT_ONCE = 8  # shims that start at the same time; more would only share the processors
 
 
 class Launcher:
@@ -56,6 +59,7 @@ class Launcher:
             self._spawn(folder)
 
     def _spawn(self, folder: Path, *, is_second_try: bool = False) -> None:
+        through_systemd = False
         reader, writer = os.pipe()
         try:
             planned = launch.read_plan(folder)
@@ -67,9 +71,9 @@ class Launcher:
                 through_systemd=through_systemd,
                 until_end=writer,
             )
-        except (OperationError, OSError) as error:
+        except (OperationError, OSError, *_NO_PLAN) as error:
             os.close(reader)
-            self._give_up(folder, str(error))
+            self._failed(folder, f"{type(error).__name__}: {error}", again=through_systemd)
             return
         finally:
             os.close(writer)
@@ -79,7 +83,7 @@ class Launcher:
         self, program: programs.Program, folder: Path, reader: int, *, through_systemd: bool
     ) -> None:
         # systemd-run waits for D-Bus; killing it is harmless: a shim that got through has the lock
-        deadline = self._worker.after(launch.LAUNCH_S, program.kill)
+        deadline = self._worker.loop.after(launch.LAUNCH_S, program.kill)
 
         def first_process_ended(status: int) -> None:
             program.status = status
@@ -87,25 +91,27 @@ class Launcher:
             if status == 0:
                 self._starting.discard(folder.name)
                 self._pipes[folder.name] = reader
-                self._worker.on_readable(reader, lambda: self._ended(folder.name))
+                self._worker.loop.on_readable(reader, lambda: self._ended(folder.name))
                 self._start_next()
-                return
-            os.close(reader)
-            if through_systemd:  # done without a scope of systemd's
-                self._spawn(folder, is_second_try=True)
             else:
-                self._give_up(folder, str(launch.not_started(folder, f"status {status}")))
+                os.close(reader)
+                reason = str(launch.not_started(folder, f"status {status}"))
+                self._failed(folder, reason, again=through_systemd)
 
-        self._worker.on_exit(program.pid, first_process_ended)
+        self._worker.loop.on_exit(program.pid, first_process_ended)
+
+    def _failed(self, folder: Path, reason: str, *, again: bool) -> None:
+        """A scope that systemd does not make is done without; else its owner has to look."""
+        self._worker.log.warning("shim was not started id=%s: %s", folder.name, reason)
+        if again:
+            self._spawn(folder, is_second_try=True)
+            return
+        self._starting.discard(folder.name)
+        self._worker.loop.after(0, lambda: self._look(folder.name))
+        self._worker.loop.after(0, self._start_next)
 
     def _ended(self, identity: str) -> None:
         reader = self._pipes.pop(identity)
-        self._worker.forget(reader)
+        self._worker.loop.forget(reader)
         os.close(reader)
         self._look(identity)
-
-    def _give_up(self, folder: Path, reason: str) -> None:
-        self._worker.log.warning("shim was not started id=%s: %s", folder.name, reason)
-        self._starting.discard(folder.name)
-        self._worker.after(0, lambda: self._look(folder.name))
-        self._worker.after(0, self._start_next)

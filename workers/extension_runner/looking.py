@@ -30,8 +30,6 @@ class Looking:
         self._deaths = _read_deaths(folder / DEATHS)
         self._file = self._open()
         last = os.pread(self._file, _SIZE_BYTES, 0).rstrip(b"\0").decode("utf-8", "replace")
-        self.last = last
-        """What the runner before this one ended at; empty: at nothing of this kind."""
         if last:
             count, goal_state_id = self._deaths.pop(last, (0, ""))
             self._deaths[last] = (count + 1, goal_state_id)

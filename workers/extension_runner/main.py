@@ -28,28 +28,28 @@ PERIOD_S = 6.0
 def main(worker: Worker) -> None:
     """Follow the goal state once this VM is provisioned."""
     paths = worker.paths.configured(worker.configuration)
-    client = worker.client("fabric_client")
+    client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
     def begin() -> None:
         if not paths.provisioned.exists():
-            worker.doing("waiting for the provisioner")
-            worker.after(MARKER_S, begin)
+            worker.supervisor.doing("waiting for the provisioner")
+            worker.loop.after(MARKER_S, begin)
             return
         runner.configure()
         runner.adopt()
         goals.follow()
-        worker.on_configure(runner.configure)
+        worker.supervisor.on_configure(runner.configure)
         if worker.configuration.get("Extensions.WaitForCloudInit"):
             worker.log.warning(
                 "Extensions.WaitForCloudInit: not in this version of the agent: extensions do not"
                 " wait for cloud-init"
             )
 
-    worker.ready()
+    worker.supervisor.ready()
     begin()
-    worker.loop()
+    worker.loop.run()
 
 
 def _period_s(worker: Worker) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
 from waagent.protocol.base import records
+from waagent.protocol.base.backoff import doubled_pause_s
 from waagent.protocol.bus import topics
 from waagent.protocol.handler import handler_errors, handler_names
 from waagent.workers.extension_runner.file_processes import FileProcesses
@@ -58,7 +59,7 @@ class Fetch:
         self._files = file_processes
         self._paths, self._name, self._version = paths, name, version
         self._until: float | None = None
-        self._pause_s = FIRST_PAUSE_S
+        self._failed_tries = 0
         self._is_cancelled = self._is_unpacking = False
         self.note = "downloading"
         """What it does now, for status and `waagent-ps`."""
@@ -132,7 +133,9 @@ class Fetch:
 
     def _failed(self, code: int, text: str, *, is_final: bool = True) -> None:
         assert self._until is not None
-        if (is_final and code in FINAL_CODES) or self._now() + self._pause_s > self._until:
+        self._failed_tries += 1
+        pause_s = doubled_pause_s(self._failed_tries, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+        if (is_final and code in FINAL_CODES) or self._now() + pause_s > self._until:
             self._done(
                 code,
                 f"Failed to download artifacts: {text}"
@@ -141,7 +144,7 @@ class Fetch:
                 (),
             )
             return
-        self.note = f"downloading, next try in {self._pause_s:g} s: {text[:200]}"
+        self.note = f"downloading, next try in {pause_s:g} s: {text[:200]}"
         self._worker.log.warning(
             "package not there yet handler=%s version=%s code=%d reason=%r",
             self._name,
@@ -149,8 +152,7 @@ class Fetch:
             code,
             text[:200],
         )
-        self._worker.after(self._pause_s, lambda: self._guarded(self._ask))
-        self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2)
+        self._worker.loop.after(pause_s, lambda: self._guarded(self._ask))
 
 
 def _code_of(problem: str) -> tuple[int, str]:

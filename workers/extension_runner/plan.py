@@ -115,15 +115,14 @@ def plan(
     refusal = _refusal(goal, recorded)
     if refusal is not None:
         return (refusal,)
-    name = spelling or goal.name
-    if goal.state == "disabled":
-        return _plan_disabled(
-            _Context(goal, recorded, boot_id, name, _version_to_disable(goal, recorded))
-        )
-    context = _Context(goal, recorded, boot_id, name, installed_as(goal.version, recorded.states))
     if goal.state == "uninstall":
         return ()  # nothing on disk: nothing to remove
-    return _plan_enabled(context)
+    name = spelling or goal.name
+    if goal.state == "disabled":
+        version = _version_to_disable(goal, recorded)
+        return _plan_disabled(_Context(goal, recorded, boot_id, name, version))
+    version = installed_as(goal.version, recorded.states)
+    return _plan_enabled(_Context(goal, recorded, boot_id, name, version))
 
 
 def installed_as(version: str, states: Mapping[str, str]) -> str:
@@ -196,10 +195,10 @@ def _refusal(goal: HandlerGoal, recorded: Recorded) -> Refuse | None:
             f"uninstall of {goal.name} is not in this version of the agent; nothing was run or"
             " removed",
         )
+    wanted = handler_names.version_key(goal.version)
     others = sorted(
-        version
-        for version in present
-        if handler_names.version_key(version) != handler_names.version_key(goal.version)
+        (version for version in present if handler_names.version_key(version) != wanted),
+        key=handler_names.version_key,
     )
     if goal.state == "enabled" and others:
         text = (

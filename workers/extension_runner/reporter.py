@@ -57,7 +57,7 @@ class Reporter:
             self._asking.discard(key)
             if body is None:
                 self._worker.log.debug("report is said again handler=%s reason=%r", key[0], problem)
-                self._worker.after(AGAIN_S, lambda: self._send(key))
+                self._worker.loop.after(AGAIN_S, lambda: self._send(key))
                 return
             self._taken[key] = report
             if report.handler_status == GONE and self._wanted.get(key) == report:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from waagent.distro import files, processes
 from waagent.distro.cgroups import trees
@@ -15,12 +15,13 @@ from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, Handl
 from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler.status_file import TERMINAL
 from waagent.protocol.operations_file import Operation
-from waagent.workers.extension_runner import lane_view, operations_file, parking, plan
+from waagent.workers.extension_runner import lane_view, operations_file, plan
 from waagent.workers.extension_runner.dependencies import GO, WAIT, Key, Node, Verdict, judge
 from waagent.workers.extension_runner.file_processes import FileProcesses
 from waagent.workers.extension_runner.handler_report import Extension, Situation, reports
 from waagent.workers.extension_runner.lane import Lane
 from waagent.workers.extension_runner.lane_context import Goal, LaneContext
+from waagent.workers.extension_runner.lane_guard import LaneGuard
 from waagent.workers.extension_runner.launcher import Launcher
 from waagent.workers.extension_runner.looking import LIMIT, Looking
 from waagent.workers.extension_runner.reporter import Reporter
@@ -31,14 +32,11 @@ if TYPE_CHECKING:
     from waagent.protocol.bus.bus_loop import Timer
     from waagent.workers.runtime import Worker
 
-TICK_S = 0.25  # between two looks at operations that an earlier runner started
+TICK_S = 0.5  # between two looks at operations that an earlier runner started
 REFRESH_S = 0.02  # several changes of one moment make one look
 STATUS_S = 1.0  # between two looks at status files that are not terminal, for a while
 A_WHILE_S = 60.0  # since the last operation ended; then they are looked at once a period
 QUIET_S = 30.0  # between two looks at status files that are all terminal
-HELD_S = 10.0  # the others go first, after a runner ended while it looked at this lane
-
-T = TypeVar("T")
 
 
 class Runner:
@@ -63,29 +61,25 @@ class Runner:
             systemd=systemd,
             subreaper="subreaper" not in without,
         )
-        files_ = FileProcesses(worker)
+        self._files = FileProcesses(worker)
+        self._guard = LaneGuard(worker, Looking(paths.run, worker.log), self._lane_opened_or_closed)
         self._goal = Goal()
         self._context = LaneContext(
             worker,
             client,
             self._operations,
-            files_,
+            self._files,
             paths,
             processes.boot_id(),
             time.monotonic,
             time.time_ns,
-            self._attempt_quietly,
+            self._guard.do,
             self._changed,
             self._may_start,
             self._goal,
         )
         self._lanes: dict[str, Lane] = {}
-        self._held: set[str] = set()
-        """Lanes for which the others go first."""
-        self._postponed: dict[str, list[Callable[[], None]]] = {}
-        """Lane -> what it is to do first, once it is looked at."""
-        self._looking = Looking(paths.run, worker.log)
-        self._collector = Collector(files_, time.monotonic, self._refresh_soon)
+        self._collector = Collector(self._files, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
         self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
@@ -94,75 +88,6 @@ class Runner:
         self._look_timer: Timer | None = None
         self._look_wait_s = 0.0
         self._moved_at = time.monotonic()
-
-    # one lane's fault is its own
-
-    def _attempt(self, lane: Lane, call: Callable[[], T], otherwise: T) -> T:
-        """What ``call`` gives; ``otherwise`` when the lane is parked or held, or parks now because
-        of what it raised.
-        """
-        if lane.parked is not None or lane.key in self._held:
-            return otherwise
-        before = self._looking.begin(lane.key)
-        try:
-            return call()
-        # one handler must not end all others, whatever is wrong with it
-        except Exception as error:
-            self._worker.log.exception("unforeseen error at handler=%s", lane.name)
-            self._park(lane, parking.raised(error))
-            return otherwise
-        finally:
-            self._looking.end(before)
-
-    def _attempt_quietly(self, lane: Lane, call: Callable[[], None]) -> None:
-        self._attempt(lane, call, None)
-
-    def _park(self, lane: Lane, why: plan.Refuse) -> None:
-        lane.park(why)
-        self._worker.log.error(
-            "handler is parked handler=%s reason=%r", lane.name, why.message[:300]
-        )
-        self._refresh_soon()
-
-    def _hold_or_park(self, lane: Lane) -> None:
-        """What earlier runners ended at is looked at after all others, or not at all."""
-        deaths = self._looking.deaths(lane.key)
-        if deaths >= LIMIT:
-            self._park(lane, parking.deadly(deaths))
-        elif deaths:
-            self._held.add(lane.key)
-            self._worker.after(HELD_S, lambda: self._release(lane))
-
-    def _release(self, lane: Lane) -> None:
-        self._held.discard(lane.key)
-        self._catch_up(lane)
-
-    def _first(self, lane: Lane, call: Callable[[], None]) -> None:
-        """Have the lane do this now, or before anything else once it is looked at."""
-        if lane.parked is not None or lane.key in self._held:
-            self._postponed.setdefault(lane.key, []).append(call)
-        else:
-            self._attempt(lane, call, None)
-
-    def _catch_up(self, lane: Lane) -> None:
-        for call in self._postponed.pop(lane.key, ()):
-            self._attempt(lane, call, None)
-        self._attempt(lane, lane.resume, None)
-        self._tick_soon()
-
-    def _unpark_for(self, lane: Lane, goal: HandlerGoal) -> None:
-        """A parked lane is tried again with the next goal state."""
-        if lane.parked is None:
-            return
-        parked_in = lane.goal.goal_state_id if lane.goal is not None else ""
-        parked_in = parked_in or self._looking.goal_state_of(lane.key)
-        if parked_in and parked_in != goal.goal_state_id:
-            self._looking.forgive(lane.key)
-            lane.unpark()
-            self._postponed.setdefault(lane.key, []).insert(0, lane.read_journal)
-            self._catch_up(lane)
-        elif self._looking.deaths(lane.key) >= LIMIT:
-            self._looking.note_goal_state(lane.key, goal.goal_state_id)
 
     # what comes in
 
@@ -177,8 +102,8 @@ class Runner:
         for folder in (self._paths.operations, self._paths.operations / "handlers"):
             files.make_folder(folder, 0o700)
         folders = self._operations.folders()
-        for folder in sorted(folders, key=lambda folder: self._looking.deaths(folder.name)):
-            if self._looking.deaths(folder.name) < LIMIT:
+        for folder in sorted(folders, key=lambda folder: self._guard.looking.deaths(folder.name)):
+            if self._guard.looking.deaths(folder.name) < LIMIT:
                 self._adopt(folder)
             else:
                 self._worker.log.error("operation is left alone id=%s: see above", folder.name)
@@ -186,14 +111,14 @@ class Runner:
         self._refresh_soon()
 
     def _adopt(self, folder: Path) -> None:
-        before = self._looking.begin(folder.name)
+        before = self._guard.looking.begin(folder.name)
         try:
             key = self._operations.key_of(folder)
         except OSError as error:
             self._worker.log.warning("operation is left alone id=%s: %s", folder.name, error)
             return
         finally:
-            self._looking.end(before)
+            self._guard.looking.end(before)
         if key is None:
             return
         lane = self._lane(key.handler)
@@ -203,10 +128,12 @@ class Runner:
             if under_way is not None:
                 lane.adopt(under_way)
 
-        self._first(lane, take_up)
+        self._guard.do_first(lane, take_up)
 
     def summarised(self, summary: GoalStateSummary) -> None:
         """A goal state came; its handlers follow one by one."""
+        if summary.handlers:
+            self._files.prepare()  # packages and status files will be looked at: 0.1 s saved
         self._goal.summary = summary
         if summary.extensions_complete and not summary.unsupported_features:
             present = {name.lower() for name in summary.handlers}
@@ -241,7 +168,7 @@ class Runner:
                 self._lanes[key].leave()
         else:
             lane = self._lane(goal.name)
-            self._unpark_for(lane, goal)
+            self._guard.tell_goal_state(lane, goal)
             lane.accept(goal)
         self._refresh_soon()
 
@@ -266,7 +193,7 @@ class Runner:
                 return
             self._look_timer.cancel()
         self._look_wait_s = wait_s
-        self._look_timer = self._worker.after(wait_s, self.look_at_status)
+        self._look_timer = self._worker.loop.after(wait_s, self.look_at_status)
 
     def _is_quiet(self) -> bool:
         if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):
@@ -283,8 +210,8 @@ class Runner:
         key = name.lower()
         if key not in self._lanes:
             lane = self._lanes[key] = Lane(self._context, name)
-            self._hold_or_park(lane)
-            self._first(lane, lane.read_journal)
+            self._guard.enter(lane)
+            self._guard.do_first(lane, lane.read_journal)
         return self._lanes[key]
 
     def _may_start(self, goal: HandlerGoal, extension: str) -> Verdict:
@@ -321,7 +248,7 @@ class Runner:
         said = self._reports_of(lane) if goal is lane.goal else ()
         states = operations_file.reported_states(said)
         if not goal.extensions:
-            outcome = self._attempt(lane, lambda: lane.outcome(""), None) if said else None
+            outcome = self._guard.attempt(lane, lambda: lane.outcome(""), None) if said else None
             if outcome is not None and outcome.succeeded:
                 state = "success" if outcome.operation == plan.ENABLE else ""
             else:
@@ -343,7 +270,7 @@ class Runner:
             return reports(situation) if situation is not None else ()
 
         nothing: tuple[ExtensionReport, ...] = ()
-        said = self._attempt(lane, made, nothing)
+        said = self._guard.attempt(lane, made, nothing)
         if lane.parked is None:
             return said
         situation = lane_view.parked_situation(lane)
@@ -378,7 +305,7 @@ class Runner:
         """Its shim has ended, or was not started."""
         for lane in list(self._lanes.values()):
             if lane.under_way is not None and lane.under_way.key.id == identity:
-                self._attempt(lane, lane.observe, None)
+                self._guard.do(lane, lane.observe)
         self._tick_soon()
 
     def _changed(self, lane: Lane) -> None:
@@ -387,15 +314,19 @@ class Runner:
             self._collector.collect_more(self._watches(lane))
         self._refresh_soon()
 
+    def _lane_opened_or_closed(self) -> None:
+        self._tick_soon()
+        self._refresh_soon()
+
     def _tick_soon(self) -> None:
         if not self._is_ticking and self._unannounced():
             self._is_ticking = True
-            self._worker.after(TICK_S, self._tick)
+            self._worker.loop.after(TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._is_ticking = False
         for lane in self._unannounced():
-            self._attempt(lane, lane.observe, None)
+            self._guard.do(lane, lane.poll)
         self._tick_soon()
 
     def _unannounced(self) -> list[Lane]:
@@ -404,8 +335,7 @@ class Runner:
             lane
             for lane in self._lanes.values()
             if lane.under_way is not None
-            and lane.parked is None
-            and lane.key not in self._held
+            and not self._guard.is_closed(lane)
             and not self._operations.is_announced(lane.under_way)
         ]
 
@@ -415,14 +345,14 @@ class Runner:
         )
 
     def _watches(self, lane: Lane) -> list[Watch]:
-        return self._attempt(lane, lambda: lane_view.watches(lane), [])
+        return self._guard.attempt(lane, lambda: lane_view.watches(lane), [])
 
     # saying
 
     def _refresh_soon(self) -> None:
         if not self._is_refreshing:
             self._is_refreshing = True
-            self._worker.after(REFRESH_S, self._refresh)
+            self._worker.loop.after(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
         # else a failed command would be told before its handler's own words
@@ -442,7 +372,7 @@ class Runner:
             lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values()
         )
         watched = f"watching {len(self._lanes)} handler{'' if len(self._lanes) == 1 else 's'}"
-        self._worker.doing(
+        self._worker.supervisor.doing(
             f"{running} running, {waiting} waiting" if running or waiting else watched
         )
         self._write_view()
@@ -450,7 +380,7 @@ class Runner:
 
     def _rows(self, lane: Lane, states: Mapping[str, str]) -> list[Operation]:
         nothing: list[Operation] = []
-        made = self._attempt(lane, lambda: lane_view.rows(lane, states), nothing)
+        made = self._guard.attempt(lane, lambda: lane_view.rows(lane, states), nothing)
         return made if lane.parked is None else lane_view.parked_rows(lane, states)
 
     def _write_view(self) -> None:

@@ -63,14 +63,14 @@ class Collector:
         """``changed`` is called when a file says something else, and when all are read."""
         self._files, self._now, self._changed = file_processes, now, changed
         self._seen: dict[str, Seen] = {}
-        self._suspects: set[str] = set()
+        self._slow_ones: set[str] = set()
         self._busy: set[str] = set()
         self._again: dict[str, Watch] = {}
 
     @property
     def is_reading(self) -> bool:
         """Something is being read that is not known to hang: an answer comes within DEADLINE_S."""
-        return bool(self._busy - self._suspects)
+        return bool(self._busy - self._slow_ones)
 
     def seen(self, watch: Watch) -> Seen | None:
         """What ``watch``'s file said; None: it is not there, or was never read."""
@@ -81,7 +81,7 @@ class Collector:
         wanted = {watch.path for watch in watches}
         for path in set(self._seen) - wanted:
             del self._seen[path]
-        self._suspects &= wanted
+        self._slow_ones &= wanted
         self.collect_more(watches)
 
     def collect_more(self, watches: list[Watch]) -> None:
@@ -97,7 +97,7 @@ class Collector:
 
     def _is_unchanged(self, watch: Watch, mounts: tuple[str, ...] | None) -> bool:
         seen = self._seen.get(watch.path)
-        if watch.path in self._suspects or (seen is not None and seen.error):
+        if watch.path in self._slow_ones or (seen is not None and seen.error):
             return False
         found = look(watch, mounts)
         return found is not None and found == (seen.signature if seen is not None else ())
@@ -111,7 +111,7 @@ class Collector:
             "name": watch.name,
             "known": self._known(watch),
         }
-        run = self._files.run_alone if watch.path in self._suspects else self._files.run
+        run = self._files.run_alone if watch.path in self._slow_ones else self._files.run
         run(
             job,
             deadline_s=DEADLINE_S,
@@ -126,7 +126,7 @@ class Collector:
         self._busy.discard(watch.path)
         before = self._seen.get(watch.path)
         if answer is None:
-            self._suspects.add(watch.path)
+            self._slow_ones.add(watch.path)
             answer = {"signature": [], "error": f"cannot be read: reading {reason}", "sample": ""}
         self._note(watch, answer)
         again = self._again.pop(watch.path, None)

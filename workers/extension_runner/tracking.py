@@ -14,6 +14,7 @@ from typing import Any
 from waagent.distro import files
 from waagent.distro.cgroups.trees import Limits, Tree
 from waagent.distro.operations import launch, leftovers, records
+from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
@@ -26,6 +27,8 @@ CPU_WEIGHT = 20  # low: customers' work comes first
 LEFTOVERS_S = 0.3
 KEPT_FINISHED = 60
 RECORDED = "recorded"
+_NO_RECORD = (KeyError, TypeError, ValueError, AttributeError)
+"""What a record of another kind brings."""
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -121,6 +124,11 @@ class Tracking:
         """Its end will be told; nobody has to look before."""
         return self._launcher.knows(under_way.key.id)
 
+    def may_have_ended(self, under_way: UnderWay) -> bool:
+        """It has an exit record, or no shim lives."""
+        folder = under_way.folder
+        return (folder / shim_plan.EXIT).exists() or not records.is_locked(folder)
+
     def end_of(self, under_way: UnderWay) -> records.Observation | None:
         """How it ended; None while it goes on, or has not begun."""
         seen = records.observe(under_way.folder)
@@ -142,7 +150,7 @@ class Tracking:
         leftovers.remove_place(under_way.folder)
         return seen
 
-    def is_unborn(self, under_way: UnderWay) -> bool:
+    def is_not_begun(self, under_way: UnderWay) -> bool:
         """Planned, and no shim has taken it."""
         return records.observe(under_way.folder).state == records.WAITING
 
@@ -185,7 +193,7 @@ class Tracking:
             key = _key_of(launch.read_plan(folder))
             if key.id == folder.name:
                 return key
-        except (launch.OperationError, KeyError, TypeError, ValueError, AttributeError):
+        except (launch.OperationError, *_NO_RECORD):
             pass  # no plan, or a plan of another kind: the next line says so
         self._log.warning("operation without a plan is left alone id=%s", folder.name)
         return None
@@ -217,7 +225,10 @@ class Tracking:
         for folder in sorted(folders, key=lambda path: path.stat().st_mtime)[:-KEPT_FINISHED]:
             if records.is_locked(folder):
                 continue
-            leftovers.remove_place(folder)
+            try:
+                leftovers.remove_place(folder)
+            except _NO_RECORD as error:
+                self._log.warning("cgroups are not removed id=%s: %r", folder.name, error)
             files.remove_tree(folder)
 
     def _all_folders(self) -> list[Path]:

@@ -80,7 +80,7 @@ class Goals:
             self._worker.log.debug(
                 "handler's goal is asked for again handler=%s reason=%r", name, problem
             )
-            self._worker.after(AGAIN_S, lambda: self._ask(summary, name))
+            self._worker.loop.after(AGAIN_S, lambda: self._ask(summary, name))
             return
         try:
             goal = topics.from_body(HandlerGoal, body)

@@ -47,7 +47,7 @@ class Keys:
             worker.faults,
             present,
         )
-        self._keeper: Client = worker.client(KEEPER)
+        self._keeper: Client = worker.bus.client(KEEPER)
         self._target = ""
         self._round = 0
         self._tries = 0
@@ -67,7 +67,7 @@ class Keys:
             return
         if not self._is_wanted:
             self._is_wanted = True
-            self._worker.want(KEEPER)
+            self._worker.supervisor.want(KEEPER)
         self._keeper.ask(
             topics.TRANSPORT,
             {},
@@ -168,9 +168,9 @@ class Keys:
             f"certificates cannot be had: {text}: none needed, tried again in {pause_s:g} s",
         )
         self._release()
-        self._worker.after(pause_s, lambda: self._begin(number))
+        self._worker.loop.after(pause_s, lambda: self._begin(number))
 
     def _release(self) -> None:
         if self._is_wanted:
             self._is_wanted = False
-            self._worker.unwant(KEEPER)
+            self._worker.supervisor.unwant(KEEPER)

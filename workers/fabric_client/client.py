@@ -35,8 +35,8 @@ class FabricClient:
 
     def __init__(self, worker: Worker, ports: Ports) -> None:
         self.worker = worker
-        self.server = worker.serve()
-        self.environment = worker.client("environment_monitor")
+        self.server = worker.bus.serve()
+        self.environment = worker.bus.client("environment_monitor")
         self.handed = HandedConnections(worker)
         self.link = Link(worker, ports, self.environment, self.handed)
         self.transfer = Transfer(worker, worker.paths.cache, self.handed)
@@ -100,14 +100,16 @@ class FabricClient:
         """Once the endpoint is known, then at multiples of the period, when other workers of the
         agent wake too.
         """
-        self.worker.on_configure(lambda: None)  # options are looked at when they are used
-        self.worker.doing("waiting for the endpoint")
+        self.worker.supervisor.on_configure(
+            lambda: None
+        )  # options are looked at when they are used
+        self.worker.supervisor.doing("waiting for the endpoint")
         self.environment.subscribe(topics.ENDPOINT, self._endpoint)
         self._poll_next()
 
     def _poll_next(self) -> None:
         period_s = self._period_s()
-        self.worker.after(period_s - self.worker.now() % period_s, self._poll_in_step)
+        self.worker.loop.after(period_s - self.worker.loop.now() % period_s, self._poll_in_step)
 
     def _poll_in_step(self) -> None:
         # whether or not a goal state comes: the platform calls a silent agent dead
@@ -164,13 +166,15 @@ class FabricClient:
         ports = tuple(self.goal.ids["probe_ports"])
         if ports != self._probe_ports:
             self._probe_ports = ports
-            self.worker.want(PROBES, ports) if ports else self.worker.unwant(PROBES)
+            self.worker.supervisor.want(PROBES, ports) if ports else self.worker.supervisor.unwant(
+                PROBES
+            )
 
     def _changed(self, summary: topics.GoalStateSummary) -> None:
         if summary.handlers and not self._runs_extensions:
             # for the rest of this life: handlers that vanish are work too
             self._runs_extensions = True
-            self.worker.want(RUNNER)
+            self.worker.supervisor.want(RUNNER)
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
         self.status.has_changed(status_upload.PATIENCE_S)
 
@@ -202,13 +206,13 @@ class FabricClient:
         )
 
     def _health_accepted(self, report: topics.HealthReport) -> None:
-        self.worker.tell(health=report.state)
+        self.worker.supervisor.tell(health=report.state)
         self.worker.log.info(
             "health accepted state=%s substatus=%s", report.state, report.substatus or "-"
         )
 
     def _properties_accepted(self, fingerprint: str) -> None:
-        self.worker.tell(fingerprint=fingerprint)
+        self.worker.supervisor.tell(fingerprint=fingerprint)
         self.worker.log.info("role properties accepted")
 
     def _properties_body(self, fingerprint: str) -> bytes | None:

@@ -56,7 +56,7 @@ class Link:
             self._worker.log.info("platform endpoint=%s", address)
             self.address, self._vain, self._has_connected = address, 0, False
             self._handed.are_used = False
-            self._worker.tell(endpoint=address, way=None)
+            self._worker.supervisor.tell(endpoint=address, way=None)
 
     def on_reopened(self, call: Callable[[], None]) -> None:
         """``call`` when there is a way to the platform after all."""
@@ -164,12 +164,14 @@ class Link:
         else:
             self._vain += 1
         if outcome.answer is not None:
-            self._worker.tell(endpoint=self.address, answered_at=round(time.monotonic(), 1))
+            self._worker.supervisor.tell(
+                endpoint=self.address, answered_at=round(time.monotonic(), 1)
+            )
         if self._vain >= QUESTION_AFTER and not self._has_connected and not self._is_asking:
             if self._handed.are_used:
                 # the firewall may have gone, or been closed for root too: by ourselves first again
                 self._handed.are_used, self._vain = False, 0
-                self._worker.tell(way=None)
+                self._worker.supervisor.tell(way=None)
                 return
             self._is_asking = True
             self._environment.ask(topics.REACHABLE, {}, deadline_s=15.0, done=self._answered)
@@ -187,6 +189,6 @@ class Link:
                 THROUGH_ENVIRONMENT,
             )
             self._handed.are_used = True
-            self._worker.doing(THROUGH_ENVIRONMENT)
-            self._worker.tell(way="environment_monitor")
+            self._worker.supervisor.doing(THROUGH_ENVIRONMENT)
+            self._worker.supervisor.tell(way="environment_monitor")
             self._reopened()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, GoalStateSummary, HandlerGoal
 from waagent.protocol.wire import constants, headers
@@ -78,7 +79,7 @@ class Goal:
         self._soon = 0
         self._failures = 0
         self._not_before = 0.0
-        self._again = worker.after(0, lambda: None)
+        self._again = worker.loop.after(0, lambda: None)
         """The next attempt after a failure, should the period be longer."""
 
     # polling
@@ -87,7 +88,11 @@ class Goal:
         """Ask once; nothing while the last question is under way, or while failures impose a
         pause.
         """
-        if self._is_under_way or not self._link.address or self._worker.now() < self._not_before:
+        if (
+            self._is_under_way
+            or not self._link.address
+            or self._worker.loop.now() < self._not_before
+        ):
             return
         self._is_under_way = True
         if self._is_version_known:
@@ -123,7 +128,7 @@ class Goal:
     def _ask_soon(self) -> None:
         if self._soon < SOON_LIMIT:
             self._soon += 1
-            self._worker.after(SOON_S, self.poll)
+            self._worker.loop.after(SOON_S, self.poll)
 
     def _versions_come(self, outcome: Outcome) -> None:
         if outcome.answer is None or outcome.answer.status != 200:
@@ -186,7 +191,7 @@ class Goal:
         is_new = self.ids is None or self.ids["incarnation"] != frame["incarnation"]
         was = self.ids
         self.ids = frame
-        self._worker.tell(incarnation=str(frame["incarnation"]))
+        self._worker.supervisor.tell(incarnation=str(frame["incarnation"]))
         if is_new:
             self._worker.log.info("goal state changed incarnation=%s", frame["incarnation"])
         elif was is not None and was["container_id"] != frame["container_id"]:
@@ -256,26 +261,28 @@ class Goal:
         self._failures, self._not_before, self._soon = 0, 0.0, 0
         self._again.cancel()
         self._faults.ended("goal state", "goal state is read again")
-        self._worker.doing(f"goal state {self.ids['incarnation']}" if self.ids else "polling")
+        self._worker.supervisor.doing(
+            f"goal state {self.ids['incarnation']}" if self.ids else "polling"
+        )
 
     def _failed(self, part: str, text: str, *, is_throttled: bool = False) -> None:
         self._is_under_way = False
+        self._failures += 1
         again_s = AGAIN_LIMIT_S
         if is_throttled:
-            again_s = PAUSES_S[min(self._failures, len(PAUSES_S) - 1)]
-            self._not_before = self._worker.now() + again_s
-        self._failures += 1
+            again_s = next_pause_s(self._failures, PAUSES_S)
+            self._not_before = self._worker.loop.now() + again_s
         text = without_queries(text)
         self._faults.seen(
             "goal state",
             f"{part} cannot be used: {text}: none needed, asked again within {again_s:g} s",
         )
         self._again.cancel()
-        self._again = self._worker.after(again_s, self.poll)
+        self._again = self._worker.loop.after(again_s, self.poll)
         self._nothing_new()
-        self._worker.doing(f"platform: {text[:120]}")
+        self._worker.supervisor.doing(f"platform: {text[:120]}")
         if self.ids is None and self._failures < EARLY_LIMIT:
-            self._worker.after(EARLY_S, self.poll)
+            self._worker.loop.after(EARLY_S, self.poll)
 
     # telling
 

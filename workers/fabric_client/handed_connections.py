@@ -37,7 +37,7 @@ class HandedConnections:
 
         def end(connected: socket.socket | None, error: str) -> None:
             timer.cancel()
-            self._worker.forget(asked.fileno())
+            self._worker.loop.forget(asked.fileno())
             asked.close()
             done(connected, error)
 
@@ -53,7 +53,7 @@ class HandedConnections:
                 return
             end(*_taken(packet, descriptors))
 
-        timer = self._worker.after(
+        timer = self._worker.loop.after(
             handover.ANSWER_S, lambda: end(None, "environment_monitor does not answer")
         )
         try:
@@ -62,9 +62,9 @@ class HandedConnections:
         except OSError as error:
             reason = f"environment_monitor cannot be asked: {os.strerror(error.errno or 0)}"
             timer.cancel()
-            timer = self._worker.after(0, lambda: end(None, reason))
+            timer = self._worker.loop.after(0, lambda: end(None, reason))
             return
-        self._worker.on_readable(asked.fileno(), answered)
+        self._worker.loop.on_readable(asked.fileno(), answered)
 
 
 def _taken(packet: bytes, descriptors: list[int]) -> tuple[socket.socket | None, str]:

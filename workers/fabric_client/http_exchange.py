@@ -52,11 +52,11 @@ class Exchange:
         self._reader = AnswerReader(where, limit_bytes=limit_bytes)
         self._is_connected = connected is not None
         self._deadline_s = deadline_s
-        self._timer = worker.after(deadline_s, self._expire)
+        self._timer = worker.loop.after(deadline_s, self._expire)
         if connected is not None:
             self._socket = connected
             self._socket.setblocking(False)
-            worker.on_writable(self._socket.fileno(), self._write)
+            worker.loop.on_writable(self._socket.fileno(), self._write)
             return
         self._socket = socket.socket(
             socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
@@ -64,17 +64,17 @@ class Exchange:
         status = self._socket.connect_ex(address)
         if status not in (0, errno.EINPROGRESS):
             self._timer.cancel()
-            self._timer = worker.after(
+            self._timer = worker.loop.after(
                 0, lambda: self._finish(Outcome(None, self._text(os.strerror(status)), False))
             )
             return
-        worker.on_writable(self._socket.fileno(), self._write)
+        worker.loop.on_writable(self._socket.fileno(), self._write)
 
     def drop(self) -> None:
         """Forget the exchange without a word."""
         self._timer.cancel()
         if self._socket.fileno() >= 0:
-            self._worker.forget(self._socket.fileno())
+            self._worker.loop.forget(self._socket.fileno())
             self._socket.close()
 
     def _text(self, what: str) -> str:
@@ -106,8 +106,8 @@ class Exchange:
             )
             return
         if not self._left:
-            self._worker.on_readable(self._socket.fileno(), self._read)
-            self._worker.forget_writable(self._socket.fileno())
+            self._worker.loop.on_readable(self._socket.fileno(), self._read)
+            self._worker.loop.forget_writable(self._socket.fileno())
 
     def _read(self) -> None:
         try:

@@ -24,6 +24,6 @@ def main(worker: Worker) -> None:
     client = FabricClient(worker, Ports())
     client.serve()
     client.prepare()
-    worker.ready()
+    worker.supervisor.ready()
     client.poll()
-    worker.loop()
+    worker.loop.run()

@@ -110,7 +110,7 @@ class Delivery:
         )
         if answer is not None and answer.status == constants.GONE:
             self._stale()
-        self._worker.after(pause_s, self._pause_over)
+        self._worker.loop.after(pause_s, self._pause_over)
 
     def _pause_over(self) -> None:
         self._is_under_way = False

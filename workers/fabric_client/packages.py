@@ -136,7 +136,7 @@ class Packages:
                 package.size_bytes,
                 package.uri,
             )
-            self._worker.after(KEPT_S, lambda: self._forget(key, package))
+            self._worker.loop.after(KEPT_S, lambda: self._forget(key, package))
         elif error:
             fetch.error = f"1004: {error}"
         for request in fetch.requests:

@@ -106,13 +106,13 @@ class Status:
         """Something that a reader of the document would want to know is new: it is stored within
         that time, APART_S after the last document at the earliest.
         """
-        due_at = max(self._worker.now() + within_s, self._sent_at + APART_S)
+        due_at = max(self._worker.loop.now() + within_s, self._sent_at + APART_S)
         if self._change is not None and self._due_at <= due_at:
             return
         if self._change is not None:
             self._change.cancel()
         self._due_at = due_at
-        self._change = self._worker.after(due_at - self._worker.now(), self._send_change)
+        self._change = self._worker.loop.after(due_at - self._worker.loop.now(), self._send_change)
 
     def send_what_is_due(self) -> None:
         """Nothing more will change soon: do not wait for it any longer."""
@@ -136,7 +136,7 @@ class Status:
         if self._change is not None:
             self._change.cancel()
             self._change = None
-        self._sent_at = self._worker.now()
+        self._sent_at = self._worker.loop.now()
         now = now_text()
         content = status_blob.status_document(
             describe(self._release),
@@ -208,7 +208,7 @@ class Status:
 
     def _stored(self, channel: str) -> None:
         self._finish()
-        self._worker.tell(status_at=round(time.monotonic(), 1))
+        self._worker.supervisor.tell(status_at=round(time.monotonic(), 1))
         self._faults.ended("status", f"status stored again channel={channel}")
 
     def _failed(self, text: str) -> None:

@@ -10,15 +10,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgpack
 
-import waagent
-from waagent.distro import programs
+from waagent.distro import our_python, programs
 
 if TYPE_CHECKING:
     from waagent.workers.fabric_client.handed_connections import HandedConnections
@@ -29,10 +27,6 @@ RESULT_LIMIT_BYTES = 12 * 1024 * 1024
 IDLE_S = 20.0  # after the last piece of work the process ends
 TRIES = 2
 _FAREWELL_S = 5.0  # from the end of its orders to its own
-_BOOT = (
-    "import sys; sys.path[:0] = sys.argv[1:]; from waagent.workers.fabric_client.transfer import"
-    " main; main()"
-)
 
 Frame = dict[str, Any]
 
@@ -47,13 +41,13 @@ class _Process:
         self._orders.setblocking(False)
         with theirs:
             self._process = programs.start(
-                [sys.executable, "-I", "-S", "-B", "-c", _BOOT, *_import_paths()],
+                our_python.argv("waagent.workers.fabric_client.transfer", title="transfer"),
                 {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "TMPDIR": str(spool)},
                 theirs.fileno(),
                 session=False,
             )
         worker.place_tool(self._process.pid)
-        worker.on_exit(self._process.pid, self._exited)
+        worker.loop.on_exit(self._process.pid, self._exited)
 
     def give(self, descriptor: int) -> bool:
         """Hand over one end of a piece of work's socket; False when it has ended."""
@@ -67,7 +61,7 @@ class _Process:
         """No more orders: it ends by itself, its children when their work is done."""
         if self._orders.fileno() >= 0:
             self._orders.close()
-            self._worker.after(_FAREWELL_S, self._kill)
+            self._worker.loop.after(_FAREWELL_S, self._kill)
 
     def _kill(self) -> None:
         if self._process.status is None:
@@ -96,7 +90,7 @@ class _Work:
         self._on_frame, self._on_end = on_frame, on_end
         self._tries = 0
         self._connection: socket.socket | None = None
-        self._timer = worker.after(deadline_s, self._expire)
+        self._timer = worker.loop.after(deadline_s, self._expire)
 
     def begin(self) -> None:
         """Give it to a child of the transfer process."""
@@ -110,10 +104,10 @@ class _Work:
         with theirs:
             error = self._transfer.give(theirs.fileno())
         if error:
-            self._worker.after(0, lambda: self._finish(error))
+            self._worker.loop.after(0, lambda: self._finish(error))
             return
-        self._worker.on_readable(ours.fileno(), self._read)
-        self._worker.on_writable(ours.fileno(), self._write)
+        self._worker.loop.on_readable(ours.fileno(), self._read)
+        self._worker.loop.on_writable(ours.fileno(), self._write)
 
     def _write(self) -> None:
         assert self._connection is not None
@@ -124,7 +118,7 @@ class _Work:
         except OSError:
             self._left = memoryview(b"")  # it has ended, as reading will tell
         if not self._left:
-            self._worker.forget_writable(self._connection.fileno())
+            self._worker.loop.forget_writable(self._connection.fileno())
 
     def _read(self) -> None:
         if self._connection is None:
@@ -187,7 +181,7 @@ class _Work:
 
     def _close(self) -> None:
         if self._connection is not None:
-            self._worker.forget(self._connection.fileno())
+            self._worker.loop.forget(self._connection.fileno())
             self._connection.close()
             self._connection = None
 
@@ -209,7 +203,7 @@ class Transfer:
         self._worker, self._spool, self._handed, self._idle_s = worker, spool, handed, idle_s
         self._process: _Process | None = None
         self._under_way: set[_Work] = set()
-        self._idle = worker.after(0, lambda: None)
+        self._idle = worker.loop.after(0, lambda: None)
 
     def prepare(self) -> None:
         """Start the process before there is work, so that the first goal state does not wait."""
@@ -280,7 +274,7 @@ class Transfer:
     def _end_when_idle(self) -> None:
         if not self._under_way:
             self._idle.cancel()
-            self._idle = self._worker.after(self._idle_s, self.renew)
+            self._idle = self._worker.loop.after(self._idle_s, self.renew)
 
 
 def _unpacker() -> Any:
@@ -294,11 +288,3 @@ def _unpacker() -> Any:
         max_map_len=1024,
         max_ext_len=0,
     )
-
-
-def _import_paths() -> Iterable[str]:
-    """Where we import from, made explicit: `-I -S` leaves out everything but the standard library,
-    and starts faster.
-    """
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(str(waagent.__file__))))
-    return [ours, *(path for path in sys.path if os.path.isabs(path) and path != ours)]

@@ -25,12 +25,12 @@ def main(worker: Worker) -> None:
     """Listen, follow ports and address, answer."""
     descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     service = Service(worker, Responder(descriptors - _DESCRIPTORS_KEPT, worker.log))
-    worker.on_configure(service.follow)
-    worker.on_stop(service.close)
+    worker.supervisor.on_configure(service.follow)
+    worker.loop.on_stop(service.close)
     service.watch_address()
     service.follow()
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 
 
 class Service:
@@ -45,15 +45,15 @@ class Service:
         self._retry_is_due = False
         self._sweep_is_due = False
         self._said = ""
-        worker.on_readable(responder.fileno(), self.serve)
+        worker.loop.on_readable(responder.fileno(), self.serve)
 
     def watch_address(self) -> None:
         """Have `follow` called when the VM's address may have changed."""
         self._watch = open_address_watch()
         if self._watch is None:
-            self._worker.every(_LOOK_S, self.follow)
+            self._worker.loop.every(_LOOK_S, self.follow)
         else:
-            self._worker.on_readable(self._watch.fileno(), self._address_may_have_changed)
+            self._worker.loop.on_readable(self._watch.fileno(), self._address_may_have_changed)
 
     def follow(self) -> None:
         """Listen on the ports and the address of this moment; what cannot be had now is tried
@@ -76,18 +76,18 @@ class Service:
         self._responder.turn()
         if self._responder.callers and not self._sweep_is_due:
             self._sweep_is_due = True
-            self._worker.after(PATIENCE_S, self._sweep)
+            self._worker.loop.after(PATIENCE_S, self._sweep)
 
     def close(self) -> None:
         """Let go of ports and callers."""
-        self._worker.forget(self._responder.fileno())
+        self._worker.loop.forget(self._responder.fileno())
         self._responder.close()
 
     def _sweep(self) -> None:
         pause_s = self._responder.sweep()
         self._sweep_is_due = pause_s is not None
         if pause_s is not None:
-            self._worker.after(max(pause_s, 0.05), self._sweep)
+            self._worker.loop.after(max(pause_s, 0.05), self._sweep)
 
     def _address_may_have_changed(self) -> None:
         if self._watch is not None:
@@ -100,10 +100,10 @@ class Service:
             (self._worker.log.warning if is_problem else self._worker.log.info)(
                 "answering probes on %s", text
             )
-        self._worker.doing(text)
+        self._worker.supervisor.doing(text)
         if is_problem and not self._retry_is_due:
             self._retry_is_due = True
-            self._worker.after(_AGAIN_S, self._retry)
+            self._worker.loop.after(_AGAIN_S, self._retry)
 
     def _retry(self) -> None:
         self._retry_is_due = False

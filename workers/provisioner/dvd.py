@@ -9,12 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from waagent.distro import our_python
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished
 from waagent.protocol.base.log import Log
@@ -123,7 +123,7 @@ def find_disc(paths: Paths, mount_point: str, run: Run, log: Log) -> Disc:
 
 def read_device(device: Path, mount_point: str, run: Run) -> bytes:
     """The ovf-env.xml on one device, as it stands. Raises NoRequest."""
-    argv = [sys.executable, "-I", dvd_reader.__file__, str(device), mount_point]
+    argv = our_python.argv(dvd_reader.__name__, str(device), mount_point, title="dvd reader")
     finished = run(
         argv, deadline_s=READ_LIMIT_S, check=False, output_limit_bytes=dvd_reader.LIMIT_BYTES + 1
     )

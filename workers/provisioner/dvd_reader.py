@@ -1,5 +1,4 @@
-"""A program of its own: `python -I dvd_reader.py DEVICE MOUNT_POINT` prints the ovf-env.xml of a
-disc.
+"""A program of its own, DEVICE MOUNT_POINT: prints the ovf-env.xml of a disc.
 
 A child, because a drive may hang, an image may be hostile to its parser, and the document holds a
 password that is then gone with this process. First the image is read in user space (hardened
@@ -36,8 +35,9 @@ class Unreadable(Exception):
     """The disc could not be read this way; the text says why."""
 
 
-def main(device: str, mount_point: str) -> int:
+def main() -> int:
     """Print the document; the exit status."""
+    device, mount_point = sys.argv[1:]
     try:
         with open(device, "rb", buffering=0) as disc:
             if not disc.read(1):
@@ -164,7 +164,3 @@ def _mount(libc: Any, device: str, mount_point: str) -> None:
         if attempt < _ATTEMPTS - 1:
             time.sleep(_PAUSE_S)
     raise Unreadable("mount: " + ", ".join(f"{kind}: {why}" for kind, why in reasons.items()))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))

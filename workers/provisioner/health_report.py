@@ -32,7 +32,7 @@ class Platform:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._client = worker.client("fabric_client")
+        self._client = worker.bus.client("fabric_client")
         self._wanted: topics.HealthReport | None = None
         self._is_accepted = False
         self._goal = topics.GoalStateSummary("", "", "", "", "")
@@ -101,7 +101,7 @@ class Platform:
             return
         if error:
             self._worker.log.debug("health not accepted yet: %s", error)
-            self._worker.after(_AGAIN_S, partial(self._ask, report))
+            self._worker.loop.after(_AGAIN_S, partial(self._ask, report))
             return
         self._is_accepted = True
         self._worker.log.info(

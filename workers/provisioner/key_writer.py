@@ -1,5 +1,4 @@
-"""A program of its own: `python -I -S key_writer.py`, told by one JSON object on standard input;
-writes one file of a user.
+"""A program of its own, told by one JSON object on standard input: writes one file of a user.
 
 It becomes the user before it touches the file (privileges are dropped in this process, never in the
 worker), goes down to it one folder at a time by descriptors, and follows no link, so that nothing
@@ -126,7 +125,3 @@ def _replace(folder: int, name: str, data: bytes, mode: int) -> None:
         os.unlink(temporary, dir_fd=folder)
         raise
     os.fsync(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

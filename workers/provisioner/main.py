@@ -32,28 +32,28 @@ def main(worker: Worker) -> None:
     """Provision unless the marker says that it was done; tell the platform; carry out custom
     data.
     """
-    worker.ready()
+    worker.supervisor.ready()
     paths = worker.paths.configured(worker.configuration)
     options = plan.read_options(worker.configuration)
     platform = Platform(worker)
     vm_id = identity.read_vm_id(paths, worker.run)
     marker = identity.judge_marker(identity.read_marker(paths), vm_id)
-    worker.tell(provisioned=marker != identity.ABSENT)
+    worker.supervisor.tell(provisioned=marker != identity.ABSENT)
     if marker == identity.ABSENT:
         summary, reports_ready = provision_until_done(worker, paths, options, platform, vm_id)
         tell_host_key(worker, paths, options, platform)
         execute_custom_data(worker, paths)
     else:
         summary, reports_ready = recognise(worker, paths, marker, vm_id), True
-    worker.tell(provisioned=True)
+    worker.supervisor.tell(provisioned=True)
     if reports_ready:
         platform.say(READY)
         platform.wait_accepted()
-        worker.tell(health="Ready")
+        worker.supervisor.tell(health="Ready")
     if marker != identity.ABSENT:
         execute_custom_data(worker, paths)
         tell_host_key(worker, paths, options, platform)
-    worker.done(summary)
+    worker.supervisor.done(summary)
 
 
 def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
@@ -121,7 +121,7 @@ def wait_for_cloud_init(worker: Worker, paths: Paths, options: Options, vm_id: s
 
     identity.make_library(paths)
     ssh = paths.under(options.ssh_folder)
-    looks = worker.every(1.0, lambda: None)
+    looks = worker.loop.every(1.0, lambda: None)
     try:
         while cloud_init.document(paths) is None:
             worker.wait(
@@ -169,7 +169,7 @@ def execute_custom_data(worker: Worker, paths: Paths) -> None:
     if custom_data.is_settled(paths):
         return
     custom_data.start_execution(paths)
-    looks = worker.every(_CUSTOM_DATA_LOOK_S, lambda: None)
+    looks = worker.loop.every(_CUSTOM_DATA_LOOK_S, lambda: None)
     try:
         while not worker.wait(
             lambda: custom_data.is_over(paths), _CUSTOM_DATA_WAIT_S, "custom data is running"

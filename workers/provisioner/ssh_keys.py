@@ -7,11 +7,11 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from waagent.distro import our_python
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
 from waagent.protocol.base.log import Log
@@ -160,7 +160,7 @@ def _write(
         "folder_mode": 0o700 if target.is_the_users else 0o755,
         **what,
     }
-    argv = [sys.executable, "-I", "-S", key_writer.__file__]
+    argv = our_python.argv(key_writer.__name__, title="key writer")
     place = posixpath.join(target.base, *target.folders, target.name)
     try:
         run(argv, deadline_s=_LIMIT_S, stdin=json.dumps(told).encode("ascii"))

@@ -61,7 +61,7 @@ class Provisioning:
         ToolError, OSError.
         """
         worker = self._worker
-        worker.doing("reading the boot DVD")
+        worker.supervisor.doing("reading the boot DVD")
         identity.make_library(self._paths)
         disc = dvd.find_disc(self._paths, self._options.mount_point, worker.run, worker.log)
         request = disc.request
@@ -70,9 +70,9 @@ class Provisioning:
         self._platform.say(STARTING)
         self._platform.wait_accepted(_STARTING_LIMIT_S)
         for what, step in self._steps(request):
-            worker.doing(what)
+            worker.supervisor.doing(what)
             step(request)
-        worker.doing("writing the marker")
+        worker.supervisor.doing("writing the marker")
         identity.write_marker(self._paths, self._vm_id)
         write_notes(self._paths, {"user": request.user_name, "host_name": request.host_name})
         problem = dvd.eject(disc.device)

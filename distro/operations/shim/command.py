@@ -1,4 +1,4 @@
-"""The command itself: born behind a gate, watched, killed with all that belongs to it."""
+"""The command itself: started behind a gate, watched, killed with all that belongs to it."""
 
 from __future__ import annotations
 

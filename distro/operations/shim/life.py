@@ -21,6 +21,7 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.operations.shim.command import Command
 from waagent.distro.operations.shim.output import Output
 from waagent.distro.operations.shim.plan import Plan
+from waagent.distro.process_title import set_title
 
 TURN_S = 2.0  # a machine that stood still is noticed to this precision
 OOM_SHIM = -500
@@ -49,6 +50,7 @@ def live(path: str) -> None:
     if os.fork():
         os._exit(0)  # the lock goes on in the child, so whoever waited for us sees it held
     os.setsid()
+    set_title(plan.values.get("title", "shim"))
     _leave_stdin()
     place, fence = settle(plan)
     for number in _IGNORED:
@@ -163,7 +165,7 @@ def _without_groups(plan: Plan, fence: str) -> str:
     """
     if plan.values.get("subreaper") != "1":
         return fence + ", session"
-    from waagent.distro import prctl  # ctypes, 0.4 MiB: only where no cgroup is
+    from waagent.distro.fences import prctl  # ctypes, 0.4 MiB: only where no cgroup is
 
     return fence + (", session and subreaper" if prctl.set_child_subreaper() else ", session")
 

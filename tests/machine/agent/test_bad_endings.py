@@ -4,6 +4,7 @@ reason, and the runner that saw them all goes on.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,23 @@ ENDINGS = {
     "Closed": ("exec >&- 2>&-; exit 4", "", "Non-zero exit code: 4"),
 }
 """Handler -> its enable script, what the shell of its command does then, and what the platform must be told. `Interpreter` has none."""
+
+OUTCOME = {
+    "id": "0" * 32,
+    "version": "1.0.0",
+    "operation": "enable",
+    "extension": "",
+    "sequence": 0,
+    "goal_state_id": "incarnation_0",
+    "boot_id": "another",
+    "code": 0,
+    "message": "",
+    "started_at": 0.0,
+    "started_wall_ns": 0,
+    "elapsed_s": 1.0,
+    "limit_s": 300.0,
+}
+"""As a journal holds it."""
 
 
 def test_no_ending_of_a_command_ends_the_runner(
@@ -57,3 +75,35 @@ def test_no_ending_of_a_command_ends_the_runner(
     assert vm.pid_of(RUNNER) == runner
     row = next(row for row in vm.ps()["workers"] if row["name"] == RUNNER)
     assert row["restarts"] == 0, vm.trouble()
+
+
+def test_a_lane_that_raises_is_reported_and_ends_nobody(
+    vm: Machine, a_handler: Callable[..., dict[str, Any]]
+) -> None:
+    nonsense = {
+        "schema": 1,
+        "name": "Contoso.Raises",
+        "versions": {},
+        "extensions": [],
+        "outcomes": [{**OUTCOME, "elapsed_s": ["soon"]}],
+        "handler": None,
+    }
+    journal = "/var/lib/waagent/operations/handlers/contoso.raises.json"
+    vm.write(journal, json.dumps(nonsense).encode(), 0o600)
+    runner = vm.pid_of(RUNNER)
+
+    vm.fabric.set_extensions(
+        [a_handler("Contoso.Raises", "succeed never"), a_handler("Contoso.Beside", "succeed 3")]
+    )
+
+    vm.fabric.wait_extension("Contoso.Beside", "success")
+    status = vm.fabric.wait_extension("Contoso.Raises", "error")
+    shown = vm.run(["waagent-ps", "extensions", "--wide"]).stdout
+    assert "TypeError" in status["formattedMessage"]["message"]
+    assert "tried again with the next goal state" in status["formattedMessage"]["message"]
+    assert "the agent failed at this handler" in shown
+    assert vm.pid_of(RUNNER) == runner
+    vm.run(["rm", journal], check=True)
+    vm.fabric.set_extensions([a_handler("Contoso.Raises", "succeed now")])
+    vm.fabric.wait_extension("Contoso.Raises", "success")
+    assert vm.pid_of(RUNNER) == runner

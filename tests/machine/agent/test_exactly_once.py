@@ -49,7 +49,7 @@ def test_enable_survives_two_rounds_of_kill_9(
 def _kill(vm: Machine, victim: str) -> None:
     if victim == "zygote":
         supervisor = vm.pid_of("supervisor")
-        vm.run(["pkill", "-9", "-P", str(supervisor), "-f", "supervisor.zygote"], check=True)
+        vm.run(["pkill", "-9", "-P", str(supervisor), "-f", "waagent: zygote"], check=True)
         return
     vm.run(["kill", "-9", str(vm.pid_of(victim))], check=True)
 

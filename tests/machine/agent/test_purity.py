@@ -20,6 +20,17 @@ def test_the_supervisor_maps_neither_zeromq_nor_xml(vm: Machine) -> None:
     ] == []
 
 
+@pytest.mark.parametrize("name", ("zygote", *RESIDENT))
+def test_no_resident_process_maps_tls_or_a_parser(vm: Machine, name: str) -> None:
+    """What needs them is executed, does its work and ends."""
+    pid = vm.run(["pgrep", "-f", f"^waagent: {name}"], check=True).stdout.strip()
+    maps = vm.read(f"/proc/{pid}/maps")
+
+    assert "zmq" in maps
+    heavy = ("ssl", "crypto", "lxml", "libxml2", "cryptography", "psutil", "lzma", "bz2")
+    assert [library for library in heavy if library in maps] == []
+
+
 def test_the_supervisor_has_one_thread(vm: Machine) -> None:
     tasks = vm.run(["ls", f"/proc/{vm.pid_of('supervisor')}/task"], check=True).stdout.split()
 
@@ -63,7 +74,7 @@ def test_a_worker_holds_nothing_of_the_supervisors(vm: Machine, name: str) -> No
 
 def test_the_transfer_process_has_a_place_and_limits_of_its_own(vm: Machine) -> None:
     look = (
-        "for p in $(pgrep -f fabric_client.[t]ransfer); do grep -hs /w-fabric_client/tools"
+        "for p in $(pgrep -f 'waagent: [t]ransfer'); do grep -hs /w-fabric_client/tools"
         " /proc/$p/cgroup && exit 0; done; sleep 0.1"
     )
     vm.fabric.fault("goal_state", "hang", None, 20.0)  # whoever asks for it stays to be looked at

@@ -132,3 +132,20 @@ def test_a_dead_supervisor_is_named_and_the_table_still_shown(vm: Machine) -> No
     assert "SUPERVISOR NOT ANSWERING" in text.stdout
     assert "fabric_client" in text.stdout
     vm.wait_states(["fabric_client", "environment_monitor", "probe_responder"])
+
+
+def test_ps_and_top_show_what_each_process_is(vm: Machine) -> None:
+    vm.wait_states(["fabric_client", "environment_monitor", "probe_responder"])
+
+    lines = vm.run(["ps", "-ww", "-e", "-o", "args="], check=True).stdout.splitlines()
+
+    titles = {line.strip() for line in lines if line.startswith("waagent: ")}
+    assert titles >= {
+        "waagent: supervisor",
+        "waagent: zygote",
+        "waagent: environment_monitor",
+        "waagent: fabric_client",
+        "waagent: probe_responder",
+    }
+    assert max(map(len, titles)) <= 100
+    assert not [line for line in lines if "/waagent/distro/start.py" in line]

@@ -1,4 +1,4 @@
-"""A supervisor's stand-in in a root of its own, short enough for Unix sockets, and rooms written in
+"""A supervisor for single workers, in a root of its own, short enough for Unix sockets, and rooms written in
 the test.
 """
 
@@ -13,29 +13,29 @@ from typing import Callable
 
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 ECHO = """
 import os
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     server.on_request("echo.words", ["asker"], lambda request: {"pid": os.getpid(), "sender": request.sender, **request.body})
     server.publish("echo.pid", {"pid": os.getpid()})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 
 
 @pytest.fixture
-def supervisor() -> Iterator[StandIn]:
+def supervisor(shown: Callable[[str], None]) -> Iterator[Supervising]:
     root = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
-    with StandIn(root) as stand_in:
-        yield stand_in
+    with Supervising(root, shown=shown) as made:
+        yield made
     shutil.rmtree(root)
 
 
 @pytest.fixture
-def room(supervisor: StandIn) -> Callable[[str, str], Path]:
+def room(supervisor: Supervising) -> Callable[[str, str], Path]:
     """Writes the text of a worker's main into the root."""
 
     def write(name: str, text: str) -> Path:
@@ -47,7 +47,7 @@ def room(supervisor: StandIn) -> Callable[[str, str], Path]:
 
 
 @pytest.fixture
-def echo(supervisor: StandIn, room: Callable[[str, str], Path]) -> Callable[[], int]:
+def echo(supervisor: Supervising, room: Callable[[str, str], Path]) -> Callable[[], int]:
     """Starts (again) a server that answers `echo.words` and publishes its pid; its pid."""
     code = room("echo", ECHO)
 

@@ -7,18 +7,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Callable
 
+import psutil
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
-from waagent.distro import processes
+from tests.harness.supervising import Supervising
 
 SERVER = """
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     server.on_request("echo.words", ["asker", "flooder"], lambda request: {})
     server.on_request("echo.counts", ["asker"], lambda request: dict(server.counts))
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 FLOODER = """
 import zmq
@@ -41,8 +41,8 @@ def frames():
 def main(worker):
     global worker_configuration
     worker_configuration = worker.configuration
-    worker.ready()
-    dealer = sockets.open_dealer(worker.context, worker.paths.bus / "echo")
+    worker.supervisor.ready()
+    dealer = sockets.open_dealer(worker.bus.context, worker.paths.bus / "echo")
     dealer.recv_multipart()
     dealer.setsockopt(zmq.SNDTIMEO, 20000)
     for parts in frames():
@@ -52,13 +52,13 @@ def main(worker):
     worker.log.info("sent all")
     while dealer.poll(500):
         dealer.recv()
-    worker.done("flooded")
+    worker.supervisor.done("flooded")
     dealer.close()
 """
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
-    worker.ready()
+    client = worker.bus.client("echo")
+    worker.supervisor.ready()
     client.request("echo.words", {}, deadline_s=60, reason="asking")
     def counts():
         return dict(client.request("echo.counts", {}, deadline_s=60, reason="asking"))
@@ -68,7 +68,7 @@ def main(worker):
         if counted == counts() and bool(counted) == worker.configuration.get("flooded", False):
             break
     worker.log.info("counted %s", counted)
-    worker.done("asked")
+    worker.supervisor.done("asked")
 """
 GROWTH_LIMIT_KIB = 8 * 1024
 
@@ -77,13 +77,16 @@ GROWTH_LIMIT_KIB = 8 * 1024
     "flood", ["frames in one message", "messages of one byte", "empty maps", "deep arrays"]
 )
 def test_a_flood_leaves_no_trace_in_memory(
-    supervisor: StandIn, room: Callable[[str, str], Path], flood: str, shown: Callable[[str], None]
+    supervisor: Supervising,
+    room: Callable[[str, str], Path],
+    flood: str,
+    shown: Callable[[str], None],
 ) -> None:
     server = supervisor.start("echo", serves=True, code=room("echo", SERVER))
     asker = room("asker", ASKER)
     supervisor.start("asker", code=asker)
     supervisor.wait_for("asker", "done")
-    before_kib = processes.pss_kib(server.pid)
+    before_kib = psutil.Process(server.pid).memory_full_info().pss // 1024
     assert before_kib is not None
 
     supervisor.start("flooder", configuration={"flood": flood}, code=room("flooder", FLOODER))
@@ -92,7 +95,7 @@ def test_a_flood_leaves_no_trace_in_memory(
     supervisor.start("asker", configuration={"flooded": True}, code=asker)
     supervisor.wait_for("asker", "done", deadline_s=120)
 
-    after_kib = processes.pss_kib(server.pid)
+    after_kib = psutil.Process(server.pid).memory_full_info().pss // 1024
     assert after_kib is not None
     status = Path(f"/proc/{server.pid}/status").read_text().splitlines()
     peak_kib = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))

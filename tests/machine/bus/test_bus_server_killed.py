@@ -8,22 +8,22 @@ from pathlib import Path
 from statistics import median
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 SLOW_ECHO = """
 import os
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     def later(request):
-        worker.after(0.02, lambda: request.answer({"pid": os.getpid(), "number": request.body["number"]}))
+        worker.loop.after(0.02, lambda: request.answer({"pid": os.getpid(), "number": request.body["number"]}))
     server.on_request("echo.words", ["asker"], later)
     server.publish("echo.pid", {"pid": os.getpid()})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
+    client = worker.bus.client("echo")
     number = 0
     def ask():
         nonlocal number
@@ -34,9 +34,9 @@ def main(worker):
         ask()
     client.subscribe("echo.pid", lambda value, revision: worker.log.info("value by=%d", value["pid"]))
     client.on_new_server(lambda: worker.log.info("met a new server"))
-    worker.ready()
+    worker.supervisor.ready()
     ask()
-    worker.loop()
+    worker.loop.run()
 """
 KILLS = 40
 
@@ -49,7 +49,7 @@ def until(claim: Callable[[], bool], what: str, deadline_s: float = 60.0) -> Non
 
 
 def test_a_request_survives_40_kills_of_its_server(
-    supervisor: StandIn, room: Callable[[str, str], Path]
+    supervisor: Supervising, room: Callable[[str, str], Path]
 ) -> None:
     code = room("echo", SLOW_ECHO)
     supervisor.start("asker", code=room("asker", ASKER))
@@ -82,7 +82,7 @@ def test_a_request_survives_40_kills_of_its_server(
 
 
 def test_a_request_asked_before_any_server_runs_is_answered(
-    supervisor: StandIn, room: Callable[[str, str], Path]
+    supervisor: Supervising, room: Callable[[str, str], Path]
 ) -> None:
     supervisor.bind("echo")
     supervisor.start("asker", code=room("asker", ASKER))
@@ -94,7 +94,7 @@ def test_a_request_asked_before_any_server_runs_is_answered(
 
 
 def test_without_a_server_the_deadline_is_the_answer(
-    supervisor: StandIn, room: Callable[[str, str], Path]
+    supervisor: Supervising, room: Callable[[str, str], Path]
 ) -> None:
     supervisor.bind("echo")
     supervisor.start("asker", code=room("asker", ASKER.replace("deadline_s=60", "deadline_s=0.3")))

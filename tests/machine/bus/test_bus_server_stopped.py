@@ -9,21 +9,21 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
+    client = worker.bus.client("echo")
     def ask():
         client.ask("echo.words", {}, deadline_s=0.3, done=answered)
     def answered(body, error):
         worker.log.info("answered" if body else "silence")
-        worker.after(0.02, ask)
+        worker.loop.after(0.02, ask)
     for number in range(300):
         client.tell("echo.event", {"number": number, "pad": "x" * 4000})
-    worker.ready()
+    worker.supervisor.ready()
     ask()
-    worker.loop()
+    worker.loop.run()
 """
 
 
@@ -43,7 +43,7 @@ def sockets_of(pid: int) -> int:
 
 
 def test_a_stopped_server_stops_no_client(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     asker = supervisor.start("asker", code=room("asker", ASKER))
@@ -63,7 +63,7 @@ def test_a_stopped_server_stops_no_client(
 
 
 def test_a_hung_server_is_killed_and_its_successor_answers(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.start("asker", code=room("asker", ASKER))
@@ -79,19 +79,19 @@ def test_a_hung_server_is_killed_and_its_successor_answers(
 
 
 def test_a_sender_that_is_not_allowed_is_refused_and_named(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     code = """
         from waagent.protocol.bus.bus_errors import Refused
         def main(worker):
-            worker.ready()
-            client = worker.client("echo")
+            worker.supervisor.ready()
+            client = worker.bus.client("echo")
             for topic in ("echo.words", "echo.nothing"):
                 try:
                     client.request(topic, {}, deadline_s=60, reason="asking")
                 except Refused as error:
                     worker.log.info("refused: %s", error)
-            worker.done("refused")
+            worker.supervisor.done("refused")
     """
     echo()
 

@@ -14,16 +14,16 @@ from typing import Callable
 
 import zmq
 
-from tests.harness.supervisor_stand_in import CHECKOUT, StandIn
+from tests.harness.supervising import CHECKOUT, Supervising
 from waagent.protocol.bus import envelope, sockets
 
 ASKER = """
 def main(worker):
-    client = worker.client("echo")
-    worker.ready()
+    client = worker.bus.client("echo")
+    worker.supervisor.ready()
     answer = client.request("echo.words", {}, deadline_s=60, reason="asking")
     worker.log.info("answered as %s", answer["sender"])
-    worker.done("asked")
+    worker.supervisor.done("asked")
 """
 LATE = """
 import os, sys, time, zmq
@@ -39,14 +39,14 @@ while True:
 """
 
 
-def assert_it_answers(supervisor: StandIn, room: Callable[[str, str], Path]) -> None:
+def assert_it_answers(supervisor: Supervising, room: Callable[[str, str], Path]) -> None:
     supervisor.start("asker", code=room("asker", ASKER))
     supervisor.wait_for("asker", "done")
     assert "answered as asker" in supervisor.log_text()
 
 
 def test_nothing_of_a_stranger_is_delivered(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
@@ -69,7 +69,7 @@ def test_nothing_of_a_stranger_is_delivered(
 
 
 def test_a_pid_that_is_recorded_late_is_admitted_without_doing_anything(
-    supervisor: StandIn, echo: Callable[[], int]
+    supervisor: Supervising, echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
@@ -92,7 +92,7 @@ def test_a_pid_that_is_recorded_late_is_admitted_without_doing_anything(
 
 
 def test_sixty_silent_connections_stop_nobody(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
@@ -113,7 +113,7 @@ def test_sixty_silent_connections_stop_nobody(
 
 
 def test_noise_that_is_no_zmtp_stops_nobody(
-    supervisor: StandIn, room: Callable[[str, str], Path], echo: Callable[[], int]
+    supervisor: Supervising, room: Callable[[str, str], Path], echo: Callable[[], int]
 ) -> None:
     echo()
     supervisor.wait_for("echo", "ready")
@@ -130,7 +130,7 @@ def test_noise_that_is_no_zmtp_stops_nobody(
     assert_it_answers(supervisor, room)
 
 
-def until_logged(supervisor: StandIn, text: str) -> None:
+def until_logged(supervisor: Supervising, text: str) -> None:
     ends_at = time.monotonic() + 20
     while text not in supervisor.log_text():
         assert time.monotonic() < ends_at, supervisor.log_text()

@@ -6,44 +6,44 @@ import signal
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 COUNTER = """
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     def count(request):
         server.publish("counter.value", {**request.body, "pad": "x" * 20000})
         return {}
     server.on_request("counter.set", ["driver"], count)
     server.publish("counter.private", {"n": 1}, allowed=["driver"])
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 DRIVER = """
 def main(worker):
-    worker.ready()
-    client = worker.client("counter")
+    worker.supervisor.ready()
+    client = worker.bus.client("counter")
     for number in range(1, 501):
         client.request("counter.set", {"n": number}, deadline_s=60, reason="counting")
-    worker.tell(counted=500)
-    worker.doing("counted")
-    worker.loop()
+    worker.supervisor.tell(counted=500)
+    worker.supervisor.doing("counted")
+    worker.loop.run()
 """
 WATCHER = """
 def main(worker):
-    client = worker.client("counter")
+    client = worker.bus.client("counter")
     def changed(value, revision):
         worker.log.info("saw n=%d", value["n"])
-        worker.doing(f"saw {value['n']}")
+        worker.supervisor.doing(f"saw {value['n']}")
     client.subscribe("counter.value", changed)
     client.subscribe("counter.private", lambda value, revision: worker.log.info("saw what is private"))
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 
 
 def test_a_stopped_subscriber_gets_the_newest_value_and_stops_nobody(
-    supervisor: StandIn, room: Callable[[str, str], Path]
+    supervisor: Supervising, room: Callable[[str, str], Path]
 ) -> None:
     supervisor.beat_s = 1.0
     supervisor.start("counter", serves=True, code=room("counter", COUNTER))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from waagent.distro import processes
+from waagent.distro.cgroups import groups
 from waagent.distro.cgroups.trees import Leaf, Limits, Tree, worker_tree
 
 WaitFor = Callable[..., object]
@@ -79,7 +80,7 @@ def test_memory_beyond_the_limit_kills_and_is_counted(tree: Tree) -> None:
     eater = start_in(leaf, [sys.executable, "-c", ALLOCATE])
 
     assert eater.wait(60) == -signal.SIGKILL
-    assert leaf.oom_kills() == 1
+    assert groups.oom_kills(leaf.joined) == 1
 
 
 def test_tools_of_a_worker_are_not_bound_by_its_memory_limit(tree: Tree) -> None:
@@ -116,17 +117,6 @@ def test_a_new_supervisor_empties_what_is_left_and_spares_its_own_leaf(tree: Tre
     assert [process.poll() is None for process in sleepers] == [False, False, True]
     for process in sleepers:
         stop(process)
-
-
-def test_counted_memory_and_cpu_time_grow(tree: Tree, wait_for: WaitFor) -> None:
-    leaf = tree.leaf("w-busy")
-    busy = start_in(leaf, [sys.executable, "-c", "x = bytearray(30 << 20)\nwhile True: pass"])
-
-    wait_for(lambda: (leaf.cpu_s() or 0) > 0.2)
-
-    memory = leaf.memory_bytes()
-    assert memory is None or memory > 20 << 20
-    stop(busy)
 
 
 def test_a_tree_seen_from_its_own_leaf_is_the_same_tree() -> None:

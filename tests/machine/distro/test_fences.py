@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro import fences
+from waagent.distro import kernel
+from waagent.distro.fences import capabilities, process_flags
 
-HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro import fences\n"
+HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro import kernel\nfrom waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags\n"
 ROOT = str(Path(__file__).resolve().parents[3])
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -47,7 +48,7 @@ def sets(text: str) -> dict[str, int]:
 def test_root_keeps_only_the_roster_s_few_and_its_bounding_set() -> None:
     before = sets(in_child(STATUS))
 
-    after = sets(in_child("fences.keep_capabilities(['CHOWN', 'CAP_NET_RAW'])\n" + STATUS))
+    after = sets(in_child("capabilities.keep_capabilities(['CHOWN', 'CAP_NET_RAW'])\n" + STATUS))
 
     wanted = 1 << 0 | 1 << 13
     assert after["CapEff:"] == after["CapPrm:"] == wanted
@@ -59,7 +60,9 @@ def test_a_tool_that_a_fenced_root_worker_runs_has_what_tools_expect() -> None:
     before = sets(in_child(STATUS))
 
     tool = sets(
-        in_child("fences.keep_capabilities([])\nos.execv('/bin/cat', ['cat', '/proc/self/status'])")
+        in_child(
+            "capabilities.keep_capabilities([])\nos.execv('/bin/cat', ['cat', '/proc/self/status'])"
+        )
     )
 
     assert tool["CapEff:"] == before["CapBnd:"]
@@ -67,7 +70,7 @@ def test_a_tool_that_a_fenced_root_worker_runs_has_what_tools_expect() -> None:
 
 def test_an_unprivileged_worker_has_its_uid_and_only_what_it_keeps() -> None:
     text = in_child(
-        "fences.drop_to(64511, 64512, [64510], ['NET_BIND_SERVICE'])\n"
+        "capabilities.drop_to(64511, 64512, [64510], ['NET_BIND_SERVICE'])\n"
         + STATUS
         + "print(os.getresgid(), os.getgroups())"
     )
@@ -80,7 +83,7 @@ def test_an_unprivileged_worker_has_its_uid_and_only_what_it_keeps() -> None:
 
 def test_what_it_executes_has_nothing() -> None:
     tool = in_child(
-        "fences.drop_to(64511, 64511, [], ['NET_BIND_SERVICE'])\nos.execv('/bin/cat', ['cat',"
+        "capabilities.drop_to(64511, 64511, [], ['NET_BIND_SERVICE'])\nos.execv('/bin/cat', ['cat',"
         " '/proc/self/status'])"
     )
 
@@ -88,21 +91,21 @@ def test_what_it_executes_has_nothing() -> None:
 
 
 def test_a_name_that_is_no_capability_is_refused() -> None:
-    with pytest.raises(fences.FenceError):
-        fences.capability_mask(["SYS_EVERYTHING"])
+    with pytest.raises(process_flags.FenceError):
+        capabilities.capability_mask(["SYS_EVERYTHING"])
 
 
 def test_names_read_back_are_those_that_were_kept() -> None:
     assert (
         in_child(
-            "fences.keep_capabilities(['KILL', 'SYS_ADMIN'])\nprint(fences.capabilities_of_self())"
+            "capabilities.keep_capabilities(['KILL', 'SYS_ADMIN'])\nprint(capabilities.capabilities_of_self())"
         )
         == "['KILL', 'SYS_ADMIN']\n"
     )
 
 
 LOCKED = """
-text = fences.landlock([sys.prefix, sys.base_prefix, '/usr', '/lib', '/lib64', '/etc'], [sys.argv[1]])
+text = landlock.landlock([sys.prefix, sys.base_prefix, '/usr', '/lib', '/lib64', '/etc'], [sys.argv[1]], level=kernel.landlock_level())
 print(text)
 spool, outside = Path(sys.argv[1]), Path(sys.argv[2])
 def attempt(name, call):
@@ -128,39 +131,36 @@ attempt('exec', lambda: os.posix_spawn('/bin/true', ['true'], {}))
 
 
 def test_landlock_leaves_only_what_is_listed(tmp_path: Path) -> None:
-    if not fences.landlock_level():
+    if not kernel.landlock_level():
         pytest.skip("this kernel has no landlock")
     (tmp_path / "spool").mkdir()
     (tmp_path / "outside").write_text("secret")
 
     said = in_child(LOCKED, tmp_path / "spool", tmp_path / "outside").splitlines()
 
-    assert said[0] == f"landlock {fences.landlock_level()}"
+    assert said[0] == f"landlock {kernel.landlock_level()}"
     seen = dict(line.split() for line in said[1:])
     allowed = {name for name, what in seen.items() if what == "allowed"}
     assert {"write-spool", "rename-spool", "etc", "null", "exec"} <= allowed
     refused = {"exec-spool", "write-outside", "read-outside", "proc", "write-etc", "zero"}
-    refused |= {"truncate-outside"} if fences.landlock_level() >= 3 else set()
-    refused |= {"kill"} if fences.landlock_level() >= 6 else set()
+    refused |= {"truncate-outside"} if kernel.landlock_level() >= 3 else set()
+    refused |= {"kill"} if kernel.landlock_level() >= 6 else set()
     assert not allowed & refused
     assert (tmp_path / "outside").read_text() == "secret"
 
 
 @pytest.mark.parametrize("level", range(1, 8))
 def test_the_rights_of_every_level_are_taken_by_this_kernel(level: int, tmp_path: Path) -> None:
-    if fences.landlock_level() < level:
-        pytest.skip(f"this kernel's landlock has level {fences.landlock_level()}")
-    code = (
-        "fences.landlock_level = lambda: int(sys.argv[1])\nprint(fences.landlock(['/usr'],"
-        " [sys.argv[2]]))\n"
-    )
+    if kernel.landlock_level() < level:
+        pytest.skip(f"this kernel's landlock has level {kernel.landlock_level()}")
+    code = "print(landlock.landlock(['/usr'], [sys.argv[2]], level=int(sys.argv[1])))\n"
 
     assert in_child(code, level, tmp_path) == f"landlock {level}\n"
 
 
 def test_landlock_switched_off_says_so() -> None:
     assert (
-        in_child("print(fences.landlock([], [], enabled=False)); open('/etc/passwd').close()")
+        in_child("print(landlock.landlock([], [], level=0)); open('/etc/passwd').close()")
         == "None\n"
     )
 
@@ -171,7 +171,7 @@ reader, writer = os.pipe()
 middle = os.fork()
 if middle == 0:
     if os.fork() == 0:
-        fences.set_parent_death_signal(signal.SIGKILL)
+        process_flags.set_parent_death_signal(signal.SIGKILL)
         os.close(reader)
         os.write(writer, b'r')
         signal.pause()
@@ -186,7 +186,7 @@ print(os.read(reader, 1))
 
 def test_orphans_fall_to_a_subreaper() -> None:
     code = """
-fences.set_child_subreaper()
+prctl.set_child_subreaper()
 reader, writer = os.pipe()
 if os.fork() == 0:
     if os.fork() == 0:
@@ -195,7 +195,7 @@ if os.fork() == 0:
         os._exit(0)
     os._exit(0)
 os.read(reader, 1)
-print(len({os.wait()[0], os.wait()[0]}), fences.is_child_subreaper())
+print(len({os.wait()[0], os.wait()[0]}), prctl.is_child_subreaper())
 """
     assert in_child(code, 0) == "2 True\n"
 
@@ -203,19 +203,20 @@ print(len({os.wait()[0], os.wait()[0]}), fences.is_child_subreaper())
 def test_limits_memory_and_score_are_set() -> None:
     code = """
 import resource
-fences.set_limits(nofile=99, core_bytes=0, data_mib=300)
-fences.set_dumpable(False)
-fences.set_no_new_privileges()
+limits.set_limits(nofile=99, core_bytes=0, data_mib=300)
+process_flags.set_dumpable(False)
+process_flags.set_no_new_privileges()
 limit = resource.getrlimit
 print(limit(resource.RLIMIT_NOFILE), limit(resource.RLIMIT_CORE), limit(resource.RLIMIT_DATA)[0] >> 20)
-print(fences.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip(), fences.lock_memory())
+print(kernel.set_oom_score(321), open('/proc/self/oom_score_adj').read().strip(), kernel.lock_memory())
 """
     assert in_child(code) == "(99, 99) (0, 0) 300\nTrue 321 True\n"
 
 
 def test_the_fences_load_nothing_heavy() -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import waagent.distro.fences;"
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from waagent.distro.fences import capabilities, landlock, limits, prctl;"
         " print(*sys.modules)"
     )
 
@@ -225,7 +226,7 @@ def test_the_fences_load_nothing_heavy() -> None:
         ).stdout.split()
     )
 
-    assert "waagent.distro.fences" in loaded
+    assert "waagent.distro.fences.landlock" in loaded
     assert not loaded & {
         "subprocess",
         "logging",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising, row_of
 from waagent.lab.fabric.fabric import Fabric
 from waagent.lab.fabric.http import free_port
 
@@ -25,31 +25,31 @@ def main(worker):
     client = FabricClient(worker, Ports({wire}, {plugin}))
     client.serve()
     client.prepare()
-    worker.ready()
+    worker.supervisor.ready()
     client.poll()
-    worker.loop()
+    worker.loop.run()
 """
 ENVIRONMENT = """
 def main(worker):
-    server = worker.serve()
+    server = worker.bus.serve()
     server.publish("environment_monitor.endpoint", {{"address": "{address}", "source": "route"}})
     server.on_request("environment_monitor.reachable", ("fabric_client",), lambda request: {{"reachable": {reachable}}})
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()
 """
 ASKER = """
 import json
 def main(worker):
-    client = worker.client("fabric_client")
+    client = worker.bus.client("fabric_client")
     asked = {asked}
     def done(topic, body, error):
         body = None if body is None else {{key: value if not isinstance(value, bytes) else repr(value) for key, value in body.items()}}
         worker.log.info("ANSWER %s", json.dumps([topic, body, error]))
-    worker.ready()
+    worker.supervisor.ready()
     for topic, body, deadline_s in asked:
         client.ask(topic, body, deadline_s=deadline_s, done=lambda answer, error, topic=topic: done(topic, answer, error))
     client.subscribe("fabric_client.goal_state", lambda value, revision: done("fabric_client.goal_state", value, ""))
-    worker.loop()
+    worker.loop.run()
 """
 PERIOD_S = 1
 
@@ -59,10 +59,9 @@ class Stage:
     /tmp.
     """
 
-    def __init__(self, root: Path, fabric: Fabric) -> None:
+    def __init__(self, root: Path, fabric: Fabric, shown: Callable[[str], None]) -> None:
         self.fabric, self.root = fabric, root
-        self.supervisor = StandIn(root, beat_s=1.0)
-        self.supervisor.paths.control_socket.chmod(0o666)
+        self.supervisor = Supervising(root, beat_s=1.0, shown=shown)
         self.supervisor.paths.cache.mkdir(parents=True)
         self.supervisor.paths.library.mkdir(parents=True)
         self._number = 0
@@ -78,7 +77,6 @@ class Stage:
             ENVIRONMENT.format(address=address or self.fabric.address, reachable=reachable)
         )
         self.supervisor.start("environment_monitor", serves=True, code=code)
-        (self.supervisor.paths.bus / "environment_monitor").chmod(0o666)
 
     def client(
         self,
@@ -98,6 +96,7 @@ class Stage:
             configuration=configuration,
             serves=True,
             code=self._code(CLIENT.format(wire=wire, plugin=plugin)),
+            row=row_of("fabric_client"),
             **options,
         )
         self.supervisor.wait_for("fabric_client", "ready")
@@ -141,10 +140,9 @@ def fabric() -> Iterator[Fabric]:
 
 
 @pytest.fixture
-def stage(fabric: Fabric) -> Iterator[Stage]:
+def stage(fabric: Fabric, shown: Callable[[str], None]) -> Iterator[Stage]:
     root = Path(tempfile.mkdtemp(prefix="wa-", dir="/tmp"))
-    root.chmod(0o755)
-    made = Stage(root, fabric)
+    made = Stage(root, fabric, shown)
     try:
         with made.supervisor:
             yield made

@@ -29,7 +29,7 @@ class Files:
 
     def __init__(self, worker: Worker) -> None:
         self._worker, self._root = worker, Path(worker.paths.root)
-        self._server = worker.serve()
+        self._server = worker.bus.serve()
         self._server.on_request(topics.HANDLER, RUNNER, self._handler)
         self._server.on_request(topics.PACKAGE, RUNNER, self._package)
         self._server.on_request(topics.STATUS, RUNNER, self._status)
@@ -38,7 +38,7 @@ class Files:
         self._look()
 
     def _look(self) -> None:
-        self._worker.after(LOOK_S, self._look)
+        self._worker.loop.after(LOOK_S, self._look)
         path = self._root / "goal.json"
         text = path.read_text() if path.exists() else ""
         if text != self._text:
@@ -75,5 +75,5 @@ class Files:
 def main(worker: Worker) -> None:
     """Serve until told to stop."""
     Files(worker)
-    worker.ready()
-    worker.loop()
+    worker.supervisor.ready()
+    worker.loop.run()

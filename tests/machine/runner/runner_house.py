@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 from waagent.distro import processes
 from waagent.distro.cgroups import trees
 from waagent.distro.operations import leftovers, records
@@ -39,7 +39,7 @@ def a_status(message: str = "done", state: str = "success") -> str:
 class House:
     """One machine's worth of files, and the runner in it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shown: Callable[[str], None]) -> None:
         self.root = root
         for folder in (
             "var/lib/waagent",
@@ -53,7 +53,7 @@ class House:
         self.configuration: dict[str, Any] = {"Extensions.GoalStatePeriod": 1}
         (root / "var/lib/waagent/provisioned").touch()
         self.lib = root / "var/lib/waagent"
-        self._supervisor = StandIn(root, beat_s=0.5)
+        self._supervisor = Supervising(root, beat_s=0.5, shown=shown)
         self._supervisor.start("fabric_client", code=FABRIC, serves=True)
         self._goal: dict[str, Any] = {"summary": {}, "handlers": {}, "packages": {}}
         self._incarnation = 0
@@ -134,6 +134,12 @@ class House:
         temporary.write_text(json.dumps(self._goal))
         temporary.replace(self.root / "goal.json")
         return identity
+
+    def forget_goal_state(self) -> None:
+        """fabric_client is there, and has no goal state yet."""
+        self._supervisor.kill("fabric_client")
+        (self.root / "goal.json").unlink()
+        self._supervisor.start("fabric_client", code=FABRIC, serves=True)
 
     # the runner
 
@@ -245,7 +251,8 @@ class House:
 
     def view_of(self, name: str) -> dict[str, Any]:
         """The first row of `waagent-ps extensions` about a handler."""
-        view = json.loads((self.root / "run/waagent/operations").read_text())
+        path = self.root / "run/waagent/operations"
+        view = json.loads(path.read_text()) if path.exists() else {"operations": []}
         return next((row for row in view["operations"] if row["handler"] == name), {})
 
     def shims(self) -> dict[str, int]:

@@ -39,6 +39,24 @@ def test_an_enable_that_outlives_several_runners_runs_once_and_the_same_process_
     assert pids_in(house.lib / f"{SLOW}-1.0.0/ended") == [int(house.calls(SLOW)[1][2])]
 
 
+def test_an_adopted_operation_is_shown_and_reported_at_once(house: House) -> None:
+    house.package(SLOW, enable=f"sleep 8; {a_status()}")
+    house.start()
+    house.want(handler(SLOW))
+    house.wait(lambda: "enable" in house.words(SLOW))
+    house.kill()
+    (house.root / "run/waagent/operations").unlink()
+    house.forget_goal_state()
+    (house.root / "reports.jsonl").unlink()
+
+    house.start()
+
+    house.wait(lambda: house.view_of(SLOW).get("state") == "running")
+    house.wait(lambda: house.status(SLOW).get("status") == "transitioning")
+    assert house.view_of(SLOW)["operation"] == "enable"
+    assert house.words(SLOW) == ["install", "enable"]
+
+
 def test_a_runner_killed_at_any_moment_runs_nothing_twice(house: House) -> None:
     names = [f"Contoso.H{number}" for number in range(4)]
     for name in names:

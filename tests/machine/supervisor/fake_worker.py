@@ -15,7 +15,7 @@ from typing import Any
 from waagent.distro import run as tools
 from waagent.distro.paths import Paths
 from waagent.protocol import control
-from waagent.protocol.worker_start import Birth
+from waagent.protocol.worker_start import WorkerStart
 
 DAEMON = """
 import os, sys, time
@@ -32,21 +32,21 @@ time.sleep(600)
 """
 
 
-def run(name: str, birth: Birth) -> None:
+def run(name: str, start: WorkerStart) -> None:
     """Hello, ready, heartbeats; ends at `stop` and when the supervisor is gone."""
-    faulthandler.register(10, file=birth.stack, all_threads=True)
+    faulthandler.register(10, file=start.stack, all_threads=True)
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if "mute" in name:
         time.sleep(1000)
-    line.connect(str(Paths(birth.root).control_socket))
-    line.send(control.pack("hello", build=birth.build))
+    line.connect(str(Paths(start.root).control_socket))
+    line.send(control.pack("hello", build=start.build))
     told = control.unpack(line.recv(control.PACKET_LIMIT_BYTES))
     assert told["type"] == "configure", told
     behaviour: dict[str, Any] = told["configuration"]
     print(f"{name} configured {told['numbers']}", file=sys.stderr, flush=True)
     if "status" in behaviour and os.geteuid():
         os._exit(behaviour["status"])
-    _leave_behind(behaviour, birth)
+    _leave_behind(behaviour, start)
     line.send(control.pack("ready"))
     for wanted in behaviour.get("wants", ()):
         line.send(control.pack("want", name=wanted, numbers=behaviour.get("numbers", [])))
@@ -58,13 +58,13 @@ def run(name: str, birth: Birth) -> None:
         print(f"{kind}: {control.unpack(line.recv(4096))}", file=sys.stderr, flush=True)
     if behaviour.get("hangs"):
         time.sleep(1000)
-    _live(line, birth, behaviour)
+    _live(line, start, behaviour)
 
 
-def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
+def _live(line: socket.socket, start: WorkerStart, behaviour: dict[str, Any]) -> None:
     progress = 0
     while True:
-        wait = birth.beat_s - time.monotonic() % birth.beat_s
+        wait = start.beat_s - time.monotonic() % start.beat_s
         if select.select([line], [], [], wait)[0]:
             packet, descriptors, _, _ = socket.recv_fds(line, control.PACKET_LIMIT_BYTES, 1)
             if not packet:
@@ -90,13 +90,13 @@ def _live(line: socket.socket, birth: Birth, behaviour: dict[str, Any]) -> None:
                 pass  # the supervisor is stopped
 
 
-def _leave_behind(behaviour: dict[str, Any], birth: Birth) -> None:
+def _leave_behind(behaviour: dict[str, Any], start: WorkerStart) -> None:
     """A tool in our tools' place, and one that leaves a daemon, outside of it."""
     for kind, file in behaviour.get("tools", ()):
         tools.run(
             [sys.executable, "-I", "-c", DAEMON, file],
             deadline_s=20,
-            place=birth.outside if kind == "daemon" else birth.place,
+            place=start.outside if kind == "daemon" else start.place,
         )
     if "hoard_mib" in behaviour and not os.path.exists(behaviour["once"]):
         open(behaviour["once"], "w").close()

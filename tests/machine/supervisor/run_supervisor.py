@@ -53,7 +53,10 @@ def main() -> int:
     switches = zygote_client.Switches(
         frozenset(filter(None, without.split(","))), "fake_worker:run", (str(HERE),), tree
     )
-    return supervisor.supervise(Paths(root), tuple(table), settings, reader, switches)
+    status = supervisor.supervise(Paths(root), tuple(table), settings, reader, switches)
+    ours = sorted(name for name in sys.modules if name.partition(".")[0] == "waagent")
+    Path(root, "modules").write_text("\n".join(ours))
+    return status
 
 
 sys.exit(main())

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from a_supervisor import HERE, HOUSE, a_supervisor
+from a_supervisor import HERE, HOUSE, ASupervisor, a_supervisor
 
+from waagent.distro.cgroups import groups, trees
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.supervisor.control_server import FOREIGN_CONNECTIONS
@@ -48,6 +49,24 @@ def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_
         assert {name for name in files if not name.startswith(str(root / "run"))} == {
             str(supervisor.paths.log)
         }
+
+
+def test_a_life_loads_no_module_that_the_size_of_the_core_does_not_count(root: Path) -> None:
+    argv = [sys.executable, str(HOUSE / "tests" / "core_size.py"), "--modules"]
+    printed = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=60).stdout
+    counted = {line.split()[0] for line in printed.splitlines()}
+    rows = ROWS[:-1] + ", (a_row('sleeper', beat_limit_s=1.0), {'hangs': True})]"
+    with a_supervisor(root, rows) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        supervisor.wait(lambda rows: rows["sleeper"]["restarts"])
+        supervisor.ask("restart", name="client")
+        supervisor.ask("reload")
+        supervisor.ask("stop")
+        assert supervisor.process is not None
+        supervisor.process.wait(30)
+
+    loaded = set((root / "modules").read_text().split())
+    assert loaded - counted == set()
 
 
 def test_a_worker_holds_nothing_of_the_supervisors(root: Path) -> None:
@@ -247,6 +266,32 @@ def test_no_user_can_hold_the_lock_and_the_agent_starts_meanwhile(root: Path) ->
         assert said == ""
         locks = {file.name: stat.S_IMODE(file.stat().st_mode) for file in lock.parent.iterdir()}
         assert locks == dict.fromkeys(("supervisor", *NAMES), 0o600)
+
+
+def test_a_v2_cgroup_that_refuses_us_is_said_and_the_agent_runs_without_it(root: Path) -> None:
+    bases = [group for group in trees.bases_of_self() if group[0] == 2]
+    if not bases or Path(bases[0][2], "cgroup.type").exists():
+        pytest.skip("no cgroup v2, or none whose neighbours are left alone")
+    supervisor = ASupervisor(root, ROWS)
+    top = Path(bases[0][2], supervisor.tree)
+    try:
+        top.mkdir()
+        # what is below is an invalid domain now, as below a cgroup that handed pids down too early
+        (top / "cgroup.type").write_text("threaded")
+    except OSError as error:
+        pytest.skip(f"no cgroup can be made threaded here: {error}")
+    try:
+        supervisor.start()
+        rows = supervisor.wait_ready(*NAMES)
+        table = supervisor.ask()
+        assert all(row["restarts"] == 0 for row in rows.values())
+    finally:
+        supervisor.end()
+        groups.remove([(2, (), str(top))])
+
+    text = f"cgroup v2 at {top}/supervisor takes no process (Operation not supported): not used"
+    assert text in table["missing"]
+    assert "v2" not in table["cgroups"]
 
 
 def test_strangers_are_few_and_have_a_second(root: Path) -> None:

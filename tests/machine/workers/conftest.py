@@ -1,4 +1,4 @@
-"""A supervisor's stand-in in a root of its own, short enough for Unix sockets, and rooms written in
+"""A supervisor for single workers, in a root of its own, short enough for Unix sockets, and rooms written in
 the test.
 """
 
@@ -13,19 +13,19 @@ from typing import Callable
 
 import pytest
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 
 @pytest.fixture
-def supervisor() -> Iterator[StandIn]:
+def supervisor(shown: Callable[[str], None]) -> Iterator[Supervising]:
     root = Path(tempfile.mkdtemp(prefix="wb-", dir="/tmp"))
-    with StandIn(root) as stand_in:
-        yield stand_in
+    with Supervising(root, shown=shown) as made:
+        yield made
     shutil.rmtree(root)
 
 
 @pytest.fixture
-def room(supervisor: StandIn) -> Callable[[str, str], Path]:
+def room(supervisor: Supervising) -> Callable[[str, str], Path]:
     """Writes the text of a worker's main into the root."""
 
     def write(name: str, text: str) -> Path:

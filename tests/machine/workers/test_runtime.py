@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Callable
 
-from tests.harness.supervisor_stand_in import StandIn
+from tests.harness.supervising import Supervising
 
 Room = Callable[[str, str], Path]
 
@@ -21,7 +21,7 @@ def doing(what: str) -> Callable[[dict[str, object]], bool]:
     return lambda beat: beat["doing"] == what
 
 
-def beats(supervisor: StandIn, name: str) -> int:
+def beats(supervisor: Supervising, name: str) -> int:
     return len(supervisor.said(name, "heartbeat"))
 
 
@@ -34,12 +34,12 @@ def until(
         time.sleep(0.01)
 
 
-def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: StandIn, room: Room) -> None:
+def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 0.2
     code = """
         def main(worker):
             was_true = worker.wait(lambda: False, 3, "waiting for what never comes")
-            worker.done(f"it came: {was_true}")
+            worker.supervisor.done(f"it came: {was_true}")
     """
 
     process = supervisor.start("oneshot", code=room("oneshot", code))
@@ -52,14 +52,14 @@ def test_heartbeats_go_on_while_a_one_shot_waits(supervisor: StandIn, room: Room
 
 
 def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(
-    supervisor: StandIn, room: Room, tmp_path: Path
+    supervisor: Supervising, room: Room, tmp_path: Path
 ) -> None:
     supervisor.beat_s = 0.5
     code = f"""
         def main(worker):
-            worker.ready()
+            worker.supervisor.ready()
             finished = worker.run(["sh", "-c", "while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo gone"], deadline_s=60)
-            worker.done(finished.stdout.decode().strip())
+            worker.supervisor.done(finished.stdout.decode().strip())
     """
 
     supervisor.start("oneshot", code=room("oneshot", code))
@@ -74,13 +74,13 @@ def test_heartbeats_go_on_while_a_tool_runs_and_a_lease_holds(
     assert leases[-1]["seconds"] == 0 and leases[-1]["progress"] > leases[0]["progress"]
 
 
-def test_heartbeats_fall_on_multiples_of_the_period(supervisor: StandIn, room: Room) -> None:
+def test_heartbeats_fall_on_multiples_of_the_period(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 0.5
     code = """
         def main(worker):
-            worker.tell(endpoint="168.63.129.16", answered_at=1.5)
-            worker.ready()
-            worker.loop()
+            worker.supervisor.tell(endpoint="168.63.129.16", answered_at=1.5)
+            worker.supervisor.ready()
+            worker.loop.run()
     """
     supervisor.start("resident", code=room("resident", code))
 
@@ -97,7 +97,9 @@ def test_heartbeats_fall_on_multiples_of_the_period(supervisor: StandIn, room: R
     }
 
 
-def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, room: Room) -> None:
+def test_a_supervisor_that_reads_nothing_stops_no_worker(
+    supervisor: Supervising, room: Room
+) -> None:
     supervisor.beat_s = 0.02
     code = """
         def main(worker):
@@ -105,14 +107,14 @@ def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, ro
             def turn():
                 nonlocal turns
                 turns += 1
-                worker.doing(f"turn {turns}")
+                worker.supervisor.doing(f"turn {turns}")
                 if turns == 20 * 20:
-                    worker.want("other", [1, 2])
+                    worker.supervisor.want("other", [1, 2])
                     worker.log.info("worked all the time turns=%d", turns)
-            worker.tell(long="x" * 400, longer="y" * 400)
-            worker.every(0.02, turn)
-            worker.ready()
-            worker.loop()
+            worker.supervisor.tell(long="x" * 400, longer="y" * 400)
+            worker.loop.every(0.02, turn)
+            worker.supervisor.ready()
+            worker.loop.run()
     """
     supervisor.start("resident", code=room("resident", code))
     supervisor.wait_for("resident", "ready")
@@ -130,12 +132,12 @@ def test_a_supervisor_that_reads_nothing_stops_no_worker(supervisor: StandIn, ro
     until(lambda: beats(supervisor, "resident") > seen, lambda: "no heartbeat after the pause")
 
 
-def test_stop_calls_on_stop_and_ends_with_zero(supervisor: StandIn, room: Room) -> None:
+def test_stop_calls_on_stop_and_ends_with_zero(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
-            worker.on_stop(lambda: worker.log.info("saying farewell"))
-            worker.ready()
-            worker.loop()
+            worker.loop.on_stop(lambda: worker.log.info("saying farewell"))
+            worker.supervisor.ready()
+            worker.loop.run()
             worker.log.info("left the loop")
     """
     process = supervisor.start("resident", code=room("resident", code))
@@ -148,10 +150,12 @@ def test_stop_calls_on_stop_and_ends_with_zero(supervisor: StandIn, room: Room) 
     assert re.search(r"saying farewell\n.*left the loop\n", supervisor.log_text())
 
 
-def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
+def test_sigterm_is_a_stop(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident",
-        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+        code=room(
+            "resident", "def main(worker):\n    worker.supervisor.ready()\n    worker.loop.run()\n"
+        ),
     )
     supervisor.wait_for("resident", "ready")
 
@@ -161,9 +165,9 @@ def test_sigterm_is_a_stop(supervisor: StandIn, room: Room) -> None:
 
 
 def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(
-    supervisor: StandIn, room: Room
+    supervisor: Supervising, room: Room
 ) -> None:
-    code = "def main(worker):\n    worker.after(0, lambda: 1 / 0)\n    worker.loop()\n"
+    code = "def main(worker):\n    worker.loop.after(0, lambda: 1 / 0)\n    worker.loop.run()\n"
     process = supervisor.start("resident", code=room("resident", code))
 
     assert process.wait(20) == 70
@@ -175,7 +179,7 @@ def test_an_unforeseen_error_is_logged_whole_and_ends_with_70(
     assert lines[-1].endswith("| ZeroDivisionError: division by zero")
 
 
-def test_an_exit_status_of_its_own_is_kept(supervisor: StandIn, room: Room) -> None:
+def test_an_exit_status_of_its_own_is_kept(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident", code=room("resident", "def main(worker):\n    raise SystemExit(77)\n")
     )
@@ -183,10 +187,14 @@ def test_an_exit_status_of_its_own_is_kept(supervisor: StandIn, room: Room) -> N
     assert process.wait(20) == 77
 
 
-def test_the_end_of_the_control_connection_ends_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_the_end_of_the_control_connection_ends_the_worker(
+    supervisor: Supervising, room: Room
+) -> None:
     process = supervisor.start(
         "resident",
-        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+        code=room(
+            "resident", "def main(worker):\n    worker.supervisor.ready()\n    worker.loop.run()\n"
+        ),
     )
     supervisor.wait_for("resident", "ready")
 
@@ -195,12 +203,12 @@ def test_the_end_of_the_control_connection_ends_the_worker(supervisor: StandIn, 
     assert process.wait(60) == 75
 
 
-def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: Room) -> None:
+def test_a_reload_brings_configuration_and_a_new_log(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
-            worker.on_configure(lambda: worker.log.info("now %s %s", worker.configuration["Logs.Verbose"], worker.numbers))
-            worker.ready()
-            worker.loop()
+            worker.supervisor.on_configure(lambda: worker.log.info("now %s %s", worker.configuration["Logs.Verbose"], worker.numbers))
+            worker.supervisor.ready()
+            worker.loop.run()
     """
     supervisor.start("resident", configuration={"Logs.Verbose": False}, code=room("resident", code))
     supervisor.wait_for("resident", "ready")
@@ -221,10 +229,12 @@ def test_a_reload_brings_configuration_and_a_new_log(supervisor: StandIn, room: 
     assert "now" not in supervisor.log_text()
 
 
-def test_a_change_that_nobody_applies_ends_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_a_change_that_nobody_applies_ends_the_worker(supervisor: Supervising, room: Room) -> None:
     process = supervisor.start(
         "resident",
-        code=room("resident", "def main(worker):\n    worker.ready()\n    worker.loop()\n"),
+        code=room(
+            "resident", "def main(worker):\n    worker.supervisor.ready()\n    worker.loop.run()\n"
+        ),
     )
     supervisor.wait_for("resident", "ready")
 
@@ -234,21 +244,20 @@ def test_a_change_that_nobody_applies_ends_the_worker(supervisor: StandIn, room:
     assert process.wait(60) == 0
 
 
-def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: StandIn, room: Room) -> None:
+def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: Supervising, room: Room) -> None:
     code = """
         import time
         def hang():
             time.sleep(1000)
         def main(worker):
-            worker.ready()
+            worker.supervisor.ready()
             hang()
     """
     process = supervisor.start("resident", code=room("resident", code))
     supervisor.wait_for("resident", "ready")
-    stack = supervisor.stacks["resident"]
 
     def text() -> str:
-        return os.pread(stack, 65536, 0).decode()
+        return supervisor.stack("resident")
 
     def ask_and_look() -> bool:
         process.send_signal(signal.SIGUSR1)
@@ -259,13 +268,13 @@ def test_the_stack_of_a_hung_worker_is_handed_over(supervisor: StandIn, room: Ro
     assert process.poll() is None
 
 
-def test_log_lines_and_stacks_reach_the_worker(supervisor: StandIn, room: Room) -> None:
+def test_log_lines_and_stacks_reach_the_worker(supervisor: Supervising, room: Room) -> None:
     code = """
         def main(worker):
-            worker.on_log(lambda lines: worker.log.info("told %s", lines))
-            worker.on_stack(lambda name, text: worker.log.info("stack %s %s", name, text))
-            worker.ready()
-            worker.loop()
+            worker.supervisor.on_log(lambda lines: worker.log.info("told %s", lines))
+            worker.supervisor.on_stack(lambda name, text: worker.log.info("stack %s %s", name, text))
+            worker.supervisor.ready()
+            worker.loop.run()
     """
     supervisor.start("resident", code=room("resident", code))
     supervisor.wait_for("resident", "ready")
@@ -277,16 +286,16 @@ def test_log_lines_and_stacks_reach_the_worker(supervisor: StandIn, room: Room) 
     assert "told ['one', 'two']" in supervisor.log_text()
 
 
-def test_the_end_of_a_child_is_told(supervisor: StandIn, room: Room) -> None:
+def test_the_end_of_a_child_is_told(supervisor: Supervising, room: Room) -> None:
     code = """
         import subprocess
         def main(worker):
-            worker.ready()
+            worker.supervisor.ready()
             slow = subprocess.Popen(["sh", "-c", "sleep 0.5; exit 3"])
             killed = subprocess.Popen(["sh", "-c", "kill -9 $$"])
-            worker.on_exit(slow.pid, lambda status: worker.log.info("slow ended with %d", status))
-            worker.on_exit(killed.pid, lambda status: worker.log.info("killed ended with %d", status))
-            worker.loop()
+            worker.loop.on_exit(slow.pid, lambda status: worker.log.info("slow ended with %d", status))
+            worker.loop.on_exit(killed.pid, lambda status: worker.log.info("killed ended with %d", status))
+            worker.loop.run()
     """
     supervisor.start("resident", code=room("resident", code))
 
@@ -294,14 +303,14 @@ def test_the_end_of_a_child_is_told(supervisor: StandIn, room: Room) -> None:
     assert "killed ended with -9" in supervisor.log_text()
 
 
-def test_an_idle_worker_wakes_for_its_heartbeats_only(supervisor: StandIn, room: Room) -> None:
+def test_an_idle_worker_wakes_for_its_heartbeats_only(supervisor: Supervising, room: Room) -> None:
     supervisor.beat_s = 1.0
     code = """
         def main(worker):
-            client = worker.client("nobody")
+            client = worker.bus.client("nobody")
             client.subscribe("nobody.value", lambda value, revision: None)
-            worker.ready()
-            worker.loop()
+            worker.supervisor.ready()
+            worker.loop.run()
     """
     supervisor.bind("nobody")
     process = supervisor.start("resident", code=room("resident", code))

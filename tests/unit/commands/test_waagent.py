@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from waagent import __version__
+from waagent.distro import our_python
 from waagent.protocol.configuration import loading, options
 from waagent.supervisor import roster
 from waagent.supervisor.commands import about, manual_pages
@@ -294,16 +295,9 @@ def test_scripts_are_shell(name: str) -> None:
 def test_the_guardian_starts_again_what_died_and_stops_what_was_told(tmp_path: Path) -> None:
     count = tmp_path / "count"
     script = f"echo x >>{count}; [ $(wc -l <{count}) -lt 3 ] && kill -9 $$; exec sleep 1000"
-    guardian = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(CHECKOUT / "supervisor/commands/guardian.py"),
-        str(tmp_path / "lock"),
-        "/bin/sh",
-        "-c",
-        script,
-    ]
+    guardian = our_python.argv(
+        "waagent.supervisor.commands.guardian", str(tmp_path / "lock"), "/bin/sh", "-c", script
+    )
 
     first = subprocess.Popen(guardian)
     deadline = time.monotonic() + 60

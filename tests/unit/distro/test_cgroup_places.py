@@ -82,7 +82,7 @@ def test_switched_off_means_none_and_nothing_fails() -> None:
         leaf.remove()
 
         assert tree.description == "none"
-        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), leaf.oom_kills()) == (
+        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), groups.oom_kills(leaf.joined)) == (
             (),
             [],
             True,

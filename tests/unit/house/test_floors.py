@@ -189,3 +189,29 @@ def test_the_front_door_is_links_and_three_files() -> None:
         "py.typed": False,
         **{room: True for room in (*ROOMS, "etc")},
     }
+
+
+def imports_at_start(path: Path) -> set[str]:
+    """Modules of ours that are loaded while ``path`` is."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "waagent":
+            found.add(str(node.module))
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+def test_no_module_loads_itself_by_a_detour() -> None:
+    modules = {
+        "waagent." + ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for path in sources(*ROOMS)
+        if path.name != "__init__.py"
+    }
+    loads = {name: imports_at_start(path) & set(modules) for name, path in modules.items()}
+
+    while free := [name for name, others in loads.items() if not others]:
+        loads = {name: others - set(free) for name, others in loads.items() if name not in free}
+
+    assert sorted(loads) == []

@@ -6,11 +6,11 @@ import json
 import logging
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from waagent.distro import our_python
 from waagent.distro.distributions import FAMILIES
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound, run
@@ -40,7 +40,7 @@ def write_key(home: Path, lines: list[str]) -> subprocess.CompletedProcess[str]:
         "mode": 0o600,
         "folder_mode": 0o700,
     }
-    argv = [sys.executable, "-I", "-S", key_writer.__file__]
+    argv = our_python.argv(key_writer.__name__, title="key writer")
     return subprocess.run(argv, input=json.dumps(told), capture_output=True, text=True, check=False)
 
 

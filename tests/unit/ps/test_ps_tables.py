@@ -157,6 +157,14 @@ def test_the_listing_has_the_form_of_the_sample() -> None:
     assert snapshot.exit_status(a_snapshot()) == 0
 
 
+def test_a_firewall_that_lets_only_root_out_is_named() -> None:
+    lines = tables.listing(a_snapshot()._replace(way="environment_monitor"), Form(100))
+
+    assert lines[1] == (
+        "platform reached through environment_monitor (firewall): answered 2 s ago, status sent 41 s ago"
+    )
+
+
 def test_no_line_is_longer_than_80_columns_and_all_is_ascii() -> None:
     table = {
         "workers": [

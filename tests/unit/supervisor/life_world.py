@@ -21,6 +21,7 @@ from waagent.protocol.state_table import (
 )
 from waagent.supervisor import events as e
 from waagent.supervisor import states, transitions
+from waagent.supervisor.poll import LAG_S
 from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
 
 ROWS = (
@@ -126,7 +127,7 @@ class World:
         self.now = until
         if lag:
             self.now += lag
-            if lag > states.LAG_S:
+            if lag > LAG_S:
                 self.heard = {pid: at + lag for pid, at in self.heard.items()}
             self._tick(lag)
 
@@ -141,7 +142,9 @@ class World:
             running = [pid for pid, name in self.running.items() if name == row.name]
             assert len(running) <= 1, f"two of {row.name}: {running}"
             if now.state in (BACKOFF, PARKED):
-                assert now.due <= self.now + states.PARKED_S + 1e-6, f"{row.name} waits for ever"
+                assert now.due <= self.now + transitions.PARKED_S + 1e-6, (
+                    f"{row.name} waits for ever"
+                )
             if now.state == HUNG and was.state == READY and now.pid in self.heard:
                 silent = self.now - self.heard[now.pid]
                 assert silent >= row.beat_limit_s - 1e-6, (

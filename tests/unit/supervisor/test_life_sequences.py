@@ -4,27 +4,18 @@ kills, stuck processes.
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from life_world import World
 
 from waagent.protocol.state_table import DONE, READY
 from waagent.supervisor import events as e
-from waagent.supervisor import states
-
-_SPEC = importlib.util.spec_from_file_location(
-    "life_world", Path(__file__).with_name("life_world.py")
-)
-assert _SPEC is not None and _SPEC.loader is not None
-_WORLD = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_WORLD)
-World = _WORLD.World
+from waagent.supervisor import transitions
 
 SEQUENCES, SHARES = 100_000, 4
 
@@ -75,7 +66,7 @@ def test_stop_always_ends(chance: random.Random, happenings: int) -> None:
 
     world.tell(e.End(0))
     asked_at = world.now
-    world.advance(states.END_LIMIT_S + states.GIVE_UP_S + 0.1)
+    world.advance(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
 
     assert world.left == 0
     assert world.now - asked_at < 11

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from life_story import NOBODY, Story, a_row
 
 from waagent.protocol import exit_codes
 from waagent.protocol.state_table import (
@@ -19,88 +18,13 @@ from waagent.protocol.state_table import (
     ONESHOT,
     PARKED,
     READY,
-    RESIDENT,
     STARTING,
     STOPPING,
     STUCK,
-    WorkerRow,
 )
 from waagent.supervisor import events as e
-from waagent.supervisor import states
-from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
-from waagent.supervisor.states import Workers, begin
-from waagent.supervisor.transitions import step
-
-NOBODY = frozenset[str]()
-
-
-def a_row(name: str = "client", kind: str = RESIDENT, **fields: Any) -> Row:
-    fields = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, **fields}
-    return Row(name=name, kind=kind, capabilities=(), memory_mib=64, pids=64, nofile=64, **fields)
-
-
-class Story:
-    """A table and its clock; each word advances nothing, ``at`` does."""
-
-    def __init__(
-        self, *rows: Row, results: dict[str, str] | None = None, off: tuple[str, ...] = ()
-    ) -> None:
-        before = {
-            name: WorkerRow(name, state=DONE, result=result)
-            for name, result in (results or {}).items()
-        }
-        self.workers: Workers = begin(rows or (a_row(),), off, before)
-        self.now = 100.0
-        self.actions: list[Any] = []
-        self.tick()
-
-    def say(self, event: Any) -> tuple[Any, ...]:
-        self.workers, actions = step(self.workers, event, self.now)
-        self.actions += actions
-        return actions
-
-    def tick(
-        self, lag: float = 0.0, stalled: frozenset[str] = NOBODY, occupied: frozenset[str] = NOBODY
-    ) -> tuple[Any, ...]:
-        return self.say(e.Tick(lag, stalled, occupied))
-
-    def wait(self, seconds: float, **tick: Any) -> None:
-        """Let an unhurried loop see ``seconds``."""
-        until = self.now + seconds
-        while states.next_due(self.workers) <= until:
-            self.now = max(self.now, states.next_due(self.workers))
-            self.tick(**tick)
-        self.now = until
-
-    def retry(self) -> None:
-        """Let time go by until the next try."""
-        while self.state() in (BACKOFF, PARKED):
-            self.now = max(self.now, states.next_due(self.workers))
-            self.tick()
-
-    def run(self, name: str = "client", pid: int = 7, upto: str = READY) -> None:
-        assert self.state(name) == STARTING, self.state(name)
-        self.say(e.Forked(name, self.workers.lives[name].run, pid))
-        if upto != STARTING:
-            self.say(e.Hello(name, pid, {}))
-        if upto == READY:
-            self.say(e.Ready(name, pid))
-
-    def exit(
-        self,
-        name: str = "client",
-        pid: int = 7,
-        status: int = -9,
-        left: bool = False,
-        chance: float = 0.5,
-    ) -> None:
-        self.say(e.Exited(name, pid, status, left, chance))
-
-    def state(self, name: str = "client") -> str:
-        return self.workers.lives[name].state
-
-    def did(self, kind: type) -> list[Any]:
-        return [action for action in self.actions if isinstance(action, kind)]
+from waagent.supervisor import states, transitions
+from waagent.supervisor.roster import UNPRIVILEGED, WAAGENT
 
 
 def test_a_gate_opens_only_after_the_pid_is_known() -> None:
@@ -350,7 +274,7 @@ def test_stop_ends_even_with_processes_that_cannot_die() -> None:
     story.run()
 
     story.say(e.End(0))
-    story.wait(states.END_LIMIT_S + states.GIVE_UP_S + 0.1)
+    story.wait(transitions.END_LIMIT_S + transitions.GIVE_UP_S + 0.1)
 
     assert story.did(e.Leave) == [e.Leave(0)]
 
