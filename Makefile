@@ -31,7 +31,7 @@ far: venv
 lint: venv
 	@$(BIN)/ruff format --check -q . || { echo "not formatted: ruff format . does it"; exit 1; }
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol
+	@$(BIN)/mypy --strict -p waagent.supervisor -p waagent.protocol -p waagent.distro
 	@$(BIN)/mypy -p waagent
 	@$(BIN)/python tests/core_size.py
 
