@@ -59,6 +59,8 @@ def test_it_provisions_from_the_dvd(guest: Guest, key: Path) -> None:
         lambda: any(report["state"] == "Ready" for report in guest.fabric.health), "Ready", 400
     )
 
+    # sshd was told to read its configuration again a moment ago, and executes itself anew for it
+    guest.wait_for(lambda: guest.ssh(key, "azureuser", "true").status == 0, "a login by key", 60)
     done = guest.ssh(key, "azureuser", "hostname; sudo -n id -u")
 
     assert done.stdout.split() == ["tern-12", "0"], done.stderr
