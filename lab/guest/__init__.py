@@ -1,0 +1,1 @@
+"""A real Debian with systemd under emulation, on the emulated platform."""
