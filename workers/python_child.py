@@ -41,7 +41,7 @@ class PythonChild:
         ``on_end`` gets a reason, empty when the process ended with status 0.
         """
         self._worker, self._on_data, self._on_end = worker, on_data, on_end
-        argv = our_python.argv(module, title=title)
+        argv = our_python.argv(module, title=title, groups=worker.place)
         self._process = programs.start(argv, environment, PIPE, PIPE, NULL)
         worker.place_tool(self._process.pid)
         self._stdin, self._stdout, _ = self._process.streams

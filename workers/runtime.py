@@ -110,13 +110,12 @@ class Worker:
             self.supervisor.busy(0, self.supervisor.doing_now)
 
     def place_tool(self, pid: int) -> None:
-        """Move our child ``pid`` into the place of our tools, which has limits of its own; where
-        there is none it stays in ours.
+        """Move our child ``pid`` into the place of our tools, which has limits of its own. Nothing
+        for a root worker: its children join ``place`` themselves.
         """
-        for file in self._tools or self.place:
+        for descriptor in self._tools:
             with contextlib.suppress(OSError):  # it ended, or is not ours to move
-                with open(file, "wb", buffering=0, closefd=isinstance(file, str)) as procs:
-                    procs.write(str(pid).encode())
+                os.write(descriptor, str(pid).encode())
 
     def _lease(self, seconds: float, tool: str) -> float:
         seconds = min(seconds + 2 * LEASE_SLACK_S, LEASE_LIMIT_S)

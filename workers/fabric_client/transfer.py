@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 import msgpack
 
+from waagent.distro.process_title import set_title
 from waagent.protocol.base.errors import DocumentError
 from waagent.workers.fabric_client import plain_http
 
@@ -157,6 +158,8 @@ def _live(orders: socket.socket, descriptor: int) -> NoReturn:
         job = channel.receive_job()
         if job is not None:
             signal.alarm(max(1, int(job["deadline_s"]) + ALARM_SLACK_S))
+            subject = job["name"] if job["operation"] == "package" else ""
+            set_title(f"transfer {job['operation'].replace('_', ' ')} {subject}".rstrip())
             carry_out(job, channel)
         status = 0
     except (BrokenPipeError, ConnectionResetError, DocumentError):
@@ -166,7 +169,3 @@ def _live(orders: socket.socket, descriptor: int) -> NoReturn:
     finally:
         sys.stderr.flush()
         os._exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from waagent.lab.machine import Machine
@@ -149,3 +150,27 @@ def test_ps_and_top_show_what_each_process_is(vm: Machine) -> None:
     }
     assert max(map(len, titles)) <= 100
     assert not [line for line in lines if "/waagent/distro/start.py" in line]
+
+
+def test_ps_shows_for_whom_a_package_is_fetched_and_a_command_run(
+    vm: Machine, a_handler: Callable[..., dict[str, Any]]
+) -> None:
+    for place in ("storage", "artifact"):
+        vm.fabric.fault(place, "hang", None, 20.0)
+    vm.fabric.set_extensions([a_handler("Contoso.Slow", "sleep 1000")])
+    try:
+        _wait_title(vm, "waagent: transfer package Contoso.Slow")
+    finally:
+        vm.fabric.clear_faults()
+
+    _wait_title(vm, "waagent: shim Contoso.Slow enable")
+
+
+def _wait_title(vm: Machine, title: str) -> None:
+    until = time.monotonic() + 90
+    while True:
+        lines = vm.run(["ps", "-ww", "-e", "-o", "args="], check=True).stdout.splitlines()
+        if title in (line.strip() for line in lines):
+            return
+        assert time.monotonic() < until, "\n".join(lines)
+        time.sleep(0.1)

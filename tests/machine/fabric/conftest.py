@@ -1,5 +1,5 @@
 """The emulated platform on loopback, and the real fabric_client and certificate_keeper beside
-stand-ins for the others.
+rooms of the test in place of the others.
 """
 
 from __future__ import annotations
