@@ -1,9 +1,9 @@
-"""Records: immutable values with named fields, and records as plain maps.
+"""Records: immutable values of their class with named fields, and records as plain maps.
 
-To a reader and a type checker a `Record` is a `typing.NamedTuple`. It is not one because of what
-those cost in each process that stays: `typing` 0.8 MiB with what it loads, and 9 KiB a class (a
-frozen dataclass: 13 KiB, and 0.9 MiB for `dataclasses`), where this takes 2 KiB a class
-(docs/decisions/0003-where-the-memory-is.md).
+Unlike records are unequal, whatever their fields. To a reader and a type checker a `Record` is a
+`typing.NamedTuple` whose equality knows the class; a frozen dataclass costs 15 KiB a class and
+1.3 MiB for its import in each process that stays, this 2 KiB a class
+(docs/decisions/0005-one-kind-of-record.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from operator import itemgetter
 from types import MappingProxyType
 
-__all__ = ["Record", "is_record", "named", "to_map"]
+__all__ = ["Record", "is_record", "to_map"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,12 +73,6 @@ else:
         def __repr__(self):
             fields = ", ".join(f"{name}={value!r}" for name, value in zip(self._fields, self))
             return f"{type(self).__name__}({fields})"
-
-
-def named(name: str, fields: list[tuple[str, Any]]) -> Any:
-    """A record in one line, as `typing.NamedTuple(name, fields)` makes it."""
-    kind: Any = Record
-    return type(kind)(name, (Record,), {"__annotations__": dict(fields)})
 
 
 def is_record(value: Any) -> bool:

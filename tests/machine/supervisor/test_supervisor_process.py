@@ -4,6 +4,7 @@ full /run changes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -30,9 +31,12 @@ NAMES = ("environment_monitor", "client", "runner")
 
 
 def held(pid: int) -> dict[str, str]:
-    return {
-        number: os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")
-    }
+    """Number and target of each open descriptor; one that is closed meanwhile is left out."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[number] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return found
 
 
 def test_it_is_one_thread_with_little_loaded_and_nothing_open_on_a_disk_but_the_log(
