@@ -1,4 +1,4 @@
-"""Packages on request: one transfer each, a few at a time, asked again without being fetched
+"""Packages on request: each fetched once, a few at a time, asked again without being fetched
 again.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from waagent.workers.fabric_client.goal_state import Goal
     from waagent.workers.runtime import Worker
 
-AT_ONCE = 2  # each is a process with TLS, 25 MiB
+AT_ONCE = 4  # each is a process of 12 MiB, with TLS 25
 DEADLINE_S = 600.0
 RETRY_S = 5.0  # inside the transfer; extension_runner asks again for ten minutes
 KEPT_S = 900.0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RUNNING = "Guest Agent is running"
 CHANGE_S = 0.2  # what changes together is stored together
-PATIENCE_S = 1.0  # for what is under way: the result may be there before anybody has read it
+PATIENCE_S = 1.0  # for anything but a result, which may come before anybody has read it
 APART_S = 1.0  # between two documents that a change asked for
 DIRECT_DEADLINE_S = 60.0
 DIRECT_PAUSE_S = 60.0  # a direct PUT costs TLS; the host is asked each time
@@ -54,17 +54,15 @@ def complete_reports(
     return [*reports.values(), *waiting]
 
 
-def is_under_way(report: ExtensionReport) -> bool:
-    """Whether a later report will say how it ended, or nobody waits for it: a handler that is not
-    wanted any more, beside one that is new.
-    """
-    if report.handler_status in ("Installing", "Gone"):
-        return True
+def is_result(report: ExtensionReport) -> bool:
+    """Whether it says how something ended, well or badly; not that it waits, works or is gone."""
+    if report.handler_status not in ("Ready", "Unresponsive") and report.handler_code == 0:
+        return False
     try:
         status = json.loads(report.status) if report.status is not None else {}
     except ValueError:
-        return False
-    return isinstance(status, dict) and status.get("status") == "transitioning"
+        return True
+    return not (isinstance(status, dict) and status.get("status") == "transitioning")
 
 
 class Status:
@@ -102,7 +100,7 @@ class Status:
         elif key in self._reports or len(self._reports) < REPORTS_LIMIT:
             self._reports[key] = report
         if self._reports.get(key) != before:
-            self.has_changed(PATIENCE_S if is_under_way(report) else CHANGE_S)
+            self.has_changed(CHANGE_S if is_result(report) else PATIENCE_S)
 
     def has_changed(self, within_s: float) -> None:
         """Something that a reader of the document would want to know is new: it is stored within
