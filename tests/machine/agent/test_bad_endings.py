@@ -29,7 +29,7 @@ OUTCOME = {
     "id": "0" * 32,
     "version": "1.0.0",
     "operation": "enable",
-    "extension": "",
+    "extension": "earlier",
     "sequence": 0,
     "goal_state_id": "incarnation_0",
     "boot_id": "another",
