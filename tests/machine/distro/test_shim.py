@@ -58,6 +58,23 @@ def alive_with(mark: str) -> list[int]:
     return found
 
 
+def shims_of(folder: Path) -> list[int]:
+    """Living processes of the operation's shim: by their command line, and, once they show their
+    title in its place, by the operation's folder or a file in it that they hold open.
+    """
+    found = alive_with(f"shim/main.py\0{folder}")
+    for pid in alive_with("waagent: shim "):
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            try:
+                is_ours = os.readlink(descriptor).startswith(str(folder))
+            except OSError:
+                continue
+            if is_ours:
+                found.append(pid)
+                break
+    return found
+
+
 @pytest.mark.parametrize("code", [0, 7, 127])
 def test_the_exit_code_is_the_command_s(bench, code: int) -> None:
     seen = bench.run(f"exit {code}")
@@ -296,14 +313,10 @@ START += "operations.start_shim(Path(sys.argv[1]), python=sys.argv[2])"
 def shoot(folder: Path, starter: subprocess.Popen[bytes], after_s: float) -> None:
     """Kill the shim's processes a moment after the first of them is seen."""
     until = time.monotonic() + 30
-    while (
-        not alive_with(f"shim/main.py\0{folder}")
-        and starter.poll() is None
-        and time.monotonic() < until
-    ):
+    while not shims_of(folder) and starter.poll() is None and time.monotonic() < until:
         pass  # a pause would blur the moment
     time.sleep(after_s)
-    processes.signal_all(alive_with(f"shim/main.py\0{folder}"), signal.SIGKILL)
+    processes.signal_all(shims_of(folder), signal.SIGKILL)
     starter.wait(60)
 
 
@@ -320,7 +333,7 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(
                 [PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL
             )
             shoot(folder, starter, 0.0016 * turn)
-            wait_for(lambda folder=folder: not alive_with(f"shim/main.py\0{folder}"))
+            wait_for(lambda folder=folder: not shims_of(folder))
             # a dying process closes its files late
             wait_for(lambda folder=folder: records.observe(folder).state != "running")
 
