@@ -4,6 +4,7 @@ that it runs once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -304,6 +305,24 @@ def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None
     launch.start_shim(folder, python=PYTHON)
     assert seen.exit_code == 0
     assert (tmp_path / "count").read_text() == "run\n"
+
+
+def shims_of(folder: Path) -> list[int]:
+    """Living processes of this operation's shim: at first its command line names the folder, later
+    its title does not, but it has it open.
+    """
+    return alive_with(f"shim/main.py\0{folder}") + [
+        pid for pid in alive_with("waagent: shim ") if folder in opened_by(pid)
+    ]
+
+
+def opened_by(pid: int) -> set[Path]:
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(Path(os.readlink(f"/proc/{pid}/fd/{name}")))
+    return found
 
 
 START = "import sys; from pathlib import Path; from waagent.distro.operations import launch as operations; "
