@@ -59,23 +59,6 @@ def alive_with(mark: str) -> list[int]:
     return found
 
 
-def shims_of(folder: Path) -> list[int]:
-    """Living processes of the operation's shim: by their command line, and, once they show their
-    title in its place, by the operation's folder or a file in it that they hold open.
-    """
-    found = alive_with(f"shim/main.py\0{folder}")
-    for pid in alive_with("waagent: shim "):
-        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
-            try:
-                is_ours = os.readlink(descriptor).startswith(str(folder))
-            except OSError:
-                continue
-            if is_ours:
-                found.append(pid)
-                break
-    return found
-
-
 @pytest.mark.parametrize("code", [0, 7, 127])
 def test_the_exit_code_is_the_command_s(bench, code: int) -> None:
     seen = bench.run(f"exit {code}")
