@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from waagent.protocol.base import fields, packed
+from waagent.protocol.base import fields
 from waagent.protocol.base.records import Record, to_map
 
 SCHEMA = 1
@@ -140,7 +140,7 @@ class StateWriter:
         """``descriptor`` is open for reading and writing; the file is allocated whole here,
         once.
         """
-        self._descriptor = descriptor
+        self._descriptor, self._pack = descriptor, msgpack.Packer().pack
         os.posix_fallocate(descriptor, 0, SIZE_BYTES)
         self._sequence, payload = max(_slot(descriptor, index) or (0, b"") for index in (0, 1))
         self.before: dict[str, Any] = msgpack.unpackb(payload, raw=False) if payload else {}
@@ -148,7 +148,7 @@ class StateWriter:
 
     def write(self, table: Mapping[str, Any]) -> None:
         """Make ``table`` the newest slot. Raises StateError when it does not fit into a slot."""
-        payload = packed.pack(table)
+        payload = self._pack(table)
         if len(payload) > SLOT_BYTES - _HEAD.size:
             raise StateError(
                 f"the table has {len(payload)} bytes, a slot {SLOT_BYTES - _HEAD.size}"

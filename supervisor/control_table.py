@@ -70,7 +70,7 @@ def parse_heartbeat(sender: Sender, said: Mapping[str, Any]) -> e.Beat:
     cut = {
         key[:_FACT_NAME_LIMIT]: value[:_TEXT_LIMIT] if isinstance(value, str) else value
         for key, value in facts.items()
-        if value is None or isinstance(value, (str, int, float))
+        if isinstance(key, str) and (value is None or isinstance(value, (str, int, float)))
     }
     return e.Beat(_worker(sender), sender.pid, _text(said, "doing"), _whole(said, "progress"), cut)
 
