@@ -1,19 +1,20 @@
 """The cgroup file system in plain calls: where we are in it, join, limit, count, kill.
 
-Only `os` and `time`: this is loaded into every shim, where a kibibyte counts. A *group* is
+This is loaded into every shim, where a kibibyte counts. A *group* is
 ``(version, controllers, folder)``; one place of ours is a list of groups, one in each hierarchy.
 `cgroups.py` makes trees and leaves out of them.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
+from waagent.distro.kernel_files import read, try_write, write
+from waagent.distro.process_tree import SIGKILL, signal_all
+
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
 LIMITING = ("memory", "pids", "cpu")
-SIGKILL = 9
 _KILL_ROUNDS = 50
 _ROUND_PAUSE_S = 0.004
 _FREEZE_WAIT_S = 0.05  # a process in state D never freezes: it is killed unfrozen
@@ -174,8 +175,7 @@ def kill(groups: list[Group]) -> None:
             break
     else:
         _freeze_and_kill(groups)
-    for pid in pids(groups):  # v1: who sits in a controller's folder but not in the tracking one
-        _kill(pid)
+    _kill_all(pids(groups))  # v1: who sits in a controller's folder but not in the tracking one
 
 
 def _freeze_and_kill(groups: list[Group]) -> None:
@@ -189,8 +189,7 @@ def _freeze_and_kill(groups: list[Group]) -> None:
     _set_frozen(groups, True)
     for _ in range(_KILL_ROUNDS):
         left = pids(groups)
-        for pid in left:
-            _kill(pid)
+        _kill_all(left)
         _set_frozen(groups, False)
         if not left:
             break
@@ -220,12 +219,8 @@ def _is_frozen(version: int, folder: str) -> bool:
     return (read(folder + "/freezer.state") or "").strip() == "FROZEN"
 
 
-def _kill(pid: int) -> None:
-    if pid != os.getpid():
-        try:
-            os.kill(pid, SIGKILL)
-        except OSError:
-            return  # gone, or not ours
+def _kill_all(pids: list[int]) -> None:
+    signal_all((pid for pid in pids if pid != os.getpid()), SIGKILL)
 
 
 def remove(groups: list[Group]) -> None:
@@ -245,16 +240,6 @@ def remove_one(folder: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def oom_kills(groups: list[Group]) -> int:
-    """How many processes the kernel killed here for lack of memory."""
-    for version, controllers, folder in groups:
-        if "memory" in controllers:
-            return field(folder + "/memory.oom_control", "oom_kill")
-        if version == 2 and os.path.exists(folder + "/memory.events"):
-            return field(folder + "/memory.events", "oom_kill")
-    return 0
 
 
 def describe(groups: list[Group]) -> str:
@@ -281,11 +266,9 @@ def describe(groups: list[Group]) -> str:
 
 def folders_below(folder: str) -> list[str]:
     """``folder`` and every group below it, parents first; empty when it is not there."""
-    found, queue = [], [folder] if os.path.isdir(folder) else []
-    while queue:
-        inner = queue.pop()
-        found.append(inner)
-        queue.extend(folders_in(inner))
+    found = [folder] if os.path.isdir(folder) else []
+    for inner in found:  # it grows meanwhile
+        found.extend(folders_in(inner))
     return found
 
 
@@ -305,33 +288,3 @@ def field(file: str, name: str) -> int:
         if key == name:
             return int(value)
     return 0
-
-
-def read(file: str) -> str | None:
-    """The text of a small file; None when the controller is not here, or the group went away."""
-    try:
-        with open(file, "rb", buffering=0) as opened:
-            return opened.readall().decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
-
-
-def write(file: str, text: str) -> None:
-    """Write one value in one call. Raises OSError."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    except OSError as error:
-        if error.errno != errno.ESRCH:  # the process we moved ended meanwhile
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def try_write(file: str, text: str) -> bool:
-    """`write`, and whether the kernel took it."""
-    try:
-        write(file, text)
-    except OSError:
-        return False
-    return True

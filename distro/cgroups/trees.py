@@ -172,18 +172,6 @@ def tree_name(root: str) -> str:
     )
 
 
-def worker_tree(*, enabled: bool = True, name: str = "waagent") -> Tree:
-    """The tree of the agent's own processes. ``name`` must begin with ``waagent``."""
-    return Tree(bases_of_self() if enabled else (), name)
-
-
-def operation_tree(*, enabled: bool = True, name: str = "waagent-operations") -> Tree:
-    """The tree of operations, beside the agent's:
-    ``<name>/<Handler>/<operation>/{shim,command}``.
-    """
-    return Tree(bases_of_self() if enabled else (), name)
-
-
 def bases_of_self() -> list[Group]:
     """The cgroup that init gave us, in each hierarchy, also when we sit in one of our own
     leaves.
