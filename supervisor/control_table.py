@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from waagent.protocol.base.records import Record
 from waagent.protocol.control import ControlError
 from waagent.supervisor import events as e
-
-if TYPE_CHECKING:
-    from typing import Union
 
 WORKER, ANYONE, ROOT = "worker", "anyone", "root"
 NEW, GREETED, ANY = "new", "greeted", "any"
@@ -46,10 +43,6 @@ class Request(Record):
     """What a person asks for; ``name`` is a worker's, where one is meant."""
 
     name: str = ""
-
-
-if TYPE_CHECKING:
-    Word = Union[e.Ready, e.Beat, e.Busy, e.Done, e.Wanted, e.Unwanted]
 
 
 def parse_hello(sender: Sender, said: Mapping[str, Any]) -> Greeting:

@@ -49,8 +49,7 @@ from waagent.supervisor.zygote.contract import build_id
 from waagent.supervisor.zygote_client import PACKAGE, Switches, ZygoteClient
 
 if TYPE_CHECKING:
-    from waagent.supervisor.control_table import Word
-    from waagent.supervisor.events import Event
+    from waagent.supervisor.events import Event, Word
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
 SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps

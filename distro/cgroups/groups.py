@@ -134,19 +134,17 @@ def limit(
     """Write the ceilings that this hierarchy has a controller for; None is the kernel's default.
     Best effort.
     """
-    version, controllers, folder = group
-    pids_text = "max" if pids_limit is None else str(pids_limit)
-    if version == 2:
-        try_write(folder + "/memory.max", "max" if memory_mib is None else str(memory_mib << 20))
-        try_write(folder + "/cpu.weight", str(cpu_weight or 100))
-    if "memory" in controllers:
-        try_write(
-            folder + "/memory.limit_in_bytes", "-1" if memory_mib is None else str(memory_mib << 20)
-        )
-    if "cpu" in controllers:
-        try_write(folder + "/cpu.shares", str(max(2, (cpu_weight or 100) * 1024 // 100)))
-    if version == 2 or "pids" in controllers:
-        try_write(folder + "/pids.max", pids_text)
+    _, _, folder = group
+    weight = 100 if cpu_weight is None else cpu_weight
+    ceilings = {
+        "memory.max": "max" if memory_mib is None else str(memory_mib << 20),
+        "memory.limit_in_bytes": "-1" if memory_mib is None else str(memory_mib << 20),
+        "cpu.weight": str(weight),
+        "cpu.shares": str(max(2, weight * 1024 // 100)),
+        "pids.max": "max" if pids_limit is None else str(pids_limit),
+    }
+    for name, value in ceilings.items():  # each version and controller has the files it knows
+        try_write(f"{folder}/{name}", value)
 
 
 def join(groups: list[Group]) -> None:
@@ -200,23 +198,21 @@ def _freeze_and_kill(groups: list[Group]) -> None:
 
 
 def _set_frozen(groups: list[Group], frozen: bool) -> None:
-    for version, controllers, folder in groups:
+    for version, _, folder in groups:
         if version == 2:
             done = try_write(folder + "/cgroup.freeze", "1" if frozen else "0")
         else:
-            done = "freezer" in controllers and try_write(
-                folder + "/freezer.state", "FROZEN" if frozen else "THAWED"
-            )
-        if done and frozen:
-            until = time.monotonic() + _FREEZE_WAIT_S
-            while time.monotonic() < until and not _is_frozen(version, folder):
-                time.sleep(0.001)
+            done = try_write(folder + "/freezer.state", "FROZEN" if frozen else "THAWED")
+        until = time.monotonic() + _FREEZE_WAIT_S
+        while done and frozen and not _is_frozen(folder) and time.monotonic() < until:
+            time.sleep(0.001)
 
 
-def _is_frozen(version: int, folder: str) -> bool:
-    if version == 2:
-        return field(folder + "/cgroup.events", "frozen") == 1
-    return (read(folder + "/freezer.state") or "").strip() == "FROZEN"
+def _is_frozen(folder: str) -> bool:
+    states = read(folder + "/cgroup.events"), read(folder + "/freezer.state")
+    return any(
+        line in ("frozen 1", "FROZEN") for text in states for line in (text or "").split("\n")
+    )
 
 
 def _kill_all(pids: list[int]) -> None:
@@ -279,12 +275,3 @@ def folders_in(folder: str) -> list[str]:
             return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def field(file: str, name: str) -> int:
-    """The number beside ``name`` in a flat keyed file; 0 when there is none."""
-    for line in (read(file) or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0

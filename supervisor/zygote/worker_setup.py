@@ -9,6 +9,7 @@ between.
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import signal
 import sys
@@ -141,7 +142,11 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerS
 def _ids(order: dict[str, Any]) -> tuple[int, int]:
     """Uid and gid; an account that is missing has its fixed number."""
     name, number = order["row"]["account"]
-    return users.uid_of(name, number), users.gid_of(name, number)
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        uid = number
+    return uid, users.gid_of(name, number)
 
 
 def _fence(order: dict[str, Any]) -> dict[str, Any]:
