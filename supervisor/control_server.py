@@ -4,6 +4,7 @@ those who only hold a place.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -121,10 +122,8 @@ class ControlServer:
         for ever.
         """
         os.close(self._spare)
-        try:
+        with contextlib.suppress(OSError):  # it went away by itself
             self._listener.accept()[0].close()
-        except OSError:
-            pass  # it went away by itself
         self._spare = os.open("/dev/null", os.O_RDONLY)
         self.refused += 1
 
@@ -180,9 +179,8 @@ class ControlServer:
 
     def of(self, worker: str) -> Connection | None:
         """The connection on which this worker said hello."""
-        return next(
-            (one for one in self.connections if one.sender.worker == worker and one.greeted), None
-        )
+        greeted = (one for one in self.connections if one.greeted)
+        return next((one for one in greeted if one.sender.worker == worker), None)
 
     def next_due(self) -> float:
         """When the patience with the next stranger ends."""
@@ -190,9 +188,7 @@ class ControlServer:
 
     def expire(self, now: float) -> None:
         """Close the connections of strangers whose time is over."""
-        for connection in [
-            connection for connection in self.connections if connection.until <= now
-        ]:
+        for connection in [one for one in self.connections if one.until <= now]:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:

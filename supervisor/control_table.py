@@ -71,10 +71,8 @@ def parse_heartbeat(sender: Sender, said: Mapping[str, Any]) -> e.Beat:
 def parse_busy(sender: Sender, said: Mapping[str, Any]) -> e.Busy:
     """seconds, reason, progress"""
     seconds = said.get("seconds")
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise ControlError("seconds is no number")
-    if not math.isfinite(seconds):
-        raise ControlError("seconds is not finite")
+    if type(seconds) not in (int, float) or not math.isfinite(seconds):
+        raise ControlError("seconds is no finite number")
     return e.Busy(
         _worker(sender), sender.pid, seconds, _text(said, "reason"), _whole(said, "progress")
     )

@@ -162,11 +162,7 @@ class Supervisor:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and
         what lives in our leaves.
         """
-        before = self.report.before
-        if self.report.is_before_of_this_boot:
-            recorded = [(one.pid, one.start_ticks) for one in before.workers]
-            recorded.append((before.zygote.pid, before.zygote.start_ticks))
-            children.kill_recorded(recorded)
+        children.kill_recorded(self.report.processes_before())
         if left := self.cgroups.clear():
             text = f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}"
             self.note("warning", "", text)
@@ -354,10 +350,8 @@ class Supervisor:
             self.watch.remove(self.zygote.channel)
         pid, now = self.zygote.pid, time.monotonic()
         lost = self.zygote.lose_zygote(now, reason)
-        pause_s = self.zygote.due - now
-        self.note(
-            "warning", "", f"zygote {pid or ''} {reason}; a new one starts in {pause_s:.1f} s"
-        )
+        text = f"zygote {pid or ''} {reason}; a new one starts in {self.zygote.due - now:.1f} s"
+        self.note("warning", "", text)
         for failed in lost:
             self.step(failed)
 
@@ -434,12 +428,8 @@ class Supervisor:
             self.settings = self.reading.take()
             log_file.reopen_log(self.paths.log, self.journal.log)
         except (OSError, ValueError) as error:
-            self.note(
-                "error",
-                "",
-                f"reload failed, what was before holds ({status}, {error}): see waagent"
-                " -check-configuration",
-            )
+            text = f"reload failed, what was before holds ({status}, {error})"
+            self.note("error", "", f"{text}: see waagent -check-configuration")
         for name in self.workers.lives:
             self._send_configuration(name, (self.journal.log,))
         self._say_findings("configuration and log file are read and opened again")
@@ -474,9 +464,8 @@ class Supervisor:
         if failure := self.report.write(self._table()):
             self.journal.write("error", "", failure)
         found = [one.state for one in self.workers.lives.values()]
-        self.service.say_status(
-            ", ".join(f"{found.count(state)} {state}" for state in sorted(set(found)))
-        )
+        counts = [f"{found.count(state)} {state}" for state in sorted(set(found))]
+        self.service.say_status(", ".join(counts))
 
     def _leave(self, status: int) -> int:
         """The end: no worker, no zygote, no socket."""

@@ -101,14 +101,12 @@ class ZygoteClient:
         self.close_gate(action.name)
         gate = self._gates[action.name] = Gate(action.name)
         # all that they could open here
-        peers = sum(
-            other.nofile for other in self._rows.values() if row.serves and other is not row
-        )
+        peers = [one.nofile for one in self._rows.values() if row.serves and one is not row]
         packet = control.pack(
             "start",
             name=action.name,
             run=action.run,
-            row=row._replace(nofile=row.nofile + peers)._asdict(),
+            row=row._replace(nofile=row.nofile + sum(peers))._asdict(),
             build=self._build,
             root=self._root,
             supervisor_pid=os.getpid(),
@@ -152,12 +150,9 @@ class ZygoteClient:
         if self.channel is not None:
             self.channel.close()
         self._failures = self._failures + 1 if now < self._started + SHORT_S else 0
-        pause_s = (
-            doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
-            if self._failures > 1
-            else 0.0
-        )
-        self.channel, self.pid, self.due = None, 0, now + pause_s
+        self.channel, self.pid, self.due = None, 0, now
+        if self._failures > 1:
+            self.due += doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         lost, self._asked = self._asked, {}
         return [
             e.StartFailed(name, run, f"the zygote {reason}", machine.chance())

@@ -131,13 +131,8 @@ class Tree:
 
     def existing(self) -> list[str]:
         """Names of the places that are there now, first level only."""
-        return sorted(
-            {
-                os.path.basename(folder)
-                for _, _, top in self._tops
-                for folder in groups.folders_in(top)
-            }
-        )
+        found = {folder for _, _, top in self._tops for folder in groups.folders_in(top)}
+        return sorted(set(map(os.path.basename, found)))
 
     def empty(self, *, deadline_s: float) -> list[int]:
         """Kill all that lives in workers' places and remove them; pids that stay. ``supervisor`` is
@@ -165,11 +160,7 @@ def tree_name(root: str) -> str:
     """The name of the agent's tree below the root prefix ``root``: two agents of one machine share
     none.
     """
-    return (
-        "waagent"
-        if root == "/"
-        else f"waagent-{zlib.crc32(root.encode('utf-8', 'surrogateescape')):08x}"
-    )
+    return "waagent" if root == "/" else f"waagent-{zlib.crc32(os.fsencode(root)):08x}"
 
 
 def bases_of_self() -> list[Group]:
@@ -203,10 +194,6 @@ def _worth_joining(tops: list[Group]) -> list[Group]:
     """
     if not any(os.path.exists(folder + "/cgroup.kill") for _, _, folder in tops):
         return tops
-    wanted = [
-        top
-        for top in tops
-        if top[0] == 2 or any(controller in groups.LIMITING for controller in top[1])
-    ]
+    wanted = [top for top in tops if top[0] == 2 or set(top[1]) & set(groups.LIMITING)]
     groups.remove([top for top in tops if top not in wanted])
     return wanted
