@@ -41,27 +41,19 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
 
     ``without`` names what is switched off, ``cgroups`` says what there is of them (`none`).
     """
-    checks = (
-        (
-            "subreaper" not in without,
-            "no subreaper: exits are looked for, their status is not known",
-        ),
-        (cgroups != "none", "no cgroups: rlimits only, a killed worker's tools may stay"),
-        (
-            "landlock" not in without and kernel.landlock_level() > 0,
-            "no landlock: a worker sees all files that its uid may see",
-        ),
-        (
-            "psi" not in without and process_tree.memory_pressure_full_avg10() is not None,
-            "no PSI: memory pressure extends no limit",
-        ),
-        (
-            kernel.set_oom_score(SUPERVISOR_OOM_SCORE),
-            "oom_score_adj cannot be lowered: the supervisor may be killed for memory",
-        ),
-        (kernel.lock_memory(), "memory cannot be locked: a stalled disk may stop the supervisor"),
-    )
-    return [text for is_there, text in checks if not is_there]
+    has_landlock = "landlock" not in without and kernel.landlock_level() > 0
+    has_psi = "psi" not in without and process_tree.memory_pressure_full_avg10() is not None
+    has_subreaper = "subreaper" not in without
+    is_scored, is_locked = kernel.set_oom_score(SUPERVISOR_OOM_SCORE), kernel.lock_memory()
+    found = {
+        "no subreaper: exits are looked for, their status is not known": has_subreaper,
+        "no cgroups: rlimits only, a killed worker's tools may stay": cgroups != "none",
+        "no landlock: a worker sees all files that its uid may see": has_landlock,
+        "no PSI: memory pressure extends no limit": has_psi,
+        "oom_score_adj cannot be lowered: the supervisor may be killed for memory": is_scored,
+        "memory cannot be locked: a stalled disk may stop the supervisor": is_locked,
+    }
+    return [text for text, is_there in found.items() if not is_there]
 
 
 def is_stalled(pids: set[int], *, psi: bool) -> bool:

@@ -14,11 +14,8 @@ class ServiceNotifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
-        asked = (
-            environment.get("WATCHDOG_USEC", "")
-            if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-            else ""
-        )
+        is_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        asked = environment.get("WATCHDOG_USEC", "") if is_for_us else ""
         self.period_s = int(asked) / 2e6 if asked.isdigit() and address else float("inf")
         self.due = 0.0 if asked and address else float("inf")
         self._status = ""

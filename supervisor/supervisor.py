@@ -17,16 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import (
-    children,
-    folders,
-    locks,
-    log_file,
-    machine,
-    our_python,
-    process_tree,
-    sockets,
-)
+from waagent.distro import children, folders, locks, log_file, machine, process_tree, sockets
 from waagent.distro.cgroups import trees
 from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
@@ -39,7 +30,7 @@ from waagent.supervisor.control_server import Connection, ControlServer
 from waagent.supervisor.control_table import Greeting, Request
 from waagent.supervisor.journal import Journal
 from waagent.supervisor.poll import LAG_S, Turns, Watch
-from waagent.supervisor.reading import Reading
+from waagent.supervisor.reading import Reading, reader_argv
 from waagent.supervisor.report import Report
 from waagent.supervisor.roster import ROSTER, Row
 from waagent.supervisor.sd_notify import ServiceNotifier
@@ -72,13 +63,7 @@ def main() -> int:
     """
     root, settings, main_file, verbose, *without = sys.argv[1:]
     prctl.set_name("waagent")
-    reader = our_python.argv(
-        "waagent.supervisor.commands.configuration_reader",
-        root,
-        main_file,
-        verbose,
-        title="configuration reader",
-    )
+    reader = reader_argv(root, main_file, verbose)
     modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
     switches = Switches(frozenset(without), tree=trees.tree_name(root), modules=modules)
     return supervise(Paths(root), ROSTER, take_settings(int(settings)), reader, switches)

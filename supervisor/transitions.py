@@ -241,11 +241,8 @@ def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
     limit_s = (life.row.beat_limit_s if life.state == READY else INIT_LIMIT_S) * 2**life.doubled
     if name in event.stalled and life.doubled < 2:
         turn.change(name, doubled=life.doubled + 1, doubted=False, due=turn.now + limit_s)
-        turn.note(
-            "warning",
-            name,
-            f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled",
-        )
+        text = f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled"
+        turn.note("warning", name, text)
         return
     silence = "no heartbeat for" if life.state == READY else "not ready within"
     reason = f"{silence} {limit_s:.0f} s"

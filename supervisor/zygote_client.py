@@ -24,9 +24,7 @@ from waagent.supervisor.worker_cgroups import WorkerCgroups
 from waagent.supervisor.zygote.contract import CHANNEL
 
 if TYPE_CHECKING:
-    from typing import Union
-
-    Answer = Union[e.Forked, e.StartFailed, e.Upgrade]
+    from waagent.supervisor.events import Event
 
 ANSWER_S = 2.0  # for an order
 UP_S = 20.0  # for the imports, on a disk that has just been booted from
@@ -125,7 +123,7 @@ class ZygoteClient:
             self.due = min(self.due, now + ANSWER_S) if self._is_up else self.due
         return None if sent else "the zygote takes no orders"
 
-    def answers(self, now: float) -> list[Answer]:
+    def answers(self, now: float) -> list[Event]:
         """What the zygote said; an empty packet or an error is its end, which its exit tells as
         well.
         """
@@ -179,7 +177,7 @@ class ZygoteClient:
         return {}
 
 
-def _event_of(message: Mapping[str, Any]) -> Answer:
+def _event_of(message: Mapping[str, Any]) -> Event:
     if message["type"] == "forked":
         return e.Forked(message["name"], message["run"], message["pid"])
     if message["type"] == "failed":
