@@ -4,6 +4,7 @@ that it runs once.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -289,6 +290,24 @@ def test_many_shims_for_one_operation_run_it_once(bench, tmp_path: Path) -> None
     assert (tmp_path / "count").read_text() == "run\n"
 
 
+def shims_of(folder: Path) -> list[int]:
+    """Living processes of this operation's shim: at first its command line names the folder, later
+    its title does not, but it has it open.
+    """
+    return alive_with(f"shim/main.py\0{folder}") + [
+        pid for pid in alive_with("waagent: shim ") if folder in opened_by(pid)
+    ]
+
+
+def opened_by(pid: int) -> set[Path]:
+    found = set()
+    with contextlib.suppress(OSError):  # it has ended
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(Path(os.readlink(f"/proc/{pid}/fd/{name}")))
+    return found
+
+
 START = "import sys; from pathlib import Path; from waagent.distro.operations import launch as operations; "
 START += "operations.start_shim(Path(sys.argv[1]), python=sys.argv[2])"
 
@@ -296,14 +315,10 @@ START += "operations.start_shim(Path(sys.argv[1]), python=sys.argv[2])"
 def shoot(folder: Path, starter: subprocess.Popen[bytes], after_s: float) -> None:
     """Kill the shim's processes a moment after the first of them is seen."""
     until = time.monotonic() + 30
-    while (
-        not alive_with(f"shim/main.py\0{folder}")
-        and starter.poll() is None
-        and time.monotonic() < until
-    ):
+    while not shims_of(folder) and starter.poll() is None and time.monotonic() < until:
         pass  # a pause would blur the moment
     time.sleep(after_s)
-    processes.signal_all(alive_with(f"shim/main.py\0{folder}"), signal.SIGKILL)
+    processes.signal_all(shims_of(folder), signal.SIGKILL)
     starter.wait(60)
 
 
@@ -320,7 +335,7 @@ def test_started_twice_and_shot_at_any_moment_a_command_runs_at_most_once(
                 [PYTHON, "-c", START, folder, PYTHON], cwd=ROOT, stderr=subprocess.DEVNULL
             )
             shoot(folder, starter, 0.0016 * turn)
-            wait_for(lambda folder=folder: not alive_with(f"shim/main.py\0{folder}"))
+            wait_for(lambda folder=folder: not shims_of(folder))
             # a dying process closes its files late
             wait_for(lambda folder=folder: records.observe(folder).state != "running")
 
