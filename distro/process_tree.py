@@ -113,10 +113,8 @@ def kill_tree(
         stopped: set[int] = set()
         while True:
             processes = all_processes()
-            found = set(tree_among(root, processes)) | {
-                p.pid for p in processes if p.session == root and p.state not in "ZX"
-            }
-            fresh = found - spared - stopped
+            session = {p.pid for p in processes if p.session == root and p.state not in "ZX"}
+            fresh = session.union(tree_among(root, processes)) - spared - stopped
             signal_all(fresh, SIGSTOP)
             stopped |= fresh
             if not fresh or time.monotonic() > until:

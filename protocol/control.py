@@ -21,6 +21,7 @@ HEARTBEAT_LIMIT_BYTES = 4 * 1024
 FOREIGN_LIMIT_BYTES = 4 * 1024
 _pack = msgpack.Packer().pack  # `msgpack.packb` asks the system for 1 MiB each time
 
+_AT_ONCE = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _CONTROL_CHARACTERS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0)), " ")
 
 
@@ -71,11 +72,9 @@ def send(connection: socket.socket, packet: bytes, descriptors: tuple[int, ...] 
     """
     try:
         if descriptors:
-            socket.send_fds(
-                connection, [packet], list(descriptors), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
-            )
+            socket.send_fds(connection, [packet], list(descriptors), _AT_ONCE)
         else:
-            connection.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            connection.send(packet, _AT_ONCE)
     except BlockingIOError:
         return False
     return True

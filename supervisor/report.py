@@ -39,8 +39,10 @@ class Report:
         """Pid and start ticks of the last supervisor's processes, as far as they are of this
         boot.
         """
-        rows = (*self.before.workers, self.before.zygote)
-        return [(row.pid, row.start_ticks) for row in rows if self.before.boot_id == self._own[1]]
+        before = self.before
+        rows = [(row.pid, row.start_ticks) for row in before.workers]
+        rows.append((before.zygote.pid, before.zygote.start_ticks))
+        return rows if before.boot_id == self._own[1] else []
 
     def rows_before(self) -> dict[str, WorkerRow]:
         """What the same build wrote in this boot: its results and facts still hold."""

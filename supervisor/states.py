@@ -89,14 +89,9 @@ def begin(rows: Iterable[Row], off: Iterable[str], before: Mapping[str, WorkerRo
     lives = {}
     for row in rows:
         was = before.get(row.name, WorkerRow())
+        life = Life(row, off=row.name in off, facts=was.facts)
         is_done = was.state == DONE
-        lives[row.name] = Life(
-            row,
-            DONE if is_done else IDLE,
-            result=was.result or "" if is_done else None,
-            off=row.name in off,
-            facts=was.facts,
-        )
+        lives[row.name] = life._replace(state=DONE, result=was.result or "") if is_done else life
     return Workers(lives)
 
 

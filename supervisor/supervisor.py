@@ -240,7 +240,7 @@ class Supervisor:
         """A worker's code runs; one of another build is not answered, and killed when it is
         late.
         """
-        name = str(connection.sender.worker)
+        name = connection.sender.worker
         if said.build == self.build and self.workers.lives[name].state == STARTING:
             connection.greeted = True
             self.step(e.Hello(name, connection.sender.pid, self.zygote.guard(name)))
@@ -307,8 +307,7 @@ class Supervisor:
             if connection is not None:
                 self._hear(connection)  # its last words, such as `done`
             self.control.forget(pid)
-            if self.cgroups.is_occupied(name):
-                self.cgroups.kill(name, None)
+            self.cgroups.kill(name, None)
             left = self.cgroups.is_occupied(name)
             self.step(e.Exited(name, pid, status, left, machine.chance()))
 

@@ -54,11 +54,8 @@ class WorkerCgroups:
         """The `cgroup.procs` files of the worker ``name`` (``procs``), of its tools (``place``), of
         what these leave (``outside``).
         """
-        leaves = {
-            "procs": self._leaves[name],
-            "place": self._tree.place(f"w-{name}/tools"),
-            "outside": self._left.place("daemons"),
-        }
+        tools, outside = self._tree.place(f"w-{name}/tools"), self._left.place("daemons")
+        leaves = {"procs": self._leaves[name], "place": tools, "outside": outside}
         return {use: list(map(str, leaf.procs_files)) for use, leaf in leaves.items()}
 
     def kill(self, name: str, pid: int | None) -> None:

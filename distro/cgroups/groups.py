@@ -40,9 +40,8 @@ def find(mountinfo: str, membership: str) -> list[Group]:
         if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
             continue
         version = 2 if kind[0] == "cgroup2" else 1
-        controllers = tuple(
-            name for name in CONTROLLERS if version == 1 and name in kind[2].split(",")
-        )
+        present = kind[2].split(",") if version == 1 else ()
+        controllers = tuple(name for name in CONTROLLERS if name in present)
         if version == 1 and not controllers:
             continue
         own = paths.get(controllers[0] if controllers else "")
@@ -60,10 +59,9 @@ def _shown_at(root: str, mount_point: str, own: str) -> str | None:
     """Where the cgroup ``own`` appears in a mount of ``root``; None outside of it."""
     if own.startswith("/.."):
         return None
-    if root == "/":
-        return (mount_point + own).rstrip("/")
-    if own == root or own.startswith(root + "/"):
-        return (mount_point + own[len(root) :]).rstrip("/")
+    above = root.rstrip("/")
+    if own == above or own.startswith(above + "/"):
+        return (mount_point + own[len(above) :]).rstrip("/")
     return None
 
 
@@ -78,21 +76,16 @@ def above_our_leaves(folder: str) -> str:
     parts = folder.split("/")
     for index, part in enumerate(parts):
         inside = parts[index + 1 :]
-        if (
-            part.startswith("waagent")
-            and inside
-            and (inside == ["supervisor"] or inside[0].startswith("w-"))
-        ):
+        is_leaf = inside == ["supervisor"] or "/".join(inside).startswith("w-")
+        if part.startswith("waagent") and is_leaf:
             return "/".join(parts[:index])
     return folder
 
 
 def below(groups: list[Group], path: str) -> list[Group]:
     """The same hierarchies, one path further down."""
-    return [
-        (version, controllers, f"{folder}/{path}" if path else folder)
-        for version, controllers, folder in groups
-    ]
+    further = f"/{path}" if path else ""
+    return [(version, names, folder + further) for version, names, folder in groups]
 
 
 def make(group: Group, path: str) -> Group:
@@ -160,9 +153,8 @@ def pids(groups: list[Group]) -> list[int]:
     found: set[int] = set()
     for _, _, folder in groups:
         for inner in folders_below(folder):
-            found.update(
-                int(word) for word in (read(inner + "/cgroup.procs") or "").split() if word != "0"
-            )
+            words = (read(inner + "/cgroup.procs") or "").split()
+            found.update(int(word) for word in words if word != "0")
     return sorted(found)
 
 
@@ -252,11 +244,8 @@ def describe(groups: list[Group]) -> str:
         elif "freezer" in controllers:
             tracking = "v1 freezer"
     version_text = "v1" if any(version == 1 for version, _, _ in groups) else "v2"
-    limits = (
-        " ".join([version_text, *(name for name in LIMITING if name in limiting)])
-        if limiting
-        else ""
-    )
+    names = [name for name in LIMITING if name in limiting]
+    limits = " ".join([version_text, *names]) if names else ""
     return ", ".join(part for part in (limits, tracking) if part) or "none"
 
 

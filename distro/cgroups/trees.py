@@ -42,9 +42,7 @@ class Leaf:
     def __init__(self, place: Iterable[Group], joins: str = "") -> None:
         self.groups = list(place)
         self.joined = groups.below(self.groups, joins)
-        self.procs_files: tuple[Path, ...] = tuple(
-            Path(folder, "cgroup.procs") for _, _, folder in self.joined
-        )
+        self.procs_files = tuple(Path(folder, "cgroup.procs") for _, _, folder in self.joined)
 
     def join(self) -> None:
         """Move the calling process (and what it will fork) here. Raises OSError when the kernel
@@ -76,16 +74,13 @@ class Tree:
 
     def __init__(self, bases: Iterable[Group], name: str) -> None:
         self.name = name
-        self._tops = _worth_joining(
-            [group for group in (_made(base, name) for base in bases) if group is not None]
-        )
+        made = [_made(base, name) for base in bases]
+        self._tops = _worth_joining([group for group in made if group is not None])
 
     @property
     def bases(self) -> list[Group]:
         """Where the tree stands, in each hierarchy that it uses."""
-        return [
-            (version, controllers, os.path.dirname(top)) for version, controllers, top in self._tops
-        ]
+        return [(version, names, os.path.dirname(top)) for version, names, top in self._tops]
 
     @property
     def description(self) -> str:
@@ -119,9 +114,8 @@ class Tree:
             try:
                 groups.join([(version, controllers, folder)])
             except OSError as error:
-                refusals.append(
-                    f"cgroup v{version} at {folder} takes no process ({error.strerror}): not used"
-                )
+                why = error.strerror
+                refusals.append(f"cgroup v{version} at {folder} takes no process ({why}): not used")
                 self._tops = [top for top in self._tops if not folder.startswith(top[2] + "/")]
         return tuple(refusals)
 
@@ -167,10 +161,8 @@ def bases_of_self() -> list[Group]:
     """The cgroup that init gave us, in each hierarchy, also when we sit in one of our own
     leaves.
     """
-    return [
-        (version, controllers, groups.above_our_leaves(folder))
-        for version, controllers, folder in groups.of_self()
-    ]
+    above = groups.above_our_leaves
+    return [(version, names, above(folder)) for version, names, folder in groups.of_self()]
 
 
 def _joins(name: str) -> str:

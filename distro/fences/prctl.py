@@ -30,6 +30,5 @@ def set_child_subreaper(wanted: bool = True) -> bool:
 def is_child_subreaper() -> bool:
     """Whether this process adopts orphaned descendants."""
     value = ctypes.c_int(0)
-    return (
-        libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
-    )
+    libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0)
+    return value.value != 0

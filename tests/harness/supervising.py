@@ -52,7 +52,6 @@ def a_row(name: str, **fields: Any) -> Row:
     """A worker of a test: root without capabilities unless said otherwise."""
     usual = {
         "kind": roster.RESIDENT,
-        "privilege": roster.ROOT,
         "account": roster.ROOT_ACCOUNT,
         "capabilities": (),
         "memory_mib": 96,
