@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Container
 from pathlib import Path
 
-from waagent.distro import kernel, process_tree
+from waagent.distro import kernel, kernel_files, process_tree
 
 SUPERVISOR_OOM_SCORE = -900
 _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
@@ -16,11 +16,8 @@ _PRESSURE_LIMIT = 20.0  # percent of the last 10 s in which nobody got on
 
 def vm_id(root: Path) -> str:
     """A name for this VM that everyone may read; empty where the firmware gives none."""
-    try:
-        uuid = (root / "sys/class/dmi/id/product_uuid").read_bytes()
-        return f"{zlib.crc32(uuid.strip().lower()):08x}"
-    except OSError:
-        return ""
+    uuid = kernel_files.read(str(root / "sys/class/dmi/id/product_uuid"))
+    return f"{zlib.crc32(uuid.strip().lower().encode()):08x}" if uuid else ""
 
 
 def chance() -> float:

@@ -82,13 +82,9 @@ class ControlServer:
                     return taken
                 self._turn_one_away()
                 continue
-            connection = self._admit(endpoint, now)
-            if connection is None:
-                endpoint.close()
-            else:
-                taken.append(connection)
+            taken += self._admit(endpoint, now)
 
-    def _admit(self, endpoint: socket.socket, now: float) -> Connection | None:
+    def _admit(self, endpoint: socket.socket, now: float) -> list[Connection]:
         endpoint.setblocking(False)
         pid, uid, gid = _CREDENTIALS.unpack(
             endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
@@ -96,12 +92,13 @@ class ControlServer:
         sender = Sender(pid, uid, gid, self._name_of(pid) or "")
         if not self._has_room(sender):
             self.refused += 1
-            return None
+            endpoint.close()
+            return []
         until = now + FOREIGN_PATIENCE_S if not sender.worker else float("inf")
         connection = Connection(endpoint, sender, until)
         self.connections.add(connection)
         self._watch.add(connection)
-        return connection
+        return [connection]
 
     def _has_room(self, sender: Sender) -> bool:
         present = [connection.sender for connection in self.connections]

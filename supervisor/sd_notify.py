@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -23,10 +24,9 @@ class ServiceNotifier:
     def send(self, text: str) -> None:
         """``READY=1``, ``STOPPING=1`` …"""
         if self._socket is not None:
-            try:
+            # the manager is away or behind; the watchdog's next word comes in time
+            with contextlib.suppress(OSError):
                 self._socket.sendto(text.encode(), socket.MSG_DONTWAIT, self._address)
-            except OSError:
-                pass  # the manager is away or behind; the watchdog's next word comes in time
 
     def beat(self, now: float) -> None:
         """The watchdog's word, when it is due."""

@@ -4,11 +4,10 @@ leave behind.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from collections.abc import Iterable, Mapping
 
-from waagent.distro import machine, process_tree
+from waagent.distro import kernel_files, machine, process_tree
 from waagent.distro.cgroups.groups import Group
 from waagent.distro.cgroups.trees import Leaf, Limits, Tree
 
@@ -81,8 +80,7 @@ class WorkerCgroups:
         """The end of all that lives there, and of the places as far as they are empty."""
         for file in self._tree.place("supervisor").procs_files:
             # a v2 cgroup that hands controllers down takes no process: init removes it
-            with contextlib.suppress(OSError):
-                (file.parents[2] / "cgroup.procs").write_text("0")
+            kernel_files.try_write(str(file.parents[2] / "cgroup.procs"), "0")
         self.clear()
         self._tree.remove()
         self._left.remove()

@@ -195,7 +195,7 @@ if os.fork() == 0:
         os._exit(0)
     os._exit(0)
 os.read(reader, 1)
-print(len({os.wait()[0], os.wait()[0]}), prctl.is_child_subreaper())
+print(len({os.wait()[0], os.wait()[0]}), run.is_child_subreaper())
 """
     assert in_child(code, 0) == "2 True\n"
 
