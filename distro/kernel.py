@@ -15,10 +15,8 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 def landlock_level() -> int:
     """The kernel's landlock ABI; 0 without landlock."""
-    level = libc.syscall(
-        ctypes.c_long(LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)
-    )
-    return max(0, int(level))
+    version = (None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return max(0, int(libc.syscall(ctypes.c_long(LANDLOCK_CREATE), *version)))
 
 
 def lock_memory() -> bool:

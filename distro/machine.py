@@ -56,6 +56,5 @@ def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
 def is_stalled(pids: set[int], *, psi: bool) -> bool:
     """Whether one of ``pids`` waits for a disk (state D), or everybody for memory."""
     pressure = process_tree.memory_pressure_full_avg10() if psi else None
-    return (pressure or 0.0) > _PRESSURE_LIMIT or any(
-        process_tree.state_letter(pid) == "D" for pid in pids
-    )
+    waiting = any(process_tree.state_letter(pid) == "D" for pid in pids)
+    return waiting or (pressure or 0.0) > _PRESSURE_LIMIT

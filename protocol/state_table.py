@@ -112,10 +112,6 @@ class Table(Record):
     """What an operator should know, a sentence each."""
     workers: tuple[WorkerRow, ...] = ()
 
-    def worker(self, name: str) -> WorkerRow | None:
-        """The row of this name."""
-        return next((row for row in self.workers if row.name == name), None)
-
 
 def table_map(table: Table) -> dict[str, Any]:
     """``table`` as it crosses: plain maps and arrays."""
@@ -150,9 +146,8 @@ class StateWriter:
         """Make ``table`` the newest slot. Raises StateError when it does not fit into a slot."""
         payload = self._pack(table)
         if len(payload) > SLOT_BYTES - _HEAD.size:
-            raise StateError(
-                f"the table has {len(payload)} bytes, a slot {SLOT_BYTES - _HEAD.size}"
-            )
+            room = SLOT_BYTES - _HEAD.size
+            raise StateError(f"the table has {len(payload)} bytes, a slot {room}")
         self._sequence += 1
         head = _HEAD.pack(_MAGIC, self._sequence, len(payload), zlib.crc32(payload))
         os.pwrite(self._descriptor, head + payload, (self._sequence % 2) * SLOT_BYTES)

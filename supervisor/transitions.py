@@ -251,12 +251,8 @@ def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
     turn.actions.append(e.TakeStack(name))
 
 
-def _judge_hung(turn: _Turn, life: Life, event: e.Tick) -> None:
-    _kill(turn, life.row.name, hang=True)
-
-
 def _judge_stop(turn: _Turn, life: Life, event: e.Tick) -> None:
-    _kill(turn, life.row.name)
+    _kill(turn, life.row.name, hang=life.state == HUNG)
 
 
 def _judge_kill(turn: _Turn, life: Life, event: e.Tick) -> None:
@@ -278,7 +274,7 @@ _JUDGE: dict[str, Callable[[_Turn, Life, e.Tick], None]] = {
     STARTING: _judge_start,
     INIT:     _judge_beat,
     READY:    _judge_beat,
-    HUNG:     _judge_hung,
+    HUNG:     _judge_stop,
     STOPPING: _judge_stop,
     KILL:     _judge_kill,
     STUCK:    _judge_kill,
