@@ -194,6 +194,9 @@ def _hurt(story: Story, vm: Machine) -> None:
     _require(len(names) >= 4, f"not all resident workers are READY: {names}")
     story.chapter("waagent-ps now:")
     story.shown(vm.run(["waagent-ps"]).stdout)
+    story.chapter("the same in ps -ef | grep waagent:")
+    listed = vm.run(["ps", "-ef"]).stdout.splitlines()
+    story.shown("\n".join(line for line in listed if "waagent" in line))
     before = _pids(vm, names)
     story.chapter(
         f"kill -9 of all {len(names)} resident workers at once; waagent-ps the moment after:"
