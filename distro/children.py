@@ -23,9 +23,7 @@ def exec_alone(argv: list[str], descriptors: dict[int, int]) -> int:
     """Start a program that inherits ``descriptors`` (its number: ours) and descriptor 0, nothing
     else; its pid. Raises OSError.
     """
-    moves = [
-        (os.POSIX_SPAWN_DUP2, source, target) for target, source in sorted(descriptors.items())
-    ]
+    moves = [(os.POSIX_SPAWN_DUP2, ours, its) for its, ours in sorted(descriptors.items())]
     default = [signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGPIPE]
     return os.posix_spawn(
         argv[0], argv, {**os.environ, **ALLOCATOR}, file_actions=moves, setsigdef=default

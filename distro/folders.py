@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -19,17 +20,14 @@ def make_folder(path: Path, mode: int = 0o700, owner: tuple[int, int] | None = N
     Raises FileError when something else stands there, or a link.
     """
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    try:
+    with contextlib.suppress(FileExistsError):  # ours, or a stranger's: the next lines tell
         os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass  # ours from before, or a stranger's: the next lines tell
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            raise FileError(
-                "a link or file stands where a folder belongs", str(path), "remove it"
-            ) from error
+            what = "a link or file stands where a folder belongs"
+            raise FileError(what, str(path), "remove it") from error
         raise
     try:
         if owner is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 
 from waagent.distro.fences.prctl import libc
+from waagent.distro.kernel_files import try_write
 
 LANDLOCK_CREATE = 444  # linux/landlock.h: one number on all architectures but alpha
 _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
@@ -14,10 +15,8 @@ _MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 def landlock_level() -> int:
     """The kernel's landlock ABI; 0 without landlock."""
-    level = libc.syscall(
-        ctypes.c_long(LANDLOCK_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(1)
-    )
-    return max(0, int(level))
+    version = (None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return max(0, int(libc.syscall(ctypes.c_long(LANDLOCK_CREATE), *version)))
 
 
 def lock_memory() -> bool:
@@ -30,9 +29,4 @@ def lock_memory() -> bool:
 
 def set_oom_score(adjustment: int) -> bool:
     """−1000 (never killed) to 1000 (first); lowering needs SYS_RESOURCE. Whether it holds."""
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(adjustment))
-    except OSError:
-        return False
-    return True
+    return try_write("/proc/self/oom_score_adj", str(adjustment))

@@ -27,9 +27,8 @@ def take_lock(path: Path) -> int:
         except BlockingIOError:
             pid = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(lock)
-            raise Held(
-                f"already running: pid {pid} holds {path}: see waagent-ps, or stop it first"
-            ) from None
+            what = f"already running: pid {pid} holds {path}"
+            raise Held(f"{what}: see waagent-ps, or stop it first") from None
         held = os.fstat(lock)
         if held.st_nlink == 1 and os.stat(path).st_ino == held.st_ino:
             break

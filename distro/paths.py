@@ -24,8 +24,37 @@ class Paths:
         log_folder: str = "/var/log/azure",
     ) -> None:
         self.root = Path(root)
-        self._library = library
-        self._log_folder = log_folder
+        self._library, self._log_folder = library, log_folder
+
+        # configuration
+        self.configuration = self.under("/etc/waagent.conf")
+        self.configuration_folder = self.under("/etc/waagent/conf.d")
+        self.sandbox_folder = self.under("/etc/waagent/sandbox.d")
+
+        # run time, on a tmpfs
+        self.run = self.under("/run/waagent")
+        self.control_socket = self.run / "control"
+        self.state = self.run / "state"
+        self.locks = self.run / "lock"
+        self.bus = self.run / "bus"
+        self.operations_view = self.run / "operations"
+        """What `waagent-ps extensions` reads (JSON, 0644, written by extension_runner)."""
+
+        # state that lasts
+        self.library = self.under(library)
+        self.operations = self.library / "operations"
+        """Records of operations, root only."""
+        self.transport = self.library / "transport"
+        """The transport key and certificate, 0700, certificate_keeper's alone."""
+        self.provisioned = self.library / "provisioned"
+        self.cache = self.under("/var/cache/waagent")
+        """Spool of fabric_client and transfer, 0700 waagent."""
+
+        # logs
+        self.log = self.under("/var/log/waagent.log")
+        self.hang_folder = self.under("/var/log/waagent")
+        """Stacks of hung workers: <worker>.hang, .hang.1, .hang.2."""
+        self.handler_logs = self.under(log_folder)
 
     def under(self, absolute: str) -> Path:
         """The path ``absolute`` of the system, below the root prefix."""
@@ -41,80 +70,3 @@ class Paths:
             for value, present in zip(named, (self._library, self._log_folder))
         )
         return Paths(self.root, library=library, log_folder=log_folder)
-
-    # configuration
-    @property
-    def configuration(self) -> Path:
-        return self.under("/etc/waagent.conf")
-
-    @property
-    def configuration_folder(self) -> Path:
-        return self.under("/etc/waagent/conf.d")
-
-    @property
-    def sandbox_folder(self) -> Path:
-        return self.under("/etc/waagent/sandbox.d")
-
-    # run time, on a tmpfs
-    @property
-    def run(self) -> Path:
-        return self.under("/run/waagent")
-
-    @property
-    def control_socket(self) -> Path:
-        return self.run / "control"
-
-    @property
-    def state(self) -> Path:
-        return self.run / "state"
-
-    @property
-    def locks(self) -> Path:
-        return self.run / "lock"
-
-    @property
-    def bus(self) -> Path:
-        return self.run / "bus"
-
-    @property
-    def operations_view(self) -> Path:
-        """What `waagent-ps extensions` reads (JSON, 0644, written by extension_runner)."""
-        return self.run / "operations"
-
-    # state that lasts
-    @property
-    def library(self) -> Path:
-        return self.under(self._library)
-
-    @property
-    def operations(self) -> Path:
-        """Records of operations, root only."""
-        return self.library / "operations"
-
-    @property
-    def transport(self) -> Path:
-        """The transport key and certificate, 0700, certificate_keeper's alone."""
-        return self.library / "transport"
-
-    @property
-    def provisioned(self) -> Path:
-        return self.library / "provisioned"
-
-    @property
-    def cache(self) -> Path:
-        """Spool of fabric_client and transfer, 0700 waagent."""
-        return self.under("/var/cache/waagent")
-
-    # logs
-    @property
-    def log(self) -> Path:
-        return self.under("/var/log/waagent.log")
-
-    @property
-    def hang_folder(self) -> Path:
-        """Stacks of hung workers: <worker>.hang, .hang.1, .hang.2."""
-        return self.under("/var/log/waagent")
-
-    @property
-    def handler_logs(self) -> Path:
-        return self.under(self._log_folder)

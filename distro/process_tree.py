@@ -10,6 +10,8 @@ import os
 import time
 from collections.abc import Iterable
 
+from waagent.distro.kernel_files import read
+
 SIGKILL, SIGSTOP = 9, 19  # x86, arm, riscv; `signal` would load enum and re, 0.8 MiB
 _KILL_ROUNDS = 20  # a tree that forks while it is killed; each round stops what it sees first
 _ROUND_PAUSE_S = 0.01
@@ -18,28 +20,21 @@ _ROUND_PAUSE_S = 0.01
 class Process:
     """One line of `/proc/<pid>/stat`, as far as we use it (proc_pid_stat(5))."""
 
-    __slots__ = ("cpu_ticks", "group", "parent", "pid", "session", "start_ticks", "state")
+    __slots__ = ("parent", "pid", "session", "start_ticks", "state")
 
-    def __init__(self, pid: int, fields: list[bytes]) -> None:
+    def __init__(self, pid: int, fields: list[str]) -> None:
         """``fields`` are those behind the name in parentheses."""
         self.pid = pid
-        self.state = fields[0].decode("ascii")
-        self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
-        self.cpu_ticks = int(fields[11]) + int(fields[12])
+        self.state = fields[0]
+        self.parent, self.session = int(fields[1]), int(fields[3])
         self.start_ticks = int(fields[19])
 
 
 def read_process(pid: int) -> Process | None:
     """The process ``pid``; None when it is not there (or `/proc` is not)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            text = file.read(4096)
-    except OSError:
-        return None
-    fields = text[text.rfind(b")") + 2 :].split()
-    if len(fields) < 20:
-        return None
-    return Process(pid, fields)
+    text = read(f"/proc/{pid}/stat") or ""
+    fields = text[text.rfind(")") + 2 :].split()
+    return Process(pid, fields) if len(fields) >= 20 else None
 
 
 def all_processes() -> list[Process]:
@@ -76,26 +71,18 @@ def is_alive(pid: int, ticks: int | None = None) -> bool:
 
 def boot_id() -> str:
     """The kernel's name for this boot; empty when it cannot be read."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
-            return file.read(64).decode("ascii").strip()
-    except OSError:
-        return ""
+    return (read("/proc/sys/kernel/random/boot_id") or "").strip()
 
 
 def tree_among(root: int, processes: Iterable[Process]) -> list[int]:
     """``root`` and its living descendants among ``processes``, parents first."""
+    living = [process for process in processes if process.state not in "ZX"]
     children: dict[int, list[int]] = {}
-    alive: set[int] = set()
-    for process in processes:
-        if process.state not in "ZX":
-            alive.add(process.pid)
-            children.setdefault(process.parent, []).append(process.pid)
-    found, queue = [], [root] if root in alive else []
-    while queue:
-        pid = queue.pop()
-        found.append(pid)
-        queue.extend(children.get(pid, ()))
+    for process in living:
+        children.setdefault(process.parent, []).append(process.pid)
+    found = [process.pid for process in living if process.pid == root]
+    for pid in found:  # it grows meanwhile
+        found.extend(children.get(pid, ()))
     return found
 
 
@@ -126,10 +113,8 @@ def kill_tree(
         stopped: set[int] = set()
         while True:
             processes = all_processes()
-            found = set(tree_among(root, processes)) | {
-                p.pid for p in processes if p.session == root and p.state not in "ZX"
-            }
-            fresh = found - spared - stopped
+            session = {p.pid for p in processes if p.session == root and p.state not in "ZX"}
+            fresh = session.union(tree_among(root, processes)) - spared - stopped
             signal_all(fresh, SIGSTOP)
             stopped |= fresh
             if not fresh or time.monotonic() > until:
@@ -144,14 +129,5 @@ def kill_tree(
 
 def memory_pressure_full_avg10() -> float | None:
     """Share of the last 10 s (0 to 100) in which all tasks waited for memory; None without PSI."""
-    try:
-        with open("/proc/pressure/memory", "rb", buffering=0) as file:
-            text = file.read(512)
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith(b"full "):
-            for field in line.split():
-                if field.startswith(b"avg10="):
-                    return float(field[6:])
-    return None
+    _, _, full = (read("/proc/pressure/memory") or "").partition("full avg10=")
+    return float(full.split()[0]) if full else None

@@ -4,6 +4,7 @@ it had to be killed.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -19,6 +20,7 @@ from waagent.protocol.base.errors import ExplainedError
 from waagent.protocol.base.records import Record
 
 TICK_S = 1.0
+_PR_GET_CHILD_SUBREAPER = 37
 _AFTER_EXIT_S = 0.2  # output that is still in the pipe; a daemon that holds it is not waited for
 _KILL_S = 2.0
 _CHUNK_BYTES = 64 * 1024
@@ -96,7 +98,7 @@ def run(
         raise ToolNotFound("tool is missing", argv[0], "install the package that has it")
     places = [os.fspath(file) for file in place]
     _reap_adopted()
-    was_subreaper = prctl.is_child_subreaper()
+    was_subreaper = is_child_subreaper()
     prctl.set_child_subreaper()
     started = time.monotonic()
     strangers = set(processes.children_of(os.getpid())) | _members(places)
@@ -329,3 +331,10 @@ def _reap(pid: int) -> bool:
 
 def _reap_adopted() -> None:
     _adopted.difference_update([pid for pid in _adopted if _reap(pid)])
+
+
+def is_child_subreaper() -> bool:
+    """Whether this process adopts orphaned descendants."""
+    value = ctypes.c_int(0)
+    prctl.libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0)
+    return value.value != 0

@@ -1,17 +1,8 @@
-"""Numbers of accounts and groups by name."""
+"""Numbers of groups by name."""
 
 from __future__ import annotations
 
 import grp
-import pwd
-
-
-def uid_of(name: str, otherwise: int) -> int:
-    """The uid of the account ``name``, or ``otherwise`` where there is none."""
-    try:
-        return pwd.getpwnam(name).pw_uid
-    except KeyError:
-        return otherwise
 
 
 def gid_of(name: str, otherwise: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.secret import Secret
 from waagent.protocol.base.xml import Element, local_name, read_xml
 

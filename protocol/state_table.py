@@ -20,7 +20,7 @@ from typing import Any
 
 import msgpack
 
-from waagent.protocol.base import fields, packed
+from waagent.protocol.base import fields
 from waagent.protocol.base.records import Record, to_map
 
 SCHEMA = 1
@@ -112,10 +112,6 @@ class Table(Record):
     """What an operator should know, a sentence each."""
     workers: tuple[WorkerRow, ...] = ()
 
-    def worker(self, name: str) -> WorkerRow | None:
-        """The row of this name."""
-        return next((row for row in self.workers if row.name == name), None)
-
 
 def table_map(table: Table) -> dict[str, Any]:
     """``table`` as it crosses: plain maps and arrays."""
@@ -140,7 +136,7 @@ class StateWriter:
         """``descriptor`` is open for reading and writing; the file is allocated whole here,
         once.
         """
-        self._descriptor = descriptor
+        self._descriptor, self._pack = descriptor, msgpack.Packer().pack
         os.posix_fallocate(descriptor, 0, SIZE_BYTES)
         self._sequence, payload = max(_slot(descriptor, index) or (0, b"") for index in (0, 1))
         self.before: dict[str, Any] = msgpack.unpackb(payload, raw=False) if payload else {}
@@ -148,11 +144,10 @@ class StateWriter:
 
     def write(self, table: Mapping[str, Any]) -> None:
         """Make ``table`` the newest slot. Raises StateError when it does not fit into a slot."""
-        payload = packed.pack(table)
+        payload = self._pack(table)
         if len(payload) > SLOT_BYTES - _HEAD.size:
-            raise StateError(
-                f"the table has {len(payload)} bytes, a slot {SLOT_BYTES - _HEAD.size}"
-            )
+            room = SLOT_BYTES - _HEAD.size
+            raise StateError(f"the table has {len(payload)} bytes, a slot {room}")
         self._sequence += 1
         head = _HEAD.pack(_MAGIC, self._sequence, len(payload), zlib.crc32(payload))
         os.pwrite(self._descriptor, head + payload, (self._sequence % 2) * SLOT_BYTES)

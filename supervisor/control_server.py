@@ -4,6 +4,7 @@ those who only hold a place.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -81,50 +82,42 @@ class ControlServer:
                     return taken
                 self._turn_one_away()
                 continue
-            connection = self._admit(endpoint, now)
-            if connection is None:
-                endpoint.close()
-            else:
-                taken.append(connection)
+            taken += self._admit(endpoint, now)
 
-    def _admit(self, endpoint: socket.socket, now: float) -> Connection | None:
+    def _admit(self, endpoint: socket.socket, now: float) -> list[Connection]:
         endpoint.setblocking(False)
         pid, uid, gid = _CREDENTIALS.unpack(
             endpoint.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         )
-        sender = Sender(pid, uid, gid, self._name_of(pid))
+        sender = Sender(pid, uid, gid, self._name_of(pid) or "")
         if not self._has_room(sender):
             self.refused += 1
-            return None
-        until = now + FOREIGN_PATIENCE_S if sender.worker is None else float("inf")
+            endpoint.close()
+            return []
+        until = now + FOREIGN_PATIENCE_S if not sender.worker else float("inf")
         connection = Connection(endpoint, sender, until)
         self.connections.add(connection)
         self._watch.add(connection)
-        return connection
+        return [connection]
 
     def _has_room(self, sender: Sender) -> bool:
         present = [connection.sender for connection in self.connections]
-        if sender.worker is not None:
+        if sender.worker:
             return [other.pid for other in present].count(sender.pid) < WORKER_CONNECTIONS
-        uids = [other.uid for other in present if other.worker is None]
-        if sender.uid == 0:
+        uids = [other.uid for other in present if not other.worker]
+        if sender.uid == 0 or len(uids) >= FOREIGN_CONNECTIONS:
             return len(uids) < FOREIGN_CONNECTIONS
         of_users = len(uids) - uids.count(0)
-        return (
-            len(uids) < FOREIGN_CONNECTIONS
-            and of_users < FOREIGN_CONNECTIONS - FOREIGN_FOR_ROOT
-            and uids.count(sender.uid) < FOREIGN_OF_A_UID
-        )
+        has_share = uids.count(sender.uid) < FOREIGN_OF_A_UID
+        return has_share and of_users < FOREIGN_CONNECTIONS - FOREIGN_FOR_ROOT
 
     def _turn_one_away(self) -> None:
         """No descriptor is left: the spare one lets us say so by closing, instead of being woken
         for ever.
         """
         os.close(self._spare)
-        try:
+        with contextlib.suppress(OSError):  # it went away by itself
             self._listener.accept()[0].close()
-        except OSError:
-            pass  # it went away by itself
         self._spare = os.open("/dev/null", os.O_RDONLY)
         self.refused += 1
 
@@ -151,8 +144,8 @@ class ControlServer:
                 connection.deliver(*connection.unsent)
 
     def _receive(self, connection: Connection) -> dict[str, Any] | None:
-        is_worker = connection.sender.worker is not None
-        limit = control.HEARTBEAT_LIMIT_BYTES if is_worker else control.FOREIGN_LIMIT_BYTES
+        worker = connection.sender.worker
+        limit = control.HEARTBEAT_LIMIT_BYTES if worker else control.FOREIGN_LIMIT_BYTES
         try:
             packet = connection.endpoint.recv(limit + 1)
             return control.unpack(packet, limit) if packet else None
@@ -180,9 +173,8 @@ class ControlServer:
 
     def of(self, worker: str) -> Connection | None:
         """The connection on which this worker said hello."""
-        return next(
-            (one for one in self.connections if one.sender.worker == worker and one.greeted), None
-        )
+        greeted = (one for one in self.connections if one.greeted)
+        return next((one for one in greeted if one.sender.worker == worker), None)
 
     def next_due(self) -> float:
         """When the patience with the next stranger ends."""
@@ -190,9 +182,7 @@ class ControlServer:
 
     def expire(self, now: float) -> None:
         """Close the connections of strangers whose time is over."""
-        for connection in [
-            connection for connection in self.connections if connection.until <= now
-        ]:
+        for connection in [one for one in self.connections if one.until <= now]:
             self.close(connection)
 
     def close(self, connection: Connection) -> None:
@@ -204,5 +194,5 @@ class ControlServer:
     def forget(self, pid: int) -> None:
         """Close whatever a worker that ended was connected by."""
         for connection in list(self.connections):
-            if connection.sender.worker is not None and connection.sender.pid == pid:
+            if connection.sender.worker and connection.sender.pid == pid:
                 self.close(connection)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from waagent.protocol.base.records import Record
 from waagent.protocol.control import ControlError
 from waagent.supervisor import events as e
-
-if TYPE_CHECKING:
-    from typing import Union
 
 WORKER, ANYONE, ROOT = "worker", "anyone", "root"
 NEW, GREETED, ANY = "new", "greeted", "any"
@@ -33,7 +30,8 @@ class Sender(Record):
     pid: int
     uid: int
     gid: int
-    worker: str | None = None
+    worker: str = ""
+    """Empty: a stranger."""
 
 
 class Greeting(Record):
@@ -48,10 +46,6 @@ class Request(Record):
     name: str = ""
 
 
-if TYPE_CHECKING:
-    Word = Union[e.Ready, e.Beat, e.Busy, e.Done, e.Wanted, e.Unwanted]
-
-
 def parse_hello(sender: Sender, said: Mapping[str, Any]) -> Greeting:
     """build"""
     return Greeting(_text(said, "build"))
@@ -59,7 +53,7 @@ def parse_hello(sender: Sender, said: Mapping[str, Any]) -> Greeting:
 
 def parse_ready(sender: Sender, said: Mapping[str, Any]) -> e.Ready:
     """(nothing)"""
-    return e.Ready(_worker(sender), sender.pid)
+    return e.Ready(sender.worker, sender.pid)
 
 
 def parse_heartbeat(sender: Sender, said: Mapping[str, Any]) -> e.Beat:
@@ -70,9 +64,9 @@ def parse_heartbeat(sender: Sender, said: Mapping[str, Any]) -> e.Beat:
     cut = {
         key[:_FACT_NAME_LIMIT]: value[:_TEXT_LIMIT] if isinstance(value, str) else value
         for key, value in facts.items()
-        if value is None or isinstance(value, (str, int, float))
+        if isinstance(key, str) and (value is None or isinstance(value, (str, int, float)))
     }
-    return e.Beat(_worker(sender), sender.pid, _text(said, "doing"), _whole(said, "progress"), cut)
+    return e.Beat(sender.worker, sender.pid, _text(said, "doing"), _whole(said, "progress"), cut)
 
 
 def parse_busy(sender: Sender, said: Mapping[str, Any]) -> e.Busy:
@@ -82,14 +76,13 @@ def parse_busy(sender: Sender, said: Mapping[str, Any]) -> e.Busy:
         raise ControlError("seconds is no number")
     if not math.isfinite(seconds):
         raise ControlError("seconds is not finite")
-    return e.Busy(
-        _worker(sender), sender.pid, seconds, _text(said, "reason"), _whole(said, "progress")
-    )
+    reason, progress = _text(said, "reason"), _whole(said, "progress")
+    return e.Busy(sender.worker, sender.pid, seconds, reason, progress)
 
 
 def parse_done(sender: Sender, said: Mapping[str, Any]) -> e.Done:
     """summary: the result"""
-    return e.Done(_worker(sender), sender.pid, _text(said, "summary"))
+    return e.Done(sender.worker, sender.pid, _text(said, "summary"))
 
 
 def parse_want(sender: Sender, said: Mapping[str, Any]) -> e.Wanted:
@@ -97,12 +90,12 @@ def parse_want(sender: Sender, said: Mapping[str, Any]) -> e.Wanted:
     numbers = said.get("numbers") or []
     if not isinstance(numbers, list) or not all(type(number) is int for number in numbers):
         raise ControlError("numbers is no list of whole numbers")
-    return e.Wanted(_worker(sender), _text(said, "name"), tuple(numbers[:_NUMBERS_LIMIT]))
+    return e.Wanted(sender.worker, _text(said, "name"), tuple(numbers[:_NUMBERS_LIMIT]))
 
 
 def parse_unwant(sender: Sender, said: Mapping[str, Any]) -> e.Unwanted:
     """name"""
-    return e.Unwanted(_worker(sender), _text(said, "name"))
+    return e.Unwanted(sender.worker, _text(said, "name"))
 
 
 def parse_request(sender: Sender, said: Mapping[str, Any]) -> Request:
@@ -146,19 +139,15 @@ def refusal(kind: str, sender: Sender, phase: str) -> str | None:
     message = MESSAGES.get(kind)
     if message is None:
         return f"unknown message {kind[:40]!r}"
-    if message.sender == WORKER and sender.worker is None:
+    if message.sender == WORKER and not sender.worker:
         return "only a worker may say this"
     if message.sender == WORKER and message.phase != phase:
         return f"not now ({phase})"
     if message.sender == ROOT and sender.uid != 0:
         return "only root may do this"
-    if message.sender == ROOT and sender.worker is not None:
+    if message.sender == ROOT and sender.worker:
         return "a worker may not do this, whatever its uid"
     return None
-
-
-def _worker(sender: Sender) -> str:
-    return sender.worker or ""
 
 
 def _text(said: Mapping[str, Any], key: str) -> str:

@@ -193,21 +193,6 @@ class Leave(Record):
 
 
 if TYPE_CHECKING:
-    Event = Union[
-        Tick,
-        Forked,
-        StartFailed,
-        Exited,
-        Hello,
-        Ready,
-        Beat,
-        Busy,
-        Done,
-        Wanted,
-        Unwanted,
-        Restart,
-        Switched,
-        Upgrade,
-        End,
-    ]
+    Word = Union[Ready, Beat, Busy, Done, Wanted, Unwanted]
+    Event = Union[Tick, Forked, StartFailed, Exited, Hello, Word, Restart, Switched, Upgrade, End]
     Action = Union[Start, Open, Abandon, Configure, SayStop, TakeStack, Kill, Note, Leave]

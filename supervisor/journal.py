@@ -37,10 +37,8 @@ class Journal:
         said = control.clean(f"{worker}: {text}" if worker else text)[:_LINE_CHARACTERS]
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-        line = (
-            f"{stamp}.{int(now * 1000) % 1000:03d}Z {level.upper()} supervisor[{os.getpid()}]"
-            f" {said}"
-        )
+        who = f"supervisor[{os.getpid()}]"
+        line = f"{stamp}.{int(now * 1000) % 1000:03d}Z {level.upper()} {who} {said}"
         about = {"SYSLOG_IDENTIFIER": "waagent", "WAAGENT_WORKER": worker or "supervisor"}
         sockets.send_fields(self._journald, MESSAGE=said, PRIORITY=_PRIORITY[level], **about)
         if self.direct:

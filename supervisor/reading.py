@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import os
 
-from waagent.distro import children
+from waagent.distro import children, our_python
 from waagent.protocol.configuration.supervisor_settings import Settings, take_settings
+
+
+def reader_argv(*arguments: str) -> list[str]:
+    """The command line of the process: root prefix, main file, verbose or not."""
+    module = "waagent.supervisor.commands.configuration_reader"
+    return our_python.argv(module, *arguments, title="configuration reader")
 
 
 class Reading:

@@ -35,10 +35,14 @@ class Report:
         self.stacks: dict[str, str] = {}
         """Files with the stacks of workers' last hangs."""
 
-    @property
-    def is_before_of_this_boot(self) -> bool:
-        """Pids of the last table name processes of this boot."""
-        return self.before.boot_id == self._own[1]
+    def processes_before(self) -> list[tuple[int | None, int | None]]:
+        """Pid and start ticks of the last supervisor's processes, as far as they are of this
+        boot.
+        """
+        before = self.before
+        rows = [(row.pid, row.start_ticks) for row in before.workers]
+        rows.append((before.zygote.pid, before.zygote.start_ticks))
+        return rows if before.boot_id == self._own[1] else []
 
     def rows_before(self) -> dict[str, WorkerRow]:
         """What the same build wrote in this boot: its results and facts still hold."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from waagent.protocol.base.records import Record
 from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 
-UNPRIVILEGED, ROOT = "unprivileged", "root"
-
 
 class Account(Record):
     """A uid of one worker; the number serves where the account does not exist."""
@@ -27,8 +25,8 @@ class Row(Record):
     name: str
     kind: str
     """resident: always; oneshot: once per boot; ondemand: while somebody wants it."""
-    privilege: str = ROOT
     account: Account = ROOT_ACCOUNT
+    """Any other one than root's: without privileges, but for its capabilities."""
     capabilities: tuple[str, ...] = ()
     """All that is kept in the effective and permitted sets."""
     memory_mib: int = 96
@@ -81,7 +79,6 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "fabric_client",
         RESIDENT,
-        UNPRIVILEGED,
         WAAGENT,
         memory_mib=64,
         serves=True,
@@ -136,7 +133,6 @@ ROSTER: tuple[Row, ...] = (
     Row(
         "probe_responder",
         ONDEMAND,
-        UNPRIVILEGED,
         PROBE,
         memory_mib=32,
         pids=16,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -14,11 +15,8 @@ class ServiceNotifier:
         address = environment.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
-        asked = (
-            environment.get("WATCHDOG_USEC", "")
-            if environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-            else ""
-        )
+        is_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        asked = environment.get("WATCHDOG_USEC", "") if is_for_us else ""
         self.period_s = int(asked) / 2e6 if asked.isdigit() and address else float("inf")
         self.due = 0.0 if asked and address else float("inf")
         self._status = ""
@@ -26,10 +24,9 @@ class ServiceNotifier:
     def send(self, text: str) -> None:
         """``READY=1``, ``STOPPING=1`` …"""
         if self._socket is not None:
-            try:
+            # the manager is away or behind; the watchdog's next word comes in time
+            with contextlib.suppress(OSError):
                 self._socket.sendto(text.encode(), socket.MSG_DONTWAIT, self._address)
-            except OSError:
-                pass  # the manager is away or behind; the watchdog's next word comes in time
 
     def beat(self, now: float) -> None:
         """The watchdog's word, when it is due."""

@@ -7,19 +7,14 @@ from types import MappingProxyType
 from typing import Any
 
 from waagent.protocol.base.records import Record
-from waagent.protocol.state_table import (
-    ALIVE,
-    BACKOFF,
-    DONE,
-    IDLE,
-    PARKED,
-    WorkerRow,
-)
+from waagent.protocol.state_table import ALIVE, BACKOFF, DONE, IDLE, PARKED, WorkerRow
 from waagent.supervisor.roster import Row
 
 NEVER = float("inf")
 WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop the wanted one
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# fields that a life has in common with its row in the table
+_SHOWN_AS_IT_IS = "state since pid restarts last_exit reason beat_at facts result".split()
 
 
 class Want(Record):
@@ -94,14 +89,9 @@ def begin(rows: Iterable[Row], off: Iterable[str], before: Mapping[str, WorkerRo
     lives = {}
     for row in rows:
         was = before.get(row.name, WorkerRow())
+        life = Life(row, off=row.name in off, facts=was.facts)
         is_done = was.state == DONE
-        lives[row.name] = Life(
-            row,
-            DONE if is_done else IDLE,
-            result=was.result or "" if is_done else None,
-            off=row.name in off,
-            facts=was.facts,
-        )
+        lives[row.name] = life._replace(state=DONE, result=was.result or "") if is_done else life
     return Workers(lives)
 
 
@@ -137,21 +127,13 @@ def shown(life: Life, waits: Iterable[str], start_ticks: int | None, stack: str)
     return WorkerRow(
         name=life.row.name,
         kind=life.row.kind,
-        state=life.state,
-        since=life.since,
-        pid=life.pid,
+        **{field: getattr(life, field) for field in _SHOWN_AS_IT_IS},
         start_ticks=start_ticks,
-        restarts=life.restarts,
-        last_exit=life.last_exit,
-        reason=life.reason,
         next_try_at=life.due if is_planned else None,
-        beat_at=life.beat_at,
         doing=life.result or life.doing,
         uid=life.guard.get("uid"),
         caps=tuple(life.guard.get("caps", ())),
         fence=life.guard.get("fence", ""),
-        facts=life.facts,
-        result=life.result,
         stack=stack,
         waits=tuple(waits),
     )

@@ -17,16 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import (
-    children,
-    folders,
-    locks,
-    log_file,
-    machine,
-    our_python,
-    process_tree,
-    sockets,
-)
+from waagent.distro import children, folders, locks, log_file, machine, process_tree, sockets
 from waagent.distro.cgroups import trees
 from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
@@ -39,7 +30,7 @@ from waagent.supervisor.control_server import Connection, ControlServer
 from waagent.supervisor.control_table import Greeting, Request
 from waagent.supervisor.journal import Journal
 from waagent.supervisor.poll import LAG_S, Turns, Watch
-from waagent.supervisor.reading import Reading
+from waagent.supervisor.reading import Reading, reader_argv
 from waagent.supervisor.report import Report
 from waagent.supervisor.roster import ROSTER, Row
 from waagent.supervisor.sd_notify import ServiceNotifier
@@ -49,8 +40,7 @@ from waagent.supervisor.zygote.contract import build_id
 from waagent.supervisor.zygote_client import PACKAGE, Switches, ZygoteClient
 
 if TYPE_CHECKING:
-    from waagent.supervisor.control_table import Word
-    from waagent.supervisor.events import Event
+    from waagent.supervisor.events import Event, Word
 
 LOG_WORKER = "environment_monitor"  # writes our lines and the stacks of hung workers
 SUSPENDED_S = 2.0  # BOOTTIME runs ahead of MONOTONIC while the VM sleeps
@@ -73,13 +63,7 @@ def main() -> int:
     """
     root, settings, main_file, verbose, *without = sys.argv[1:]
     prctl.set_name("waagent")
-    reader = our_python.argv(
-        "waagent.supervisor.commands.configuration_reader",
-        root,
-        main_file,
-        verbose,
-        title="configuration reader",
-    )
+    reader = reader_argv(root, main_file, verbose)
     modules = tuple(f"waagent.workers.{row.name}.main" for row in ROSTER if not row.is_brief)
     switches = Switches(frozenset(without), tree=trees.tree_name(root), modules=modules)
     return supervise(Paths(root), ROSTER, take_settings(int(settings)), reader, switches)
@@ -163,11 +147,7 @@ class Supervisor:
         """Operations apart, nothing of the last supervisor stays: what its state file names, and
         what lives in our leaves.
         """
-        before = self.report.before
-        if self.report.is_before_of_this_boot:
-            recorded = [(one.pid, one.start_ticks) for one in before.workers]
-            recorded.append((before.zygote.pid, before.zygote.start_ticks))
-            children.kill_recorded(recorded)
+        children.kill_recorded(self.report.processes_before())
         if left := self.cgroups.clear():
             text = f"{len(left)} processes of the last supervisor cannot be killed: {left[:5]}"
             self.note("warning", "", text)
@@ -260,7 +240,7 @@ class Supervisor:
         """A worker's code runs; one of another build is not answered, and killed when it is
         late.
         """
-        name = str(connection.sender.worker)
+        name = connection.sender.worker
         if said.build == self.build and self.workers.lives[name].state == STARTING:
             connection.greeted = True
             self.step(e.Hello(name, connection.sender.pid, self.zygote.guard(name)))
@@ -327,8 +307,7 @@ class Supervisor:
             if connection is not None:
                 self._hear(connection)  # its last words, such as `done`
             self.control.forget(pid)
-            if self.cgroups.is_occupied(name):
-                self.cgroups.kill(name, None)
+            self.cgroups.kill(name, None)
             left = self.cgroups.is_occupied(name)
             self.step(e.Exited(name, pid, status, left, machine.chance()))
 
@@ -355,10 +334,8 @@ class Supervisor:
             self.watch.remove(self.zygote.channel)
         pid, now = self.zygote.pid, time.monotonic()
         lost = self.zygote.lose_zygote(now, reason)
-        pause_s = self.zygote.due - now
-        self.note(
-            "warning", "", f"zygote {pid or ''} {reason}; a new one starts in {pause_s:.1f} s"
-        )
+        text = f"zygote {pid or ''} {reason}; a new one starts in {self.zygote.due - now:.1f} s"
+        self.note("warning", "", text)
         for failed in lost:
             self.step(failed)
 
@@ -435,12 +412,8 @@ class Supervisor:
             self.settings = self.reading.take()
             log_file.reopen_log(self.paths.log, self.journal.log)
         except (OSError, ValueError) as error:
-            self.note(
-                "error",
-                "",
-                f"reload failed, what was before holds ({status}, {error}): see waagent"
-                " -check-configuration",
-            )
+            text = f"reload failed, what was before holds ({status}, {error})"
+            self.note("error", "", f"{text}: see waagent -check-configuration")
         for name in self.workers.lives:
             self._send_configuration(name, (self.journal.log,))
         self._say_findings("configuration and log file are read and opened again")
@@ -475,9 +448,8 @@ class Supervisor:
         if failure := self.report.write(self._table()):
             self.journal.write("error", "", failure)
         found = [one.state for one in self.workers.lives.values()]
-        self.service.say_status(
-            ", ".join(f"{found.count(state)} {state}" for state in sorted(set(found)))
-        )
+        counts = [f"{found.count(state)} {state}" for state in sorted(set(found))]
+        self.service.say_status(", ".join(counts))
 
     def _leave(self, status: int) -> int:
         """The end: no worker, no zygote, no socket."""

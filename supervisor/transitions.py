@@ -241,11 +241,8 @@ def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
     limit_s = (life.row.beat_limit_s if life.state == READY else INIT_LIMIT_S) * 2**life.doubled
     if name in event.stalled and life.doubled < 2:
         turn.change(name, doubled=life.doubled + 1, doubted=False, due=turn.now + limit_s)
-        turn.note(
-            "warning",
-            name,
-            f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled",
-        )
+        text = f"silent for {limit_s:.0f} s, but it waits for disk or memory: its limit is doubled"
+        turn.note("warning", name, text)
         return
     silence = "no heartbeat for" if life.state == READY else "not ready within"
     reason = f"{silence} {limit_s:.0f} s"
@@ -254,12 +251,8 @@ def _judge_beat(turn: _Turn, life: Life, event: e.Tick) -> None:
     turn.actions.append(e.TakeStack(name))
 
 
-def _judge_hung(turn: _Turn, life: Life, event: e.Tick) -> None:
-    _kill(turn, life.row.name, hang=True)
-
-
 def _judge_stop(turn: _Turn, life: Life, event: e.Tick) -> None:
-    _kill(turn, life.row.name)
+    _kill(turn, life.row.name, hang=life.state == HUNG)
 
 
 def _judge_kill(turn: _Turn, life: Life, event: e.Tick) -> None:
@@ -281,7 +274,7 @@ _JUDGE: dict[str, Callable[[_Turn, Life, e.Tick], None]] = {
     STARTING: _judge_start,
     INIT:     _judge_beat,
     READY:    _judge_beat,
-    HUNG:     _judge_hung,
+    HUNG:     _judge_stop,
     STOPPING: _judge_stop,
     KILL:     _judge_kill,
     STUCK:    _judge_kill,

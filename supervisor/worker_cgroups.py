@@ -4,11 +4,10 @@ leave behind.
 
 from __future__ import annotations
 
-import contextlib
 import signal
 from collections.abc import Iterable, Mapping
 
-from waagent.distro import machine, process_tree
+from waagent.distro import kernel_files, machine, process_tree
 from waagent.distro.cgroups.groups import Group
 from waagent.distro.cgroups.trees import Leaf, Limits, Tree
 
@@ -54,11 +53,8 @@ class WorkerCgroups:
         """The `cgroup.procs` files of the worker ``name`` (``procs``), of its tools (``place``), of
         what these leave (``outside``).
         """
-        leaves = {
-            "procs": self._leaves[name],
-            "place": self._tree.place(f"w-{name}/tools"),
-            "outside": self._left.place("daemons"),
-        }
+        tools, outside = self._tree.place(f"w-{name}/tools"), self._left.place("daemons")
+        leaves = {"procs": self._leaves[name], "place": tools, "outside": outside}
         return {use: list(map(str, leaf.procs_files)) for use, leaf in leaves.items()}
 
     def kill(self, name: str, pid: int | None) -> None:
@@ -84,8 +80,7 @@ class WorkerCgroups:
         """The end of all that lives there, and of the places as far as they are empty."""
         for file in self._tree.place("supervisor").procs_files:
             # a v2 cgroup that hands controllers down takes no process: init removes it
-            with contextlib.suppress(OSError):
-                (file.parents[2] / "cgroup.procs").write_text("0")
+            kernel_files.try_write(str(file.parents[2] / "cgroup.procs"), "0")
         self.clear()
         self._tree.remove()
         self._left.remove()

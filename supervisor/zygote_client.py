@@ -24,9 +24,7 @@ from waagent.supervisor.worker_cgroups import WorkerCgroups
 from waagent.supervisor.zygote.contract import CHANNEL
 
 if TYPE_CHECKING:
-    from typing import Union
-
-    Answer = Union[e.Forked, e.StartFailed, e.Upgrade]
+    from waagent.supervisor.events import Event
 
 ANSWER_S = 2.0  # for an order
 UP_S = 20.0  # for the imports, on a disk that has just been booted from
@@ -101,14 +99,12 @@ class ZygoteClient:
         self.close_gate(action.name)
         gate = self._gates[action.name] = Gate(action.name)
         # all that they could open here
-        peers = sum(
-            other.nofile for other in self._rows.values() if row.serves and other is not row
-        )
+        peers = [one.nofile for one in self._rows.values() if row.serves and one is not row]
         packet = control.pack(
             "start",
             name=action.name,
             run=action.run,
-            row=row._replace(nofile=row.nofile + peers)._asdict(),
+            row=row._replace(nofile=row.nofile + sum(peers))._asdict(),
             build=self._build,
             root=self._root,
             supervisor_pid=os.getpid(),
@@ -127,7 +123,7 @@ class ZygoteClient:
             self.due = min(self.due, now + ANSWER_S) if self._is_up else self.due
         return None if sent else "the zygote takes no orders"
 
-    def answers(self, now: float) -> list[Answer]:
+    def answers(self, now: float) -> list[Event]:
         """What the zygote said; an empty packet or an error is its end, which its exit tells as
         well.
         """
@@ -152,12 +148,9 @@ class ZygoteClient:
         if self.channel is not None:
             self.channel.close()
         self._failures = self._failures + 1 if now < self._started + SHORT_S else 0
-        pause_s = (
-            doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
-            if self._failures > 1
-            else 0.0
-        )
-        self.channel, self.pid, self.due = None, 0, now + pause_s
+        self.channel, self.pid, self.due = None, 0, now
+        if self._failures > 1:
+            self.due += doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         lost, self._asked = self._asked, {}
         return [
             e.StartFailed(name, run, f"the zygote {reason}", machine.chance())
@@ -184,7 +177,7 @@ class ZygoteClient:
         return {}
 
 
-def _event_of(message: Mapping[str, Any]) -> Answer:
+def _event_of(message: Mapping[str, Any]) -> Event:
     if message["type"] == "forked":
         return e.Forked(message["name"], message["run"], message["pid"])
     if message["type"] == "failed":

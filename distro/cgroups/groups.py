@@ -1,19 +1,20 @@
 """The cgroup file system in plain calls: where we are in it, join, limit, count, kill.
 
-Only `os` and `time`: this is loaded into every shim, where a kibibyte counts. A *group* is
+This is loaded into every shim, where a kibibyte counts. A *group* is
 ``(version, controllers, folder)``; one place of ours is a list of groups, one in each hierarchy.
 `cgroups.py` makes trees and leaves out of them.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 
+from waagent.distro.kernel_files import read, try_write, write
+from waagent.distro.process_tree import SIGKILL, signal_all
+
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct", "freezer")
 LIMITING = ("memory", "pids", "cpu")
-SIGKILL = 9
 _KILL_ROUNDS = 50
 _ROUND_PAUSE_S = 0.004
 _FREEZE_WAIT_S = 0.05  # a process in state D never freezes: it is killed unfrozen
@@ -39,9 +40,8 @@ def find(mountinfo: str, membership: str) -> list[Group]:
         if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
             continue
         version = 2 if kind[0] == "cgroup2" else 1
-        controllers = tuple(
-            name for name in CONTROLLERS if version == 1 and name in kind[2].split(",")
-        )
+        present = kind[2].split(",") if version == 1 else ()
+        controllers = tuple(name for name in CONTROLLERS if name in present)
         if version == 1 and not controllers:
             continue
         own = paths.get(controllers[0] if controllers else "")
@@ -59,10 +59,9 @@ def _shown_at(root: str, mount_point: str, own: str) -> str | None:
     """Where the cgroup ``own`` appears in a mount of ``root``; None outside of it."""
     if own.startswith("/.."):
         return None
-    if root == "/":
-        return (mount_point + own).rstrip("/")
-    if own == root or own.startswith(root + "/"):
-        return (mount_point + own[len(root) :]).rstrip("/")
+    above = root.rstrip("/")
+    if own == above or own.startswith(above + "/"):
+        return (mount_point + own[len(above) :]).rstrip("/")
     return None
 
 
@@ -77,21 +76,16 @@ def above_our_leaves(folder: str) -> str:
     parts = folder.split("/")
     for index, part in enumerate(parts):
         inside = parts[index + 1 :]
-        if (
-            part.startswith("waagent")
-            and inside
-            and (inside == ["supervisor"] or inside[0].startswith("w-"))
-        ):
+        is_leaf = inside == ["supervisor"] or "/".join(inside).startswith("w-")
+        if part.startswith("waagent") and is_leaf:
             return "/".join(parts[:index])
     return folder
 
 
 def below(groups: list[Group], path: str) -> list[Group]:
     """The same hierarchies, one path further down."""
-    return [
-        (version, controllers, f"{folder}/{path}" if path else folder)
-        for version, controllers, folder in groups
-    ]
+    further = f"/{path}" if path else ""
+    return [(version, names, folder + further) for version, names, folder in groups]
 
 
 def make(group: Group, path: str) -> Group:
@@ -133,19 +127,17 @@ def limit(
     """Write the ceilings that this hierarchy has a controller for; None is the kernel's default.
     Best effort.
     """
-    version, controllers, folder = group
-    pids_text = "max" if pids_limit is None else str(pids_limit)
-    if version == 2:
-        try_write(folder + "/memory.max", "max" if memory_mib is None else str(memory_mib << 20))
-        try_write(folder + "/cpu.weight", str(cpu_weight or 100))
-    if "memory" in controllers:
-        try_write(
-            folder + "/memory.limit_in_bytes", "-1" if memory_mib is None else str(memory_mib << 20)
-        )
-    if "cpu" in controllers:
-        try_write(folder + "/cpu.shares", str(max(2, (cpu_weight or 100) * 1024 // 100)))
-    if version == 2 or "pids" in controllers:
-        try_write(folder + "/pids.max", pids_text)
+    _, _, folder = group
+    weight = 100 if cpu_weight is None else cpu_weight
+    ceilings = {
+        "memory.max": "max" if memory_mib is None else str(memory_mib << 20),
+        "memory.limit_in_bytes": "-1" if memory_mib is None else str(memory_mib << 20),
+        "cpu.weight": str(weight),
+        "cpu.shares": str(max(2, weight * 1024 // 100)),
+        "pids.max": "max" if pids_limit is None else str(pids_limit),
+    }
+    for name, value in ceilings.items():  # each version and controller has the files it knows
+        try_write(f"{folder}/{name}", value)
 
 
 def join(groups: list[Group]) -> None:
@@ -161,9 +153,8 @@ def pids(groups: list[Group]) -> list[int]:
     found: set[int] = set()
     for _, _, folder in groups:
         for inner in folders_below(folder):
-            found.update(
-                int(word) for word in (read(inner + "/cgroup.procs") or "").split() if word != "0"
-            )
+            words = (read(inner + "/cgroup.procs") or "").split()
+            found.update(int(word) for word in words if word != "0")
     return sorted(found)
 
 
@@ -174,8 +165,7 @@ def kill(groups: list[Group]) -> None:
             break
     else:
         _freeze_and_kill(groups)
-    for pid in pids(groups):  # v1: who sits in a controller's folder but not in the tracking one
-        _kill(pid)
+    _kill_all(pids(groups))  # v1: who sits in a controller's folder but not in the tracking one
 
 
 def _freeze_and_kill(groups: list[Group]) -> None:
@@ -189,8 +179,7 @@ def _freeze_and_kill(groups: list[Group]) -> None:
     _set_frozen(groups, True)
     for _ in range(_KILL_ROUNDS):
         left = pids(groups)
-        for pid in left:
-            _kill(pid)
+        _kill_all(left)
         _set_frozen(groups, False)
         if not left:
             break
@@ -201,31 +190,25 @@ def _freeze_and_kill(groups: list[Group]) -> None:
 
 
 def _set_frozen(groups: list[Group], frozen: bool) -> None:
-    for version, controllers, folder in groups:
+    for version, _, folder in groups:
         if version == 2:
             done = try_write(folder + "/cgroup.freeze", "1" if frozen else "0")
         else:
-            done = "freezer" in controllers and try_write(
-                folder + "/freezer.state", "FROZEN" if frozen else "THAWED"
-            )
-        if done and frozen:
-            until = time.monotonic() + _FREEZE_WAIT_S
-            while time.monotonic() < until and not _is_frozen(version, folder):
-                time.sleep(0.001)
+            done = try_write(folder + "/freezer.state", "FROZEN" if frozen else "THAWED")
+        until = time.monotonic() + _FREEZE_WAIT_S
+        while done and frozen and not _is_frozen(folder) and time.monotonic() < until:
+            time.sleep(0.001)
 
 
-def _is_frozen(version: int, folder: str) -> bool:
-    if version == 2:
-        return field(folder + "/cgroup.events", "frozen") == 1
-    return (read(folder + "/freezer.state") or "").strip() == "FROZEN"
+def _is_frozen(folder: str) -> bool:
+    states = read(folder + "/cgroup.events"), read(folder + "/freezer.state")
+    return any(
+        line in ("frozen 1", "FROZEN") for text in states for line in (text or "").split("\n")
+    )
 
 
-def _kill(pid: int) -> None:
-    if pid != os.getpid():
-        try:
-            os.kill(pid, SIGKILL)
-        except OSError:
-            return  # gone, or not ours
+def _kill_all(pids: list[int]) -> None:
+    signal_all((pid for pid in pids if pid != os.getpid()), SIGKILL)
 
 
 def remove(groups: list[Group]) -> None:
@@ -247,16 +230,6 @@ def remove_one(folder: str) -> bool:
     return True
 
 
-def oom_kills(groups: list[Group]) -> int:
-    """How many processes the kernel killed here for lack of memory."""
-    for version, controllers, folder in groups:
-        if "memory" in controllers:
-            return field(folder + "/memory.oom_control", "oom_kill")
-        if version == 2 and os.path.exists(folder + "/memory.events"):
-            return field(folder + "/memory.events", "oom_kill")
-    return 0
-
-
 def describe(groups: list[Group]) -> str:
     """What is in force in these groups, e.g. ``v1 memory pids cpu, v2 kill``; ``none`` without
     any.
@@ -271,21 +244,16 @@ def describe(groups: list[Group]) -> str:
         elif "freezer" in controllers:
             tracking = "v1 freezer"
     version_text = "v1" if any(version == 1 for version, _, _ in groups) else "v2"
-    limits = (
-        " ".join([version_text, *(name for name in LIMITING if name in limiting)])
-        if limiting
-        else ""
-    )
+    names = [name for name in LIMITING if name in limiting]
+    limits = " ".join([version_text, *names]) if names else ""
     return ", ".join(part for part in (limits, tracking) if part) or "none"
 
 
 def folders_below(folder: str) -> list[str]:
     """``folder`` and every group below it, parents first; empty when it is not there."""
-    found, queue = [], [folder] if os.path.isdir(folder) else []
-    while queue:
-        inner = queue.pop()
-        found.append(inner)
-        queue.extend(folders_in(inner))
+    found = [folder] if os.path.isdir(folder) else []
+    for inner in found:  # it grows meanwhile
+        found.extend(folders_in(inner))
     return found
 
 
@@ -296,42 +264,3 @@ def folders_in(folder: str) -> list[str]:
             return [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def field(file: str, name: str) -> int:
-    """The number beside ``name`` in a flat keyed file; 0 when there is none."""
-    for line in (read(file) or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return int(value)
-    return 0
-
-
-def read(file: str) -> str | None:
-    """The text of a small file; None when the controller is not here, or the group went away."""
-    try:
-        with open(file, "rb", buffering=0) as opened:
-            return opened.readall().decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
-
-
-def write(file: str, text: str) -> None:
-    """Write one value in one call. Raises OSError."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode("ascii"))
-    except OSError as error:
-        if error.errno != errno.ESRCH:  # the process we moved ended meanwhile
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def try_write(file: str, text: str) -> bool:
-    """`write`, and whether the kernel took it."""
-    try:
-        write(file, text)
-    except OSError:
-        return False
-    return True

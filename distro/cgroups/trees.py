@@ -42,9 +42,7 @@ class Leaf:
     def __init__(self, place: Iterable[Group], joins: str = "") -> None:
         self.groups = list(place)
         self.joined = groups.below(self.groups, joins)
-        self.procs_files: tuple[Path, ...] = tuple(
-            Path(folder, "cgroup.procs") for _, _, folder in self.joined
-        )
+        self.procs_files = tuple(Path(folder, "cgroup.procs") for _, _, folder in self.joined)
 
     def join(self) -> None:
         """Move the calling process (and what it will fork) here. Raises OSError when the kernel
@@ -76,16 +74,13 @@ class Tree:
 
     def __init__(self, bases: Iterable[Group], name: str) -> None:
         self.name = name
-        self._tops = _worth_joining(
-            [group for group in (_made(base, name) for base in bases) if group is not None]
-        )
+        made = [_made(base, name) for base in bases]
+        self._tops = _worth_joining([group for group in made if group is not None])
 
     @property
     def bases(self) -> list[Group]:
         """Where the tree stands, in each hierarchy that it uses."""
-        return [
-            (version, controllers, os.path.dirname(top)) for version, controllers, top in self._tops
-        ]
+        return [(version, names, os.path.dirname(top)) for version, names, top in self._tops]
 
     @property
     def description(self) -> str:
@@ -119,9 +114,8 @@ class Tree:
             try:
                 groups.join([(version, controllers, folder)])
             except OSError as error:
-                refusals.append(
-                    f"cgroup v{version} at {folder} takes no process ({error.strerror}): not used"
-                )
+                why = error.strerror
+                refusals.append(f"cgroup v{version} at {folder} takes no process ({why}): not used")
                 self._tops = [top for top in self._tops if not folder.startswith(top[2] + "/")]
         return tuple(refusals)
 
@@ -131,13 +125,8 @@ class Tree:
 
     def existing(self) -> list[str]:
         """Names of the places that are there now, first level only."""
-        return sorted(
-            {
-                os.path.basename(folder)
-                for _, _, top in self._tops
-                for folder in groups.folders_in(top)
-            }
-        )
+        found = {folder for _, _, top in self._tops for folder in groups.folders_in(top)}
+        return sorted(set(map(os.path.basename, found)))
 
     def empty(self, *, deadline_s: float) -> list[int]:
         """Kill all that lives in workers' places and remove them; pids that stay. ``supervisor`` is
@@ -165,33 +154,15 @@ def tree_name(root: str) -> str:
     """The name of the agent's tree below the root prefix ``root``: two agents of one machine share
     none.
     """
-    return (
-        "waagent"
-        if root == "/"
-        else f"waagent-{zlib.crc32(root.encode('utf-8', 'surrogateescape')):08x}"
-    )
-
-
-def worker_tree(*, enabled: bool = True, name: str = "waagent") -> Tree:
-    """The tree of the agent's own processes. ``name`` must begin with ``waagent``."""
-    return Tree(bases_of_self() if enabled else (), name)
-
-
-def operation_tree(*, enabled: bool = True, name: str = "waagent-operations") -> Tree:
-    """The tree of operations, beside the agent's:
-    ``<name>/<Handler>/<operation>/{shim,command}``.
-    """
-    return Tree(bases_of_self() if enabled else (), name)
+    return "waagent" if root == "/" else f"waagent-{zlib.crc32(os.fsencode(root)):08x}"
 
 
 def bases_of_self() -> list[Group]:
     """The cgroup that init gave us, in each hierarchy, also when we sit in one of our own
     leaves.
     """
-    return [
-        (version, controllers, groups.above_our_leaves(folder))
-        for version, controllers, folder in groups.of_self()
-    ]
+    above = groups.above_our_leaves
+    return [(version, names, above(folder)) for version, names, folder in groups.of_self()]
 
 
 def _joins(name: str) -> str:
@@ -215,10 +186,6 @@ def _worth_joining(tops: list[Group]) -> list[Group]:
     """
     if not any(os.path.exists(folder + "/cgroup.kill") for _, _, folder in tops):
         return tops
-    wanted = [
-        top
-        for top in tops
-        if top[0] == 2 or any(controller in groups.LIMITING for controller in top[1])
-    ]
+    wanted = [top for top in tops if top[0] == 2 or set(top[1]) & set(groups.LIMITING)]
     groups.remove([top for top in tops if top not in wanted])
     return wanted

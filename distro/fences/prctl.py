@@ -7,7 +7,7 @@ from __future__ import annotations
 import ctypes
 
 _PR_SET_NAME = 15
-_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
+_PR_SET_CHILD_SUBREAPER = 36
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,11 +25,3 @@ def set_name(name: str) -> None:
 def set_child_subreaper(wanted: bool = True) -> bool:
     """Adopt descendants whose parents die; whether it holds."""
     return prctl(_PR_SET_CHILD_SUBREAPER, int(wanted)) == 0
-
-
-def is_child_subreaper() -> bool:
-    """Whether this process adopts orphaned descendants."""
-    value = ctypes.c_int(0)
-    return (
-        libc.prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(value), 0, 0, 0) == 0 and value.value != 0
-    )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from lxml import etree
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 
 DEPTH_LIMIT = 32  # the deepest document of the platform has 9 levels
 ELEMENTS_LIMIT = 200_000

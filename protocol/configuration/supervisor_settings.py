@@ -35,6 +35,5 @@ def take_settings(descriptor: int) -> Settings:
         said = msgpack.unpackb(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
     finally:
         os.close(descriptor)
-    return Settings(
-        said["by_worker"], frozenset(said["off"]), said["verbose"], tuple(said["findings"])
-    )
+    off, findings = frozenset(said["off"]), tuple(said["findings"])
+    return Settings(said["by_worker"], off, said["verbose"], findings)

@@ -6,7 +6,7 @@ import base64
 import binascii
 
 from waagent.protocol.base import xml
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire import constants
 
 WHERE = "Certificates"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waagent.protocol.base import xml
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.bus.topics import HANDLER_LIMIT_BYTES, HandlerGoal
 from waagent.protocol.wire import blob_requests, constants, identifiers, urls
 from waagent.protocol.wire.plugin_settings import SettingsError, read_extensions

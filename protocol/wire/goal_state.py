@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from waagent.protocol.base import xml
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire import constants, urls
 
 _IDENTIFIER = re.compile(r"[\x21-\x7e]{1,256}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.records import Record
 
 HEAD_LIMIT_BYTES = 64 * 1024

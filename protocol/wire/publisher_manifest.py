@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from waagent.protocol.base import xml
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire import constants, identifiers, urls
 
 

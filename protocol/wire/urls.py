@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.records import Record
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\x9f]")

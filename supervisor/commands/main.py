@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from waagent.protocol.base.errors import UsageError
+from waagent.protocol.base.input_errors import UsageError
 from waagent.supervisor.commands import arguments
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from waagent.protocol.base.errors import UsageError
+from waagent.protocol.base.input_errors import UsageError
 from waagent.protocol.base.records import Record
 
 

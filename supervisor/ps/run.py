@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from waagent import __version__
 from waagent.distro.paths import Paths
 from waagent.protocol import state_table
-from waagent.protocol.base.errors import UsageError
+from waagent.protocol.base.input_errors import UsageError
 from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
 from waagent.supervisor.ps.arguments import Line

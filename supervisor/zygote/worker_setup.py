@@ -9,6 +9,7 @@ between.
 from __future__ import annotations
 
 import os
+import pwd
 import resource
 import signal
 import sys
@@ -24,7 +25,7 @@ from waagent.distro.paths import Paths
 from waagent.distro.process_title import set_title
 from waagent.protocol import control, exit_codes
 from waagent.protocol.worker_start import WorkerStart
-from waagent.supervisor.roster import BUS_GROUP, UNPRIVILEGED
+from waagent.supervisor.roster import BUS_GROUP, ROOT_ACCOUNT
 
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -107,7 +108,7 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerS
     uid, gid = _ids(order)
     data_mib = (
         row["memory_mib"] + _DATA_SPARE_MIB
-        if row["privilege"] == UNPRIVILEGED and not order["limited"]
+        if _is_unprivileged(row) and not order["limited"]
         else None
     )
     limits.set_limits(
@@ -119,9 +120,7 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerS
     if writes:
         os.environ["TMPDIR"] = str(writes[0])
     state = os.open(paths.state, os.O_RDONLY | os.O_CLOEXEC)
-    tools = (
-        [_opened(file, uid) for file in order["place"]] if row["privilege"] == UNPRIVILEGED else []
-    )
+    tools = [_opened(file, uid) for file in order["place"]] if _is_unprivileged(row) else []
     return WorkerStart(
         name=order["name"],
         root=order["root"],
@@ -141,13 +140,22 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerS
 def _ids(order: dict[str, Any]) -> tuple[int, int]:
     """Uid and gid; an account that is missing has its fixed number."""
     name, number = order["row"]["account"]
-    return users.uid_of(name, number), users.gid_of(name, number)
+    try:
+        uid = pwd.getpwnam(name).pw_uid
+    except KeyError:
+        uid = number
+    return uid, users.gid_of(name, number)
+
+
+def _is_unprivileged(row: dict[str, Any]) -> bool:
+    """By its row: what the account is on this machine changes no fence."""
+    return bool(row["account"][1] != ROOT_ACCOUNT.number)
 
 
 def _fence(order: dict[str, Any]) -> dict[str, Any]:
     """Take away what the worker does not need; what is in force, for the table."""
     fence, row, groups = "none", order["row"], [users.gid_of(*BUS_GROUP)]
-    if row["privilege"] == UNPRIVILEGED:
+    if _is_unprivileged(row):
         process_flags.set_no_new_privileges()
         # where the interpreter, its library and, in a checkout, our packages are
         ours = [

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from waagent.distro import process_tree, sockets, users
+from waagent.distro import process_tree, run, sockets, users
 from waagent.distro.fences import prctl
 from waagent.distro.paths import Paths
 from waagent.protocol import control
@@ -52,7 +52,6 @@ def a_row(name: str, **fields: Any) -> Row:
     """A worker of a test: root without capabilities unless said otherwise."""
     usual = {
         "kind": roster.RESIDENT,
-        "privilege": roster.ROOT,
         "account": roster.ROOT_ACCOUNT,
         "capabilities": (),
         "memory_mib": 96,
@@ -124,7 +123,7 @@ class Supervising:
         self.messages: list[tuple[str, dict[str, Any]]] = []
         self.processes: dict[str, Any] = {}
         self._shown = shown
-        self._was_subreaper = prctl.is_child_subreaper()
+        self._was_subreaper = run.is_child_subreaper()
         prctl.set_child_subreaper()
         root.chmod(0o755)
         for folder in (self.paths.bus, self.paths.locks, self.paths.log.parent, self._rooms):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from waagent.distro.run import Finished
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire.certificates import Block, Pair, match_pairs, split_pem
 from waagent.workers.certificate_keeper.openssl import Openssl
 from waagent.workers.certificate_keeper.transport import CERTIFICATE, KEY

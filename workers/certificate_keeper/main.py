@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.bus import topics
 from waagent.workers.certificate_keeper.decrypt import open_certificates
 from waagent.workers.certificate_keeper.openssl import Openssl

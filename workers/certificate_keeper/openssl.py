@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from waagent.distro.run import Finished, ToolError
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 
 CALL_S = 60.0
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from waagent.distro.paths import Paths
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.log import Log
 from waagent.protocol.wire.certificates import split_pem
 from waagent.workers.certificate_keeper.openssl import Openssl

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from waagent.distro import files, processes
 from waagent.distro.cgroups import trees
+from waagent.distro.operations.operation_tree import operation_tree
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
 from waagent.protocol.handler import handler_errors
@@ -49,7 +50,7 @@ class Runner:
         self._worker, self._paths = worker, paths
         without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
         systemd = "systemd" not in without and Path("/run/systemd/system").is_dir()
-        tree = trees.operation_tree(
+        tree = operation_tree(
             enabled="cgroups" not in without,
             name=f"{trees.tree_name(str(paths.root))}-operations",
         )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.base.backoff import next_pause_s
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.bus import topics
 from waagent.protocol.wire import certificates
 from waagent.protocol.wire.constants import CIPHERS

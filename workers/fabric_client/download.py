@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from waagent.protocol.base.backoff import next_pause_s
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire import constants, host_plugin
 from waagent.protocol.wire.headers import artifact_headers
 from waagent.protocol.wire.http1 import StreamReader

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from waagent import __version__
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire.constants import AGENT_NAME
 from waagent.protocol.wire.http1 import Answer, AnswerReader, build_request
 

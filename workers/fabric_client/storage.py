@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client.plain_http import USER_AGENT
 

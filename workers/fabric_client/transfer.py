@@ -36,7 +36,7 @@ from typing import Any, NoReturn
 import msgpack
 
 from waagent.distro.process_title import set_title
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.workers.fabric_client import plain_http
 
 # address space: 256 MiB of data and what is mapped of libraries

@@ -14,9 +14,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waagent.distro.cgroups.trees import operation_tree, tree_name
+from waagent.distro.cgroups.trees import tree_name
 from waagent.distro.files import make_folder, write_atomic
 from waagent.distro.operations import launch, records
+from waagent.distro.operations.operation_tree import operation_tree
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.workers.provisioner.identity import is_executable_place

@@ -14,7 +14,7 @@ from waagent.distro.files import FileError
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
 from waagent.protocol.base.backoff import next_pause_s
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.workers.provisioner import identity, plan
 from waagent.workers.provisioner.health_report import READY, Platform, failed
 from waagent.workers.provisioner.notes import read_notes

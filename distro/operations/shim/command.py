@@ -6,7 +6,7 @@ import _signal  # type: ignore[import-not-found] # `signal` wraps it in enums: 0
 import os
 import time
 
-from waagent.distro import processes
+from waagent.distro import kernel_files, processes
 from waagent.distro.cgroups import groups
 from waagent.distro.operations.shim.plan import Plan
 
@@ -139,7 +139,7 @@ def _become(
 
 def _settle(plan: Plan, writers: tuple[int, int]) -> None:
     """All that a command finds set: streams, signals, limits, umask, folder."""
-    groups.try_write("/proc/self/oom_score_adj", str(OOM_COMMAND))
+    kernel_files.try_write("/proc/self/oom_score_adj", str(OOM_COMMAND))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(writers[0], 1)
     os.dup2(writers[1], 2)

@@ -13,8 +13,8 @@ import select
 import sys
 import time
 
-from waagent.distro import processes
-from waagent.distro.cgroups import groups
+from waagent.distro import kernel_files, processes
+from waagent.distro.cgroups import groups, oom
 from waagent.distro.cgroups.groups import Group
 from waagent.distro.clock import Deadline
 from waagent.distro.operations.shim import plan as shim_plan
@@ -117,12 +117,12 @@ def settle(plan: Plan) -> tuple[list[Group], str]:
     for version, controllers, folder in own:
         base = groups.above_our_leaves(folder)
         if base != folder and (version, controllers) not in taken:
-            groups.try_write(base + "/cgroup.procs", "0")
+            kernel_files.try_write(base + "/cgroup.procs", "0")
     try:
         groups.join(shim_groups)
     except OSError as error:
         return [], f"no cgroup ({error.strerror})"
-    groups.try_write("/proc/self/oom_score_adj", str(OOM_SHIM))
+    kernel_files.try_write("/proc/self/oom_score_adj", str(OOM_SHIM))
     return command_groups, groups.describe(command_groups) if command_groups else "no cgroup"
 
 
@@ -154,7 +154,7 @@ def _wait_alone(place: list[Group]) -> None:
     """
     until = time.monotonic() + _ALONE_S
     while time.monotonic() < until and any(
-        (groups.read(folder + "/cgroup.procs") or "").strip() for _, _, folder in place
+        (kernel_files.read(folder + "/cgroup.procs") or "").strip() for _, _, folder in place
     ):
         time.sleep(0.001)
 
@@ -249,7 +249,7 @@ def finish(folder: int, command: Command, output: Output, killed: bool, elapsed_
         "exit_code": os.WEXITSTATUS(status) if signal_number is None else None,
         "signal": signal_number,
         "timed_out": killed and signal_number == _signal.SIGKILL,
-        "oom_kills": groups.oom_kills(command.groups),
+        "oom_kills": oom.oom_kills(command.groups),
         "elapsed_s": elapsed_s, "at": time.monotonic(), "time": time.time(),
         "stdout_bytes": output.totals[0], "stderr_bytes": output.totals[1],
         "held": bool(output.held),

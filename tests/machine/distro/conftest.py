@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from waagent.distro import processes
-from waagent.distro.cgroups.trees import Tree, operation_tree
+from waagent.distro.cgroups.trees import Tree
 from waagent.distro.operations import launch, leftovers, records
+from waagent.distro.operations.operation_tree import operation_tree
 
 PYTHON = os.path.realpath("/proc/self/exe")
 HANDLER = "Contoso.Test"

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from waagent.distro import processes
-from waagent.distro.cgroups import groups
-from waagent.distro.cgroups.trees import Leaf, Limits, Tree, worker_tree
+from waagent.distro.cgroups import oom
+from waagent.distro.cgroups.trees import Leaf, Limits, Tree, bases_of_self
 
 WaitFor = Callable[..., object]
 ALLOCATE = "data = bytearray(200 << 20); data[::4096] = b'x' * len(data[::4096])"
@@ -80,7 +80,7 @@ def test_memory_beyond_the_limit_kills_and_is_counted(tree: Tree) -> None:
     eater = start_in(leaf, [sys.executable, "-c", ALLOCATE])
 
     assert eater.wait(60) == -signal.SIGKILL
-    assert groups.oom_kills(leaf.joined) == 1
+    assert oom.oom_kills(leaf.joined) == 1
 
 
 def test_tools_of_a_worker_are_not_bound_by_its_memory_limit(tree: Tree) -> None:
@@ -120,13 +120,13 @@ def test_a_new_supervisor_empties_what_is_left_and_spares_its_own_leaf(tree: Tre
 
 
 def test_a_tree_seen_from_its_own_leaf_is_the_same_tree() -> None:
-    tree = worker_tree(name=f"waagent-test-{os.getpid()}-same")
+    tree = Tree(bases_of_self(), f"waagent-test-{os.getpid()}-same")
     if tree.description == "none":
         pytest.skip("no cgroup hierarchy can be written here")
     leaf = tree.leaf("w-inside")
     code = (
-        "from waagent.distro.cgroups.trees import worker_tree;"
-        f" print(worker_tree(name={tree.name!r}).existing())"
+        "from waagent.distro.cgroups.trees import Tree, bases_of_self;"
+        f" print(Tree(bases_of_self(), {tree.name!r}).existing())"
     )
 
     seen = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from waagent.distro import kernel
 from waagent.distro.fences import capabilities, process_flags
 
-HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro import kernel\nfrom waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags\n"
+HEAD = "import os, sys, signal\nfrom pathlib import Path\nfrom waagent.distro import kernel, run\nfrom waagent.distro.fences import capabilities, landlock, limits, prctl, process_flags\n"
 ROOT = str(Path(__file__).resolve().parents[3])
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -195,7 +195,7 @@ if os.fork() == 0:
         os._exit(0)
     os._exit(0)
 os.read(reader, 1)
-print(len({os.wait()[0], os.wait()[0]}), prctl.is_child_subreaper())
+print(len({os.wait()[0], os.wait()[0]}), run.is_child_subreaper())
 """
     assert in_child(code, 0) == "2 True\n"
 

@@ -19,6 +19,7 @@ from tests.harness.supervising import Supervising
 from waagent.distro import processes
 from waagent.distro.cgroups import trees
 from waagent.distro.operations import leftovers, records
+from waagent.distro.operations.operation_tree import operation_tree
 
 FABRIC = Path(__file__).with_name("fabric_of_files.py")
 RUNNER = "extension_runner"
@@ -272,7 +273,7 @@ class House:
                     if processes.is_alive(pid):
                         os.kill(pid, signal.SIGKILL)
             leftovers.kill_leftovers(folder)
-        tree = trees.operation_tree(name=f"{trees.tree_name(str(self.root))}-operations")
+        tree = operation_tree(name=f"{trees.tree_name(str(self.root))}-operations")
         tree.empty(deadline_s=5)
         tree.remove()
 

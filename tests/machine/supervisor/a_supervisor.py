@@ -122,7 +122,7 @@ class ASupervisor:
                 self.process.kill()
                 self.process.wait()
         for name in (self.tree, f"{self.tree}-left"):
-            tree = trees.worker_tree(name=name)
+            tree = trees.Tree(trees.bases_of_self(), name)
             tree.empty(deadline_s=2)
             tree.leaf("supervisor").kill()
             tree.remove()

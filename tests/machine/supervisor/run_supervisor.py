@@ -13,7 +13,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol.configuration.supervisor_settings import Settings, write_settings
 from waagent.protocol.state_table import ONDEMAND, ONESHOT, RESIDENT
 from waagent.supervisor import supervisor, zygote_client
-from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
+from waagent.supervisor.roster import ROOT_ACCOUNT, WAAGENT, Row
 
 HERE = Path(__file__).resolve().parent
 
@@ -21,7 +21,6 @@ HERE = Path(__file__).resolve().parent
 def a_row(name: str, kind: str = RESIDENT, **fields: Any) -> Row:
     """A worker with short periods, root without capabilities unless said otherwise."""
     usual = {
-        "privilege": ROOT,
         "account": ROOT_ACCOUNT,
         "serves": False,
         "capabilities": (),
@@ -38,7 +37,6 @@ def main() -> int:
         "a_row": a_row,
         "ONESHOT": ONESHOT,
         "ONDEMAND": ONDEMAND,
-        "UNPRIVILEGED": UNPRIVILEGED,
         "WAAGENT": WAAGENT,
     }
     table: dict[Row, dict[str, Any]] = dict(eval(rows, names))  # our own tests' text

@@ -21,7 +21,7 @@ from a_supervisor import ASupervisor, a_supervisor, is_alive
 from waagent.supervisor.roster import WAAGENT
 
 ROWS = (
-    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
+    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', "
     " account=WAAGENT, writes=('/var/cache/waagent',)), {}), (a_row('setup', ONESHOT), {'result':"
     " 'azureuser'}), (a_row('runner', after=('setup',)), {})]"
 )
@@ -271,10 +271,7 @@ def test_the_stack_of_a_hung_worker_is_handed_to_the_one_who_writes(root: Path) 
 def test_exit_77_of_an_unprivileged_worker_is_one_more_failed_run_under_its_own_uid(
     root: Path,
 ) -> None:
-    rows = (
-        "[(a_row('client', privilege=UNPRIVILEGED, account=WAAGENT,"
-        " writes=('/var/cache/waagent',)), {'status': 77})]"
-    )
+    rows = "[(a_row('client', account=WAAGENT, writes=('/var/cache/waagent',)), {'status': 77})]"
     with a_supervisor(root, rows) as supervisor:
         row = supervisor.wait(
             lambda rows: rows["client"]["restarts"] >= 2 and rows["client"]["state"] == "BACKOFF"

@@ -24,7 +24,7 @@ from waagent.protocol import control
 from waagent.supervisor.control_server import FOREIGN_CONNECTIONS
 
 ROWS = (
-    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', privilege=UNPRIVILEGED,"
+    "[(a_row('environment_monitor', serves=True), {}), (a_row('client', "
     " account=WAAGENT), {}), (a_row('runner', serves=True), {})]"
 )
 NAMES = ("environment_monitor", "client", "runner")

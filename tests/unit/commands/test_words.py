@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.base.errors import UsageError
+from waagent.protocol.base.input_errors import UsageError
 from waagent.supervisor.commands import arguments
 from waagent.supervisor.ps import arguments as ps_arguments
 

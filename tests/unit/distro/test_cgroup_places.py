@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from waagent.distro.cgroups import groups
-from waagent.distro.cgroups.trees import operation_tree, worker_tree
+from waagent.distro.cgroups import groups, oom
+from waagent.distro.cgroups.trees import Tree
+from waagent.distro.operations.operation_tree import operation_tree
 
 V2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"
 HYBRID = """\
@@ -75,14 +76,14 @@ def test_the_base_is_what_init_gave_us_from_wherever_we_look(inside: str, base: 
 
 
 def test_switched_off_means_none_and_nothing_fails() -> None:
-    for tree in (worker_tree(enabled=False), operation_tree(enabled=False)):
+    for tree in (Tree((), "waagent"), operation_tree(enabled=False)):
         leaf = tree.leaf("w-x")
         leaf.join()
         leaf.kill()
         leaf.remove()
 
         assert tree.description == "none"
-        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), groups.oom_kills(leaf.joined)) == (
+        assert (leaf.procs_files, leaf.pids(), leaf.is_empty(), oom.oom_kills(leaf.joined)) == (
             (),
             [],
             True,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from waagent.distro.cgroups import groups
+from waagent.distro import kernel_files
 from waagent.distro.cgroups.trees import Limits, Tree
 from waagent.supervisor.worker_cgroups import WorkerCgroups
 
@@ -61,7 +61,7 @@ def test_each_worker_s_place_has_the_controllers(kernel: Any) -> None:
 def test_a_worker_can_be_put_into_its_place(kernel: Any) -> None:
     cgroups_of(kernel).make(ROWS)
 
-    groups.write(str(kernel.base / "waagent/w-fabric_client/worker/cgroup.procs"), "0")
+    kernel_files.write(str(kernel.base / "waagent/w-fabric_client/worker/cgroup.procs"), "0")
 
     assert kernel.home == kernel.base / "waagent/w-fabric_client/worker"
 
@@ -107,11 +107,11 @@ def test_a_base_that_somebody_else_sits_in_hands_nothing_down_and_workers_run(ke
 
     assert kernel.home == kernel.base / "waagent/supervisor"
     assert not [step for step in kernel.happened if step[0] == "hand down"]
-    groups.write(str(kernel.base / "waagent/w-provisioner/worker/cgroup.procs"), "0")
+    kernel_files.write(str(kernel.base / "waagent/w-provisioner/worker/cgroup.procs"), "0")
 
 
 def test_a_cgroup_that_refuses_us_is_said_and_left_alone(kernel: Any) -> None:
-    groups.write(str(kernel.base / "cgroup.subtree_control"), "+pids")  # while we sit in it
+    kernel_files.write(str(kernel.base / "cgroup.subtree_control"), "+pids")  # while we sit in it
 
     cgroups = cgroups_of(kernel)
     cgroups.make(ROWS)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import Dependency, HandlerGoal
 from waagent.protocol.wire.extensions_config import ExtensionsGoal, read_extensions_config

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro.cgroups import trees
+from waagent.distro.operations.operation_tree import operation_tree
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import PROCESS
 from waagent.workers.extension_runner.tracking import KEPT_FINISHED, Tracking
@@ -22,7 +22,7 @@ class _NoLauncher:
 def tracking(tmp_path: Path) -> Tracking:
     paths = Paths(tmp_path)
     paths.operations.mkdir(parents=True)
-    tree = trees.operation_tree(enabled=False, name="none")
+    tree = operation_tree(enabled=False, name="none")
     return Tracking(paths, tree, PROCESS, _NoLauncher(), systemd=False, subreaper=False)
 
 

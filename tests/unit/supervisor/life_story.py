@@ -15,7 +15,7 @@ from waagent.protocol.state_table import (
 )
 from waagent.supervisor import events as e
 from waagent.supervisor import states
-from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, Row
+from waagent.supervisor.roster import ROOT_ACCOUNT, Row
 from waagent.supervisor.states import Life, Workers, begin
 from waagent.supervisor.transitions import step
 
@@ -23,7 +23,7 @@ NOBODY = frozenset[str]()
 
 
 def a_row(name: str = "client", kind: str = RESIDENT, **fields: Any) -> Row:
-    fields = {"privilege": ROOT, "account": ROOT_ACCOUNT, "serves": False, **fields}
+    fields = {"account": ROOT_ACCOUNT, "serves": False, **fields}
     return Row(name=name, kind=kind, capabilities=(), memory_mib=64, pids=64, nofile=64, **fields)
 
 

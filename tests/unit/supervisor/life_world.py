@@ -22,15 +22,14 @@ from waagent.protocol.state_table import (
 from waagent.supervisor import events as e
 from waagent.supervisor import states, transitions
 from waagent.supervisor.poll import LAG_S
-from waagent.supervisor.roster import ROOT, ROOT_ACCOUNT, UNPRIVILEGED, WAAGENT, Row
+from waagent.supervisor.roster import ROOT_ACCOUNT, WAAGENT, Row
 
 ROWS = (
-    Row("client", RESIDENT, UNPRIVILEGED, WAAGENT, (), 64, 64, 256, serves=True, wants=("probe",)),
-    Row("setup", ONESHOT, ROOT, ROOT_ACCOUNT, (), 64, 64, 256, serves=False, changes_system=True),
+    Row("client", RESIDENT, WAAGENT, (), 64, 64, 256, serves=True, wants=("probe",)),
+    Row("setup", ONESHOT, ROOT_ACCOUNT, (), 64, 64, 256, serves=False, changes_system=True),
     Row(
         "runner",
         RESIDENT,
-        ROOT,
         ROOT_ACCOUNT,
         (),
         64,
@@ -43,7 +42,6 @@ ROWS = (
     Row(
         "probe",
         ONDEMAND,
-        UNPRIVILEGED,
         WAAGENT,
         (),
         64,

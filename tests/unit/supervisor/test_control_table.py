@@ -72,6 +72,11 @@ def test_each_method_is_one_of_the_supervisor_for_what_the_parser_makes(kind: st
         ),
         ("heartbeat", {"doing": "", "progress": 0}, e.Beat("fabric_client", 7, "", 0, {})),
         (
+            "heartbeat",
+            {"doing": "", "progress": 0, "facts": {b"a": 1, "b": 2}},
+            e.Beat("fabric_client", 7, "", 0, {"b": 2}),
+        ),
+        (
             "busy",
             {"seconds": 1.5, "reason": "mkfs", "progress": 1},
             e.Busy("fabric_client", 7, 1.5, "mkfs", 1),

@@ -24,7 +24,7 @@ from waagent.protocol.state_table import (
 )
 from waagent.supervisor import events as e
 from waagent.supervisor import states, transitions
-from waagent.supervisor.roster import UNPRIVILEGED, WAAGENT
+from waagent.supervisor.roster import WAAGENT
 
 
 def test_a_gate_opens_only_after_the_pid_is_known() -> None:
@@ -244,7 +244,7 @@ def test_a_switched_off_worker_stops_and_comes_back() -> None:
 
 
 def test_an_unprivileged_worker_that_exits_with_77_is_tried_again_like_any_other() -> None:
-    story = Story(a_row(privilege=UNPRIVILEGED, account=WAAGENT))
+    story = Story(a_row(account=WAAGENT))
     story.run(upto=INIT)
 
     story.exit(status=77)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire.blob_requests import plan_puts
 from waagent.protocol.wire.health import health_report, role_properties
 from waagent.protocol.wire.host_plugin import is_stale, status_request

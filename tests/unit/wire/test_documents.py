@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waagent.protocol.base.errors import DocumentError
+from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.bus.topics import ExtensionReport
 from waagent.protocol.wire.certificates import Block, der_base64, match_pairs, split_pem
 from waagent.protocol.wire.certificates_document import read_certificate_file
