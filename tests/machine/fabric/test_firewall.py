@@ -67,9 +67,9 @@ def test_where_only_root_may_connect_connections_are_handed_over(
             lambda fabric: "Hi, x" in str(fabric.statuses[-1:]), PATIENCE_S, "the extension"
         )
         assert vm.worker("fabric_client")["uid"] == WAAGENT_UID
-        assert (
-            "platform reached through environment_monitor (firewall)"
-            in vm.run(["waagent-ps"]).stdout
+        way = "platform reached through environment_monitor (firewall)"
+        vm.fabric.wait_for(  # facts travel with the next heartbeat
+            lambda fabric: way in vm.run(["waagent-ps"]).stdout, PATIENCE_S, "the way, shown"
         )
         assert "as uid 0" not in vm.read("/var/log/waagent.log")
 
