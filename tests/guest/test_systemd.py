@@ -126,4 +126,6 @@ def test_a_power_cut_in_mid_enable_is_survived(guest: Guest, tmp_path: Path) -> 
     guest.boot()
     guest.must("touch /var/tmp/go")
 
-    guest.fabric.wait_extension("Contoso.Cut", "success", 400)
+    status = guest.fabric.wait_extension("Contoso.Cut", "success", 400)
+
+    assert status["formattedMessage"]["message"] == "finished"
