@@ -81,46 +81,12 @@ def _make(folder: Path, openssl: Openssl) -> None:
     suffix = f".tmp-{os.urandom(4).hex()}"
     key, certificate = folder / f"{suffix}.key", folder / f"{suffix}.crt"
     try:
-        finished = openssl.call(
-            [
-                "req",
-                "-x509",
-                "-nodes",
-                "-newkey",
-                "rsa:2048",
-                "-sha256",
-                "-days",
-                DAYS,
-                "-subj",
-                "/CN=LinuxTransport",
-                "-addext",
-                "subjectKeyIdentifier=hash",
-                "-keyout",
-                str(key),
-                "-out",
-                str(certificate),
-            ]
-        )
+        request = ["req", "-x509", "-nodes", "-newkey", "rsa:2048", "-sha256", "-days", DAYS]
+        request += ["-subj", "/CN=LinuxTransport", "-keyout", str(key), "-out", str(certificate)]
+        finished = openssl.call([*request, "-addext", "subjectKeyIdentifier=hash"])
         if finished.status:
             # before 1.1.1 there is no -addext; its default configuration adds the identifier
-            finished = openssl.call(
-                [
-                    "req",
-                    "-x509",
-                    "-nodes",
-                    "-newkey",
-                    "rsa:2048",
-                    "-sha256",
-                    "-days",
-                    DAYS,
-                    "-subj",
-                    "/CN=LinuxTransport",
-                    "-keyout",
-                    str(key),
-                    "-out",
-                    str(certificate),
-                ]
-            )
+            finished = openssl.call(request)
         if finished.status or not key.exists() or not certificate.exists():
             raise DocumentError(
                 f"cannot be made ({openssl.reason(finished)})",
