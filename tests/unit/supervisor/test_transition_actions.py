@@ -544,7 +544,7 @@ def with_tools_left() -> Story:
     story.run()
     story.wait(6)
     story.exit(left=True)
-    assert (story.state(), story.life().due) == (KILL, story.now + 0.1)
+    assert (story.state(), story.life().due) == (KILL, story.now + 0.01)
     return story
 
 
