@@ -169,6 +169,14 @@ class Tracking:
         """
         return any(leftovers.may_live(self._paths.operations / identity) for identity in identities)
 
+    def stop(self, identities: Iterable[str]) -> None:
+        """End what lives of these operations, in the background too: their files are going."""
+        for identity in identities:
+            folder = self._paths.operations / identity
+            left = leftovers.kill_leftovers(folder, deadline_s=LEFTOVERS_S)
+            if left:
+                self._log.warning("processes of a removed handler stay pids=%s", left)
+
     def settle(self, identity: str) -> None:
         """A journal has its outcome: it is never taken up again, also when the journal has
         forgotten it.
