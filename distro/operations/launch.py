@@ -61,6 +61,12 @@ class Spec(Record):
     log_file: str = ""
     umask: int = 0o022
     limits: Limits = DEFAULT_LIMITS
+    left_pids: int | None = None
+    """How many processes it may leave behind; None: as many as the machine takes. Its memory
+    ceiling stays, its CPU weight becomes everybody's.
+    """
+    nofile: tuple[int, int] = (1024, 524288)
+    """Soft and hard RLIMIT_NOFILE, those that init gave the service."""
     place: Place = Place()
     systemd: bool = False
     """Start the shim in a transient scope of the handler's slice (PID 1 is systemd); `place` serves
@@ -258,6 +264,8 @@ def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
         ("memory_mib", _text(limits.memory_mib)),
         ("pids", _text(limits.pids)),
         ("cpu_weight", _text(limits.cpu_weight)),
+        ("left_pids", _text(planned.get("left_pids"))),
+        ("nofile", ":".join(map(str, planned.get("nofile", Spec._field_defaults["nofile"])))),
     ]
     values += [("environment", f"{key}={value}") for key, value in planned["environment"].items()]
     for key in ("shim", "command"):

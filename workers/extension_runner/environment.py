@@ -20,9 +20,10 @@ from waagent.workers.extension_runner.plan import (
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SNAP = "/snap/bin"
-SUPPORTED_FEATURES = '[{"Key": "ExtensionTelemetryPipeline", "Value": "1.0"}]'
+SUPPORTED_FEATURES = "[]"  # nobody sends handlers' events on: `ExtensionTelemetryPipeline` is not
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 NOT_RUN = "NOT_RUN"
+NOFILE = "WAAGENT_NOFILE"
 
 
 def command_environment(
@@ -105,3 +106,9 @@ def shown_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name, value in sorted(environment.items())
         if name.startswith(("AZURE_", "Config"))
     }
+
+
+def service_nofile(ours: Mapping[str, str]) -> tuple[int, int]:
+    """Soft and hard RLIMIT_NOFILE that init gave the service, as the zygote noted them."""
+    soft, _, hard = ours.get(NOFILE, "").partition(":")
+    return (int(soft), int(hard)) if soft.isdecimal() and hard.isdecimal() else (1024, 524288)

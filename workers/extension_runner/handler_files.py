@@ -17,6 +17,7 @@ from waagent.protocol.handler.settings_files import environment_file, file_prefi
 
 KEPT_SETTINGS = 20
 STATE_LIMIT_BYTES = 4096
+MRSEQ, STATUS = re.compile(r"(.+\.)?mrseq"), re.compile(r".+\.status")
 MEMORY_LIMIT_BYTES = 4 * 1024 * 1024  # as much of a status file as is ever read
 
 
@@ -85,12 +86,12 @@ def copy_memory(old: Folders, new: Folders) -> None:
     """What a handler remembers goes from its old version to the new one: `mrseq`, `*.mrseq` and
     its status files, so that the current status stays visible during the update. Raises OSError.
     """
-    for source, target, is_meant in (
-        (old.base, new.base, lambda name: name == "mrseq" or name.endswith(".mrseq")),
-        (old.status, new.status, lambda name: name.endswith(".status")),
+    for source, target, pattern in (
+        (old.base, new.base, MRSEQ),
+        (old.status, new.status, STATUS),
     ):
         for entry in os.scandir(source) if source.is_dir() else ():
-            if is_meant(entry.name):
+            if pattern.fullmatch(entry.name):
                 try:
                     data = files.read_foreign(source, entry.name, limit_bytes=MEMORY_LIMIT_BYTES)
                 except files.FileError:

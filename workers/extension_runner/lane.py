@@ -204,6 +204,10 @@ class Lane:
         """Whether a process of the handler lives, in the background too."""
         return self._context.operations.is_anything_alive(self.journal.outcomes)
 
+    def may_still_speak(self) -> bool:
+        """A command runs, or what one left behind lives: it may write a status at any time."""
+        return self.under_way is not None or self.is_anything_alive()
+
     def look_at_operation(self, under_way: UnderWay) -> Observation:
         """Process and cgroup of what is under way."""
         return self._context.operations.look_at(under_way)

@@ -30,7 +30,8 @@ class HandlerLimits(Record):
 
     timeouts_s: Mapping[str, float] = TIMEOUTS_S
     memory_mib: int | None = None
-    pids: int = PIDS
+    pids: int | None = None
+    """None: PIDS while a command runs, no ceiling for what it leaves behind."""
     refusal: str = ""
     """Not empty: a key of security cannot be honoured, so no command runs; this is reported."""
     warnings: tuple[str, ...] = ()
@@ -40,7 +41,7 @@ def parse_limits(data: bytes, where: str) -> HandlerLimits:
     """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the
     default holds.
     """
-    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
+    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, None, ""
     assignments, complaints = read_lines(data)
     warnings = [
         f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}"

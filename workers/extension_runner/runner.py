@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5  # between two looks at operations that an earlier runner started
 REFRESH_S = 0.02  # several changes of one moment make one look
 STATUS_S = 1.0  # between two looks at status files that are not terminal, for a while
-A_WHILE_S = 60.0  # since the last operation ended; then they are looked at once a period
+A_WHILE_S = 60.0  # since the last change; then once a period where nothing of the handler lives
 QUIET_S = 30.0  # between two looks at status files that are all terminal
 
 
@@ -188,7 +188,7 @@ class Runner:
 
     def _look_again(self) -> None:
         wait_s = self._period_s
-        if time.monotonic() - self._moved_at < A_WHILE_S:
+        if time.monotonic() - self._moved_at < A_WHILE_S or self._is_anything_alive():
             wait_s = min(wait_s, STATUS_S)
         if self._is_quiet():
             wait_s = QUIET_S
@@ -198,6 +198,12 @@ class Runner:
             self._look_timer.cancel()
         self._look_wait_s = wait_s
         self._look_timer = self._worker.loop.after(wait_s, self.look_at_status)
+
+    def _is_anything_alive(self) -> bool:
+        """An operation that has not said its last word, or something that one left behind."""
+        return any(
+            self._guard.attempt(lane, lane.may_still_speak, False) for lane in self._lanes.values()
+        )
 
     def _is_quiet(self) -> bool:
         if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):

@@ -5,6 +5,7 @@ distro.operations' business.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -18,12 +19,12 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
-from waagent.workers.extension_runner.environment import shown_environment
+from waagent.workers.extension_runner.environment import service_nofile, shown_environment
 from waagent.workers.extension_runner.launcher import Launcher
-from waagent.workers.extension_runner.limits import HandlerLimits
+from waagent.workers.extension_runner.limits import PIDS, HandlerLimits
 from waagent.workers.extension_runner.plan import OperationKey
 
-CPU_WEIGHT = 20  # low: customers' work comes first
+CPU_WEIGHT = 20  # low while a command runs: customers' work comes first
 LEFTOVERS_S = 0.3
 KEPT_FINISHED = 60
 RECORDED = "recorded"
@@ -76,7 +77,9 @@ class Tracking:
         run, and nothing will.
         """
         folder = self._paths.operations / key.id
-        ceiling = Limits(memory_mib=limits.memory_mib, pids=limits.pids, cpu_weight=CPU_WEIGHT)
+        ceiling = Limits(
+            memory_mib=limits.memory_mib, pids=limits.pids or PIDS, cpu_weight=CPU_WEIGHT
+        )
         limit_s = limits.timeouts_s[key.operation]
         if records.observe(folder).state == records.ABSENT:
             place = (
@@ -99,6 +102,8 @@ class Tracking:
                     goal_state_id=key.goal_state_id,
                     boot_id=key.boot_id,
                     limits=ceiling,
+                    left_pids=limits.pids,
+                    nofile=service_nofile(os.environ),
                     place=place,
                     systemd=self._systemd,
                     subreaper=self._subreaper,
