@@ -56,6 +56,14 @@ class Observation(Record):
     """Somebody whom the command left behind held its output when it ended."""
     stdout: Kept = Kept()
     stderr: Kept = Kept()
+    denied: tuple[str, ...] = ()
+    """What its profile kept it from, in words."""
+
+    @property
+    def profile(self) -> str:
+        """What it was fenced by."""
+        sandbox = self.planned.get("sandbox")
+        return str(sandbox.get("profile", "")) if isinstance(sandbox, dict) else ""
 
     @property
     def has_ended(self) -> bool:
@@ -175,7 +183,7 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
 def _finished(ended: Mapping[str, Any]) -> Observation:
     exit_code, number = ended.get("exit_code"), ended.get("signal")
     error, elapsed_s = ended.get("error"), ended.get("elapsed_s")
-    oom_kills = ended.get("oom_kills", 0)
+    oom_kills, denied = ended.get("oom_kills", 0), ended.get("denied")
     is_understood = (
         all(value is None or isinstance(value, int) for value in (exit_code, number))
         and not (exit_code is None and number is None and not error)
@@ -194,4 +202,5 @@ def _finished(ended: Mapping[str, Any]) -> Observation:
         oom_kills=oom_kills,
         elapsed_s=elapsed_s,
         held=bool(ended.get("held")),
+        denied=tuple(map(str, denied)) if isinstance(denied, list) else (),
     )

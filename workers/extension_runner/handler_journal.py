@@ -56,6 +56,10 @@ class Outcome(Record):
     exit_code: int | None = None
     signal: int | None = None
     timed_out: bool = False
+    profile: str = ""
+    """What it was fenced by."""
+    denied: tuple[str, ...] = ()
+    """What that kept it from."""
     warning: str = ""
     """Not empty: it succeeded, and this should be known."""
 

@@ -74,7 +74,8 @@ def row_ended(handler: str, outcome: Outcome, reported: str) -> Operation:
         limit_s=outcome.limit_s,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
-        profile=PROFILE,
+        profile=outcome.profile or PROFILE,
+        denied="; ".join(outcome.denied)[:MESSAGE_LIMIT],
         reported=reported,
         message=(outcome.message or outcome.warning)[:MESSAGE_LIMIT],
     )

@@ -71,6 +71,7 @@ class Tracking:
         cwd: Path,
         environment: Mapping[str, str],
         limits: HandlerLimits,
+        sandbox: launch.Sandbox = launch.Sandbox(),  # noqa: B008 - an immutable default
     ) -> UnderWay:
         """Record the plan, then start the shim. Raises OSError or OperationError; then nothing has
         run, and nothing will.
@@ -99,6 +100,8 @@ class Tracking:
                     goal_state_id=key.goal_state_id,
                     boot_id=key.boot_id,
                     limits=ceiling,
+                    cpu_percent=limits.cpu_percent,
+                    sandbox=sandbox,
                     place=place,
                     systemd=self._systemd,
                     subreaper=self._subreaper,
