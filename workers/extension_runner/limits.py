@@ -58,6 +58,10 @@ def parse_limits(data: bytes, where: str) -> HandlerLimits:
         f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}"
         for complaint in complaints
     ]
+    for complaint, warning in zip(complaints, warnings):
+        text = data.split(b"\n")[complaint.line - 1].strip().lower().decode("utf-8", "replace")
+        if text.startswith(_SECURITY_KEYS):
+            refusal = refusal or warning
     for line, key, value in assignments:
         folded, place = key.lower(), f"{where}:{line}: {key[:60]}"
         if value is None:

@@ -159,7 +159,7 @@ def _memory(pid: int, address: int, size: int) -> bytes:
 
 
 def _address_words(address: bytes) -> str:
-    """`connect 192.0.2.1:80`; empty for the loopback, and for what is no address of the Internet."""
+    """`connect 192.0.2.1:80`; empty for the loopback, and for what is not the Internet."""
     family, port = int.from_bytes(address[:2], "little"), int.from_bytes(address[2:4], "big")
     if family == _INTERNET and address[4] != 127:
         return f"connect {'.'.join(map(str, address[4:8]))}:{port}"
