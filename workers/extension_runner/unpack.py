@@ -34,6 +34,7 @@ RATIO_FLOOR_BYTES = 16 * MIB
 RESERVE_BYTES = 16 * MIB  # of the file system, never filled by a package
 OWN_FOLDERS = ("config", "status")
 OWN_FILES = ("HandlerEnvironment.json", "HandlerState", "mrseq", "heartbeat.log")
+LINK_BYTES, FOLLOWED_LINKS = 1024, 40
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -122,7 +123,17 @@ def extract(package: Path, tree: Path, bounds: Bounds) -> list[str]:
             chosen, warnings = choose_entries(archive.infolist(), bounds)
             left_bytes = bounds.unpacked_bytes
             for path, entry in chosen.items():
-                left_bytes -= _write_entry(archive, entry, tree.joinpath(*path), left_bytes, bounds)
+                if not _is_link(entry):
+                    left_bytes -= _write_entry(
+                        archive, entry, tree.joinpath(*path), left_bytes, bounds
+                    )
+            links = {
+                tree.joinpath(*path): entry for path, entry in chosen.items() if _is_link(entry)
+            }
+            for place, entry in links.items():
+                _write_link(archive, entry, place)
+            for place, entry in links.items():
+                _refuse_escape(place, entry, tree)
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -179,9 +190,9 @@ def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
     if entry.compress_type not in METHODS:
         raise PackageRefused(f"entry {_shown(entry)} is compressed by method {entry.compress_type}")
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise PackageRefused(
-            f"entry {_shown(entry)} is neither file nor folder (mode {entry.external_attr >> 16:o})"
+            f"entry {_shown(entry)} is neither file, folder nor link (mode {entry.external_attr >> 16:o})"
         )
     if name.startswith("/") or _DRIVE.match(name):
         raise PackageRefused(f"entry {_shown(entry)} has an absolute path")
@@ -302,6 +313,48 @@ def _write_entry(
             file.write(chunk)
         os.fchmod(file.fileno(), file_mode(entry))
     return written
+
+
+def _is_link(entry: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(entry.external_attr >> 16)
+
+
+def _write_link(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path) -> None:
+    """Make the link that the entry's content names. Nothing is ever written through it: entries
+    below a link were refused.
+    """
+    with archive.open(entry) as packed:
+        goal = packed.read(LINK_BYTES + 1).decode("utf-8")
+    if not goal or len(goal) > LINK_BYTES or "\\" in goal or _CONTROL.search(goal):
+        raise PackageRefused(f"entry {_shown(entry)} is a link to nothing that can be")
+    if goal.startswith("/"):
+        raise PackageRefused(f"entry {_shown(entry)} is a link to the absolute path {goal[:120]!r}")
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.symlink(goal, place)
+
+
+def _refuse_escape(place: Path, entry: zipfile.ZipInfo, tree: Path) -> None:
+    """When all links stand: followed over all others to its end, it never leaves the folder, whose
+    name will be another one.
+    """
+    ahead, below, left = list(place.relative_to(tree).parts), Path(), FOLLOWED_LINKS
+    while ahead:
+        part = ahead.pop(0)
+        step = tree / below / part
+        if part == ".." and below == Path():
+            raise PackageRefused(
+                f"entry {_shown(entry)} is a link that leads out of the folder, to"
+                f" {os.readlink(place)[:120]!r}"
+            )
+        if part == "..":
+            below = below.parent
+        elif step.is_symlink():
+            left -= 1
+            if left < 0:
+                raise PackageRefused(f"entry {_shown(entry)} is a link that leads to itself")
+            ahead = [one for one in os.readlink(step).split("/") if one not in ("", ".")] + ahead
+        else:
+            below = below / part
 
 
 def _private(path: str, flags: int) -> int:
