@@ -192,7 +192,8 @@ def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise PackageRefused(
-            f"entry {_shown(entry)} is neither file, folder nor link (mode {entry.external_attr >> 16:o})"
+            f"entry {_shown(entry)} is neither file, folder nor link"
+            f" (mode {entry.external_attr >> 16:o})"
         )
     if name.startswith("/") or _DRIVE.match(name):
         raise PackageRefused(f"entry {_shown(entry)} has an absolute path")
