@@ -21,7 +21,7 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.signal_names import signal_name
 from waagent.protocol.base.records import Record
 
-PLANNED = "planned.json"
+PLANNED, STOPPED = "planned.json", "stopped.json"
 ABSENT, WAITING, RUNNING, LOST, FINISHED = "absent", "planned", "running", "lost", "finished"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -50,6 +50,8 @@ class Observation(Record):
     error: str | None = None
     """Why nothing could be executed."""
     timed_out: bool = False
+    is_stopped: bool = False
+    """By an operator."""
     oom_kills: int = 0
     elapsed_s: float | None = None
     held: bool = False
@@ -128,7 +130,10 @@ def observe(folder: Path) -> Observation:
         return Observation(
             state, planned, started, elapsed_s=elapsed_s, stdout=stdout, stderr=stderr
         )
-    return _finished(ended)._replace(planned=planned, started=started, stdout=stdout, stderr=stderr)
+    stopped = (folder / STOPPED).exists()
+    return _finished(ended)._replace(
+        planned=planned, started=started, stdout=stdout, stderr=stderr, is_stopped=stopped
+    )
 
 
 def describe_end(seen: Observation) -> str:
@@ -139,7 +144,9 @@ def describe_end(seen: Observation) -> str:
         return "the process that watched the command was killed; what was left of it was ended"
     if seen.error:
         return f"the command could not be started ({seen.error})"
-    if seen.timed_out:
+    if seen.is_stopped:
+        end = "Stopped by an operator (waagent-ps extensions stop)"
+    elif seen.timed_out:
         end = f"Timeout({seen.limit_s:g})"
     elif seen.signal is not None:
         end = f"Terminated by signal {signal_name(seen.signal)}"

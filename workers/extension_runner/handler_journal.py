@@ -144,6 +144,12 @@ class Journal:
             self._is_dirty = True
         self.save()
 
+    def forget_failures(self) -> None:
+        """What failed was never tried."""
+        self.outcomes = {key: one for key, one in self.outcomes.items() if one.succeeded}
+        self._is_dirty = True
+        self.save()
+
     def forget(self, extension: str) -> None:
         """A multi-config extension is gone, whatever its DISABLE said (row 17)."""
         self.extensions.discard(extension)
