@@ -176,8 +176,11 @@ class Tracking:
         """A journal has its outcome: it is never taken up again, also when the journal has
         forgotten it.
         """
+        folder = self._paths.operations / identity
         try:
-            (self._paths.operations / identity / RECORDED).touch(0o600)
+            (folder / RECORDED).touch(0o600)
+            # told in the handler's log, and the largest thing in here
+            (folder / shim_plan.OUTPUT).unlink(missing_ok=True)
         except OSError:
             # no folder: it needed no process; or a full disk: the journal knows it for long enough
             return

@@ -65,16 +65,38 @@ def unpack(job: Job) -> list[str]:
     files.make_folder(staging, 0o700)
     try:
         package, tree = staging / "package.zip", staging / "tree"
+        refuse_without_room(job, staging)
         copy_hashed(job, package)
         tree.mkdir(mode=0o700)
         warnings = extract(package, tree, _room(job, tree))
         adopt_manifest(tree)
         sync_file_system(tree)
         exchange(tree, Path(job.target), staging / "replaced")
+        drop_archive(job)
         return warnings
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
+
+
+def refuse_without_room(job: Job, staging: Path) -> None:
+    """Before anything is written: the archive at least must fit, and RESERVE_BYTES beside it, of
+    which the agent's own records live. Raises PackageRefused.
+    """
+    free_bytes = _free_bytes(staging)
+    if job.size_bytes > free_bytes - RESERVE_BYTES:
+        raise PackageRefused(
+            f"the package of {_mib(job.size_bytes)} MiB does not fit: {staging.parent.parent} has"
+            f" {_mib(free_bytes)} MiB free, {_mib(RESERVE_BYTES)} of them reserved: make room there"
+        )
+
+
+def drop_archive(job: Job) -> None:
+    """The archive in the spool is not needed any more: its content stands in the folder."""
+    try:
+        os.unlink(os.path.join(job.spool, job.file))
+    except OSError:
+        pass  # its owner removed it, or will: it keeps nothing for long
 
 
 def copy_hashed(job: Job, copy: Path) -> None:
@@ -268,9 +290,18 @@ def sync_file_system(tree: Path) -> None:
 
 
 def _room(job: Job, folder: Path) -> Bounds:
-    facts = os.statvfs(folder)
-    free_bytes = facts.f_bavail * facts.f_frsize - RESERVE_BYTES
+    free_bytes = _free_bytes(folder) - RESERVE_BYTES
     return job.bounds._replace(unpacked_bytes=max(0, min(job.bounds.unpacked_bytes, free_bytes)))
+
+
+def _free_bytes(folder: Path) -> int:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
+def _mib(count_bytes: int) -> int:
+    """Whole MiB, rounded up."""
+    return -(-count_bytes // MIB)
 
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
