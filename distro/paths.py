@@ -39,6 +39,10 @@ class Paths:
         self.bus = self.run / "bus"
         self.operations_view = self.run / "operations"
         """What `waagent-ps extensions` reads (JSON, 0644, written by extension_runner)."""
+        self.deprovisioned = self.run / "deprovisioned"
+        """Until the next boot nothing is provisioned: this VM is about to become an image."""
+        self.provisioning_failed = self.run / "provisioning_failed"
+        """Provisioning was given up in this boot; the text says why."""
 
         # state that lasts
         self.library = self.under(library)

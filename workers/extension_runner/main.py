@@ -26,14 +26,14 @@ PERIOD_S = 6.0
 
 
 def main(worker: Worker) -> None:
-    """Follow the goal state once this VM is provisioned."""
+    """Follow the goal state once this VM is provisioned, or will not be: then it can be repaired."""
     paths = worker.paths.configured(worker.configuration)
     client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
     def begin() -> None:
-        if not paths.provisioned.exists():
+        if not (paths.provisioned.exists() or paths.provisioning_failed.exists()):
             worker.supervisor.doing("waiting for the provisioner")
             worker.loop.after(MARKER_S, begin)
             return
