@@ -56,7 +56,7 @@ def main_file(paths: Paths, ssh_folder: str) -> Path | None:
 
 def is_vendors(paths: Paths, file: Path) -> bool:
     """Whether ``file`` belongs to the system's packages and is not for us to change."""
-    return paths.under("/usr") in file.parents
+    return Path(os.path.realpath(paths.under("/usr"))) in Path(os.path.realpath(file)).parents
 
 
 def read_settings(paths: Paths, main: Path, ssh_folder: str) -> tuple[Setting | Include, ...]:

@@ -1,5 +1,5 @@
-"""A program of the administrator's that runs once, as an operation: under a shim, in a process tree of
-its own that outlives the agent, with a deadline.
+"""A program of the administrator's that runs once, as an operation: under a shim, in a process tree
+of its own that outlives the agent, with a deadline.
 """
 
 from __future__ import annotations

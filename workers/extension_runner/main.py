@@ -26,7 +26,7 @@ PERIOD_S = 6.0
 
 
 def main(worker: Worker) -> None:
-    """Follow the goal state once this VM is provisioned, or will not be: then it can be repaired."""
+    """Follow the goal state once this VM is provisioned, or given up: it can be repaired then."""
     paths = worker.paths.configured(worker.configuration)
     client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))

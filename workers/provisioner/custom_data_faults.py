@@ -34,11 +34,10 @@ def cause_of_failure(data: bytes, exists: Callable[[str], bool]) -> str:
         if data.startswith(start):
             return what
     first = data.partition(b"\n")[0]
-    has_windows_ends = b"\r\n" in data
-    if has_windows_ends or first.endswith(b"\r"):
-        return "its lines end with CR LF as on Windows, save it with LF"
-    if b"\r" in data and b"\n" not in data:
+    if b"\n" not in data and b"\r" in data[:-1]:
         return "its lines end with CR, save it with LF"
+    if b"\r\n" in data or first.endswith(b"\r"):
+        return "its lines end with CR LF as on Windows, save it with LF"
     if data[:1] in (b" ", b"\t", b"\n") and data.lstrip().startswith(b"#!"):
         return "white space stands before `#!`, which must be the first two characters"
     if first.startswith(b"#!"):

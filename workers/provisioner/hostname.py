@@ -61,7 +61,9 @@ def _by_hostnamectl(paths: Paths, run: Run, name: str) -> bool:
     if not paths.under("/run/systemd/system").is_dir():
         return False
     try:
-        run(["hostnamectl", "set-hostname", "--static", "--", name], deadline_s=_HOSTNAMECTL_LIMIT_S)
+        run(
+            ["hostnamectl", "set-hostname", "--static", "--", name], deadline_s=_HOSTNAMECTL_LIMIT_S
+        )
     except ToolError:
         return False  # the file does as well
     return True

@@ -47,10 +47,9 @@ def report(vm_id: str, agent: str, reason: str, now: datetime.datetime) -> str:
 
 def record(key: str, value: str) -> bytes:
     """One record; a value that is too long for the host is cut."""
-    return (
-        key.encode("utf-8")[: KEY_BYTES - 1].ljust(KEY_BYTES, b"\0")
-        + _cut(value).encode("utf-8").ljust(VALUE_BYTES, b"\0")
-    )
+    return key.encode("utf-8")[: KEY_BYTES - 1].ljust(KEY_BYTES, b"\0") + _cut(value).encode(
+        "utf-8"
+    ).ljust(VALUE_BYTES, b"\0")
 
 
 def _cut(value: str) -> str:

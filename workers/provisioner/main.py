@@ -243,9 +243,7 @@ def custom_data_for(worker: Worker, paths: Paths, limit_s: float) -> bool:
     custom_data.start_execution(paths)
     looks = worker.loop.every(_CUSTOM_DATA_LOOK_S, lambda: None)
     try:
-        if not worker.wait(
-            lambda: custom_data.is_over(paths), limit_s, "custom data is running"
-        ):
+        if not worker.wait(lambda: custom_data.is_over(paths), limit_s, "custom data is running"):
             return False
     finally:
         looks.cancel()

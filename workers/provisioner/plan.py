@@ -1,12 +1,12 @@
 """What to do, decided from the request, the options and what is there. Pure: no file, no clock, no
 tool.
 
-The order of the steps (`steps.py`) is by what needs what. Host keys are begun first, since RSA takes
-seconds on a small VM, and are waited for last before sshd is asked (`sshd -T` wants a key); reading
-the disc, telling the platform and making the user go on meanwhile. The host name stands before the
-user, since `sudo` looks it up. The marker stands when everything that a login needs is there; the
-fingerprint, custom data and the consumers come after it, so that a kill repeats none of them.
-
+The order of the steps (`steps.py`) is by what needs what. Host keys are begun first, since RSA
+takes seconds on a small VM, and are waited for last before sshd is asked (`sshd -T` wants a key);
+reading the disc, telling the platform and making the user go on meanwhile. The host name stands
+before the user, since `sudo` looks it up. The marker stands when everything that a login needs is
+there; the fingerprint, custom data and the consumers come after it, so that a kill repeats none of
+them.
 Source: spec/provisioning.md §1, §4.3 Rule, §5, §6, §10.1, §13.
 """
 

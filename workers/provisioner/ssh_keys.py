@@ -100,7 +100,7 @@ def deploy_public_keys(
     count = 0
     while left:
         target, lines = left.pop(0)
-        told = {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644}
+        told: dict[str, object] = {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644}
         try:
             _write(paths, run, account, target, told)
         except DeployError as error:

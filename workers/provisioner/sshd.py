@@ -168,7 +168,7 @@ def effective(sshd: Sshd, main: Path) -> dict[str, str] | None:
     exist; None when it does not.
     """
     read = sshd_settings.read_settings(sshd.paths, main, sshd.ssh_folder)
-    argv = [_program(sshd.paths), "-T", *_main_argument(sshd, main)]
+    argv = [_program(sshd.paths), "-T", "-f", str(main)]
     has_match = any(isinstance(line, (Setting, Include)) and line.is_in_match for line in read)
     if has_match:
         argv += ["-C", f"user={sshd.user_name or 'root'},{_FROM}"]
@@ -214,7 +214,7 @@ def _tell(sshd: Sshd, main: Path, wanted: dict[str, str], file: Path | None) -> 
 def _complaint(sshd: Sshd, *more: str) -> str:
     """What `sshd -t` says of the configuration; empty when it is well, or there is no sshd."""
     main = sshd_settings.main_file(sshd.paths, sshd.ssh_folder)
-    arguments = more or (_main_argument(sshd, main) if main is not None else ())
+    arguments = more or (() if main is None else ("-f", str(main)))
     try:
         sshd.run([_program(sshd.paths), "-t", *arguments], deadline_s=_TEST_LIMIT_S)
     except ToolNotFound:
@@ -224,14 +224,8 @@ def _complaint(sshd: Sshd, *more: str) -> str:
     return ""
 
 
-def _main_argument(sshd: Sshd, main: Path) -> tuple[str, ...]:
-    """Nothing where sshd finds the file by itself; it may know more places than we do."""
-    is_usual = sshd.paths.root == Path("/") and sshd.ssh_folder in ("/etc/ssh", "/usr/etc/ssh")
-    return () if is_usual else ("-f", str(main))
-
-
 def _make_run_folder(sshd: Sshd) -> None:
-    """Debian's sshd wants its folder even to test a configuration, and only its service makes it."""
+    """Debian's sshd wants its folder even for a test, and only its service makes it."""
     if sshd.paths.under("/run").is_dir() and _is_installed(sshd):
         sshd.paths.under("/run/sshd").mkdir(mode=0o755, exist_ok=True)
 
