@@ -33,6 +33,7 @@ from waagent.distro.sshd_settings import (
 
 NOTE = "sshd.json"
 _RELOAD_LIMIT_S = 30.0
+_CLOCK_STEP_S = 0.1  # file systems take the time of the last tick
 _PID_FILES = ("/run/sshd.pid", "/var/run/sshd.pid", "/run/sshd/sshd.pid")
 _ALIASES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
 
@@ -47,9 +48,12 @@ def remember(paths: Paths, main: Path, ssh_folder: str, file: Path) -> None:
     )
 
 
-def make_way(paths: Paths) -> list[str]:
+def make_way(paths: Paths, changed_since: float | None = None) -> list[str]:
     """Take out of our lines every option that others have set since; their names. The caller has
     sshd read its configuration again when there are any.
+
+    ``changed_since`` (seconds since the epoch): whoever has written a file since then means what
+    stands in it, even if it stood there before, hidden by ours.
     """
     note = read_state_json(paths.library / NOTE)
     if not isinstance(note, dict) or not isinstance(note.get("others"), dict):
@@ -61,12 +65,25 @@ def make_way(paths: Paths) -> list[str]:
         return []
     now = _said_by_others(paths, main, ssh_folder)
     is_set = {option for option, said in now.items() if said != note["others"].get(option)}
+    if changed_since is not None:
+        is_set |= {
+            option
+            for option, said in now.items()
+            if any(_changed_at(name) >= changed_since - _CLOCK_STEP_S for _, name in said)
+        }
     ours = lines_in_block(text_of(file))
     kept = [line for line in ours if _option_of(line) not in is_set]
     if len(kept) == len(ours):
         return []
     _rewrite(file, tuple(kept))
     return sorted({line.split()[0] for line in ours} - {line.split()[0] for line in kept})
+
+
+def _changed_at(file: str) -> float:
+    try:
+        return os.stat(file).st_ctime
+    except OSError:
+        return 0.0
 
 
 def withdraw_all(paths: Paths, main: Path, ssh_folder: str) -> None:

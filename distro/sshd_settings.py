@@ -20,7 +20,7 @@ BEGIN, END = "# waagent: begin", "# waagent: end"
 """Around our lines in a file of somebody else's; BEGIN is also the first line of our own file."""
 DROP_IN = "10-waagent.conf"
 VENDOR_FOLDER = "/usr/etc/ssh"
-_EARLIER = ("00-waagent.conf", "000-waagent.conf", "!-waagent.conf")
+_EARLIER = ("00-waagent.conf", "00-00-waagent.conf", "!-waagent.conf")
 _DEPTH_LIMIT = 8
 _FILE_LIMIT_BYTES = 1024 * 1024
 

@@ -59,7 +59,10 @@ def drop_in_of(paths: Paths) -> str:
         ({"sshd_config": "Include a/*.conf\n" + INCLUDE, "a/1.conf": "X11Forwarding no"}, "a"),
         ({"sshd_config": ""}, ""),
         ({"sshd_config": INCLUDE, "sshd_config.d/05-x.conf": "PasswordAuthentication yes"}, "00"),
-        ({"sshd_config": INCLUDE, "sshd_config.d/00-h.conf": "PasswordAuthentication yes"}, "000"),
+        (
+            {"sshd_config": INCLUDE, "sshd_config.d/00-h.conf": "PasswordAuthentication yes"},
+            "00-00",
+        ),
         ({"sshd_config": INCLUDE, "sshd_config.d/50-x.conf": "PasswordAuthentication yes"}, "10"),
         ({"/usr/etc/ssh/sshd_config": "Include /usr/etc/ssh/d/*.conf\n" + INCLUDE}, "10"),
     ],
