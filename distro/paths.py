@@ -60,6 +60,11 @@ class Paths:
         """Stacks of hung workers: <worker>.hang, .hang.1, .hang.2."""
         self.handler_logs = self.under(log_folder)
 
+    @property
+    def is_running_system(self) -> bool:
+        """Whether these are the paths of the system that runs, not of an image."""
+        return self.root == Path("/")
+
     def under(self, absolute: str) -> Path:
         """The path ``absolute`` of the system, below the root prefix."""
         return self.root / absolute.lstrip("/")

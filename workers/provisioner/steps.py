@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from waagent.distro import sshd_later
+from waagent.distro import host_name, root_password, sshd_later
 from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
@@ -17,7 +17,6 @@ from waagent.workers.provisioner import (
     custom_data,
     dvd,
     host_keys,
-    hostname,
     identity,
     plan,
     ssh_keys,
@@ -145,8 +144,8 @@ class Provisioning:
         """A name that cannot be set is a warning: the VM is as good without it."""
         try:
             name = plan.host_name_of(request.host_name)
-            hostname.set_host_name(self._paths, self._family, self._worker.run, name)
-            hostname.resolve_locally(self._paths, name)
+            host_name.set_host_name(self._paths, self._family, self._worker.run, name)
+            host_name.resolve_locally(self._paths, name)
         except (Refused, ToolError, OSError) as error:
             self._worker.log.warning(
                 "the host name is not set, it stays %s: %s", socket.gethostname(), error
@@ -263,7 +262,9 @@ class Provisioning:
 
     def _root_password(self, request: ProvisioningRequest) -> None:
         if self._options.delete_root_password:
-            users.delete_root_password(self._paths, self._family, self._options, self._worker.run)
+            root_password.lock_root_password(
+                self._paths, self._family, self._options.shadow, self._worker.run
+            )
 
     def _reload(self, request: ProvisioningRequest) -> None:
         reload_sshd(self._worker, self._paths, self._family)

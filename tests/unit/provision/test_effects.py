@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro import our_python
+from waagent.distro import host_name, our_python, root_password
 from waagent.distro.distributions import FAMILIES
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound, run
@@ -18,7 +18,7 @@ from waagent.lab.dvd import write_dvd
 from waagent.lab.ovf import Order, ovf_env
 from waagent.protocol.base.secret import Secret
 from waagent.protocol.ovf import OvfError
-from waagent.workers.provisioner import dvd, hostname, key_writer, passwords, ssh_keys, sudo, users
+from waagent.workers.provisioner import dvd, key_writer, passwords, ssh_keys, sudo, users
 from waagent.workers.provisioner.plan import Options, PasswdEntry
 from waagent.workers.provisioner.provisioning_error import NoRequest
 
@@ -248,7 +248,7 @@ def test_the_root_password_is_locked_never_emptied(tmp_path: Path) -> None:
     shadow.chmod(0o640)
 
     for _ in range(2):
-        users.delete_root_password(Paths(tmp_path), DEBIAN, Options(), run)
+        root_password.lock_root_password(Paths(tmp_path), DEBIAN, "", run)
 
     assert shadow.read_text() == "root:*LOCK*:14600::::::\ndaemon:*:1::::::\n"
     assert shadow.stat().st_mode & 0o777 == 0o640
@@ -323,6 +323,6 @@ def test_the_host_name_stands_where_the_distribution_reads_it(
         (tmp_path / file).write_text('a="b"\nhostname="old"\nsshd_enable="YES"\n')
 
     for _ in range(2):
-        hostname.set_host_name(Paths(tmp_path), FAMILIES[family], run, "tern-07")
+        host_name.set_host_name(Paths(tmp_path), FAMILIES[family], run, "tern-07")
 
     assert (tmp_path / file).read_text() == content

@@ -41,7 +41,7 @@ def resolve_locally(paths: Paths, name: str) -> None:
     """
     file = paths.under("/etc/hosts")
     present = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
-    _write(file, with_local_name(present, name))
+    write_text(file, with_local_name(present, name))
 
 
 def with_local_name(text: str, name: str) -> str:
@@ -80,14 +80,14 @@ def _in_file(paths: Paths, family: Family, run: Run, name: str) -> None:
         value = name if method == distributions.SYSCONFIG_NETWORK else f'"{name}"'
         file = paths.under(method)
         present = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
-        _write(file, with_setting(present, key, value))
+        write_text(file, with_setting(present, key, value))
         return
     plain = (
         method
         if method in (distributions.ETC_MYNAME, distributions.ETC_HOSTNAME_CAPITAL)
         else distributions.ETC_HOSTNAME
     )
-    _write(paths.under(plain), name + "\n")
+    write_text(paths.under(plain), name + "\n")
     if method == distributions.UCI:
         run(["uci", "set", f"system.@system[0].hostname={name}"], deadline_s=_TOOL_LIMIT_S)
         run(["uci", "commit", "system"], deadline_s=_TOOL_LIMIT_S)
@@ -107,7 +107,10 @@ def with_setting(text: str, key: str, value: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Make ``text`` the content of a file that a container may have bound; nothing when it is so
+    already. Raises OSError.
+    """
     data = text.encode("utf-8", "surrogateescape")
     if file.is_file() and file.read_bytes() == data:
         return
