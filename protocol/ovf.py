@@ -131,6 +131,8 @@ def decode_custom_data(encoded: Secret) -> bytes:
 
 
 def _root(data: bytes, where: str) -> Element:
+    if not data.strip():
+        raise OvfError("the document is empty", where, "recreate the VM, or its ISO image")
     try:
         root = read_xml(_from_first_tag(data), where, limit_bytes=LIMIT_BYTES)
     except DocumentError as error:

@@ -98,7 +98,6 @@ def test_the_first_disc_with_a_request_wins_and_others_are_passed_over(tmp_path:
         ("without_ovf", "has no ovf-env.xml"),
         ("damaged", "cannot be read"),
         ("empty", "cannot be read"),
-        ("udf_only", "not a block device"),
     ],
 )
 def test_a_useless_disc_is_named_with_its_reason(tmp_path: Path, variant: str, says: str) -> None:
@@ -106,6 +105,13 @@ def test_a_useless_disc_is_named_with_its_reason(tmp_path: Path, variant: str, s
 
     with pytest.raises(NoRequest, match=says):
         dvd.find_disc(paths, str(tmp_path / "mnt"), run, LOG)
+
+
+@pytest.mark.parametrize("variant", ["udf_only", "iso_only"])
+def test_a_disc_of_one_form_alone_is_read(tmp_path: Path, variant: str) -> None:
+    paths = a_root_with_discs(tmp_path, sr0=variant)
+
+    assert dvd.find_disc(paths, str(tmp_path / "mnt"), run, LOG).request.user_name == "azureuser"
 
 
 def test_no_drive_at_all_says_so(tmp_path: Path) -> None:
