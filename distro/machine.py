@@ -32,12 +32,6 @@ def asleep_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
-def boot_time() -> float:
-    """When the machine booted, in seconds since the epoch, by the clock as it is now."""
-    since = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.time() - time.clock_gettime(since)
-
-
 def protect_supervisor(without: Container[str], cgroups: str) -> list[str]:
     """Keep the calling process from being swapped or killed for memory; texts of what this machine
     does not give.

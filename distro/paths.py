@@ -39,10 +39,6 @@ class Paths:
         self.bus = self.run / "bus"
         self.operations_view = self.run / "operations"
         """What `waagent-ps extensions` reads (JSON, 0644, written by extension_runner)."""
-        self.deprovisioned = self.run / "deprovisioned"
-        """Until the next boot nothing is provisioned: this VM is about to become an image."""
-        self.provisioning_failed = self.run / "provisioning_failed"
-        """Provisioning was given up in this boot; the text says why."""
 
         # state that lasts
         self.library = self.under(library)
@@ -59,11 +55,6 @@ class Paths:
         self.hang_folder = self.under("/var/log/waagent")
         """Stacks of hung workers: <worker>.hang, .hang.1, .hang.2."""
         self.handler_logs = self.under(log_folder)
-
-    @property
-    def is_running_system(self) -> bool:
-        """Whether these are the paths of the system that runs, not of an image."""
-        return self.root == Path("/")
 
     def under(self, absolute: str) -> Path:
         """The path ``absolute`` of the system, below the root prefix."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 
+from waagent.distro import boot_marks
 from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
@@ -22,7 +23,7 @@ def lock_root_password(paths: Paths, family: Family, shadow: str, run: Run) -> N
     """Make root's password unusable; ``shadow`` (OS.PasswordPath) empty: the distribution's file.
     Owner, mode and label of the file stay. Raises OSError, ToolError.
     """
-    if family.lock_root_password and paths.is_running_system:
+    if family.lock_root_password and boot_marks.is_running_system(paths):
         run(family.lock_root_password, deadline_s=_TOOL_LIMIT_S)
         return
     file = paths.under(shadow or family.shadow)

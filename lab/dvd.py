@@ -19,8 +19,8 @@ def write_dvd(path: Path, ovf: bytes, variant: str = "good") -> Path:
     """Write the image to ``path``.
 
     ``variant``: `good`; `without_ovf` (another file instead of ovf-env.xml); `udf_only` (no ISO9660
-    descriptors, which a reader of ISO9660 refuses); `iso_only` (no Joliet, no UDF); `damaged` (directories overwritten); `empty`
-    (an empty drive: zeros).
+    descriptors, which a reader of ISO9660 refuses); `iso_only` (no Joliet, no UDF); `damaged`
+    (directories overwritten); `empty` (an empty drive: zeros).
     """
     if variant not in VARIANTS:
         raise LabError(f"no DVD variant {variant!r}", "lab/dvd.py", "one of " + " ".join(VARIANTS))

@@ -66,11 +66,11 @@ def _apply(system: actions.System, steps: Sequence[Step]) -> int:
 
 
 def _is_agreed(steps: Sequence[Step]) -> bool:
+    if not sys.stdin.isatty():
+        _say("needs -force: there is no terminal to ask on, nothing was done: see --plan")
+        return False
     for text in _warnings(steps):
         print(f"WARNING! {text}.")
-    if not sys.stdin.isatty():
-        _say("needs -force: there is no terminal to ask on: nothing was done")
-        return False
     try:
         answer = input("Do you want to proceed (y/n)? ")
     except (EOFError, KeyboardInterrupt):

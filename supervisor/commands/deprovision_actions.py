@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from waagent.distro import host_name, root_password
+from waagent.distro import boot_marks, host_name, root_password
 from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.host_name import HOSTS_MARK
@@ -155,7 +155,7 @@ def _delete_user(system: System, target: str) -> None:
     has_own_home = not _is_on_network(str(system.paths.under(line[5])))
     words = system.family.delete_user if has_own_home else system.family.keep_home
     argv = [word.replace("{name}", target) for word in words]
-    if not system.paths.is_running_system:
+    if not boot_marks.is_running_system(system.paths):
         argv[1:1] = ["-R", str(system.paths.root)]
     run(argv, deadline_s=_TOOL_LIMIT_S)
     if not has_own_home:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from waagent.distro import root_password
+from waagent.distro import boot_marks, root_password
 from waagent.distro.distributions import Family
 from waagent.distro.host_name import HOSTS_MARK
 from waagent.distro.paths import Paths
@@ -74,9 +74,9 @@ def plan_steps(paths: Paths, family: Family, wanted: Wanted) -> list[Step]:
     account goes before the file that names it.
     """
     steps: list[Step] = []
-    if paths.is_running_system:
+    if boot_marks.is_running_system(paths):
         about = "the agent provisions nothing until the next boot"
-        steps.append(Step(MARK, str(paths.deprovisioned), about, True))
+        steps.append(Step(MARK, str(boot_marks.deprovisioned(paths)), about, True))
         steps.append(Step(STOP, "waagent", "the agent's service is stopped"))
     steps += _ssh(paths, wanted)
     steps += [Step(REMOVE, path, "cached DHCP lease") for path in globbed(paths, CACHED_LEASES)]
@@ -135,7 +135,7 @@ def _state(paths: Paths, wanted: Wanted) -> Iterable[Step]:
     for path in globbed(paths, TRUNCATED):
         if os.path.getsize(path):
             yield Step(TRUNCATE, path, "what the hypervisor was told")
-    if paths.is_running_system and paths.under("/usr/bin/cloud-init").exists():
+    if boot_marks.is_running_system(paths) and paths.under("/usr/bin/cloud-init").exists():
         yield Step(RUN, "cloud-init clean --logs --seed", "state of cloud-init")
     for path in globbed(paths, CLOUD_INIT):
         yield Step(REMOVE, path, "state of cloud-init", "/lib/" in path)

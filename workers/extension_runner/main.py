@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from waagent.distro import boot_marks
 from waagent.workers.extension_runner.runner import Runner
 from waagent.workers.extension_runner.wanted_handlers import Goals
 
@@ -33,7 +34,7 @@ def main(worker: Worker) -> None:
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
     def begin() -> None:
-        if not (paths.provisioned.exists() or paths.provisioning_failed.exists()):
+        if not (paths.provisioned.exists() or boot_marks.provisioning_failed(paths).exists()):
             worker.supervisor.doing("waiting for the provisioner")
             worker.loop.after(MARKER_S, begin)
             return

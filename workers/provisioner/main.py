@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 
 from waagent import __version__
-from waagent.distro import machine, sshd_later
+from waagent.distro import boot_marks, sshd_later
 from waagent.distro.distributions import Family, family_of
 from waagent.distro.files import FileError, write_atomic
 from waagent.distro.paths import Paths
@@ -48,7 +48,7 @@ def main(worker: Worker) -> None:
     platform = Platform(worker)
     vm_id = identity.read_vm_id(paths, worker.run)
     marker = identity.judge_marker(identity.read_marker(paths), vm_id)
-    if marker == identity.ABSENT and paths.deprovisioned.exists():
+    if marker == identity.ABSENT and boot_marks.deprovisioned(paths).exists():
         worker.log.info("deprovisioned: nothing is done until the next boot")
         worker.supervisor.done("deprovisioned, until the next boot")
         return
@@ -85,7 +85,7 @@ def give_up(worker: Worker, paths: Paths, platform: Platform, text: str) -> None
     """
     worker.log.error("provisioning is given up until the next boot: %s", text)
     platform.wait_accepted(_FINGERPRINT_LIMIT_S)
-    write_atomic(paths.provisioning_failed, text.encode("utf-8"), mode=0o644)
+    write_atomic(boot_marks.provisioning_failed(paths), text.encode("utf-8"), mode=0o644)
     worker.supervisor.done(f"failed: {text}")
 
 
@@ -106,7 +106,7 @@ def tell_hypervisor(worker: Worker, paths: Paths, vm_id: str, failure: str) -> N
     now = datetime.datetime.now(datetime.timezone.utc)
     text = kvp.report(vm_id, f"waagent/{__version__}", failure, now)
     try:
-        is_told = kvp.tell_host(paths, text, machine.boot_time())
+        is_told = kvp.tell_host(paths, text, boot_marks.boot_time())
     except OSError as error:
         worker.log.warning(
             "the hypervisor was not told: %s: %s: none needed, the platform is told over the"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from waagent.distro import role_programs
+from waagent.distro.operations import role_programs
 from waagent.distro.operations.launch import OperationError
 from waagent.distro.paths import Paths
 

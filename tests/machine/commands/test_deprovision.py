@@ -117,7 +117,9 @@ def test_without_a_terminal_and_without_force_nothing_is_done(
     done = vm.run(["waagent", "-deprovision+user", *words])
 
     assert done.status == 1 and "needs -force" in done.stderr
-    assert "WARNING! the account packer and its entire home directory will be" in done.stdout
+    asked = vm.run(["script", "-qec", "waagent -deprovision+user", "/dev/null"], stdin=b"n\n")
+    assert asked.status == 1
+    assert "WARNING! the account packer and its entire home directory will be" in asked.stdout
     assert vm.run(["sh", "-c", "find /etc /var/lib /home /root -type f | sort"]).stdout == before
     assert vm.run(["waagent", "-deprovision", "-force", "-nosuch"]).status == 1
     assert vm.run(["waagent", "-deprovision", "-force", "--plan"]).status == 0
