@@ -10,25 +10,34 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from waagent.distro import files
+from waagent.distro.paths import Paths
 from waagent.protocol.base.log import PROCESS
+from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import ExtensionGoal
 from waagent.protocol.handler import handler_names
 from waagent.protocol.handler.settings_files import environment_file, file_prefix, settings_file
 
-KEPT_SETTINGS = 20
+KEPT_SETTINGS, KEPT_SETTINGS_BYTES = 20, 4 * 1024 * 1024
 STATE_LIMIT_BYTES = 4096
 MRSEQ, STATUS = re.compile(r"(.+\.)?mrseq"), re.compile(r".+\.status")
 MEMORY_LIMIT_BYTES = 4 * 1024 * 1024  # as much of a status file as is ever read
 
 
+class Place(Record):
+    """What of `Paths` crosses to the process that works in handlers' folders."""
+
+    library: Path
+    handler_logs: Path
+
+
 class Folders:
     """Where one version of a handler lives."""
 
-    def __init__(self, library: Path, logs: Path, name: str, version: str) -> None:
-        self.base = library / handler_names.folder_name(name, version)
+    def __init__(self, paths: Paths | Place, name: str, version: str) -> None:
+        self.base = paths.library / handler_names.folder_name(name, version)
         self.config = self.base / "config"
         self.status = self.base / "status"
-        self.log = logs / name
+        self.log = paths.handler_logs / name
 
 
 def initialise(folders: Folders, name: str) -> None:
@@ -137,5 +146,9 @@ def _drop_old_settings(config: Path, extension: str) -> None:
         (entry for entry in os.scandir(config) if pattern.fullmatch(entry.name)),
         key=lambda entry: entry.stat().st_mtime_ns,
     )
-    for entry in present[:-KEPT_SETTINGS]:
-        os.unlink(entry.path)
+    kept_bytes = 0
+    for number, entry in enumerate(reversed(present)):
+        kept_bytes += entry.stat().st_size
+        is_newest = number == 0  # kept however large
+        if number >= KEPT_SETTINGS or (kept_bytes > KEPT_SETTINGS_BYTES and not is_newest):
+            os.unlink(entry.path)

@@ -20,7 +20,7 @@ from waagent.protocol.handler import handler_errors
 from waagent.protocol.handler.handler_errors import HandlerError
 from waagent.workers.extension_runner import handler_files, prerequisites
 from waagent.workers.extension_runner.command_log import append_log
-from waagent.workers.extension_runner.handler_files import Folders
+from waagent.workers.extension_runner.handler_files import Folders, Place
 
 Job = Mapping[str, Any]
 
@@ -90,7 +90,7 @@ def log(job: Job) -> dict[str, Any]:
 
 
 def _folders(job: Job, version: str) -> Folders:
-    return Folders(Path(job["library"]), Path(job["logs"]), job["name"], version)
+    return Folders(Place(Path(job["library"]), Path(job["logs"])), job["name"], version)
 
 
 def _answered(do: Callable[[Job], dict[str, Any]]) -> Callable[[Job], dict[str, Any]]:

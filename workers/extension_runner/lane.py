@@ -14,7 +14,13 @@ from waagent.distro import files
 from waagent.distro.operations.records import Observation
 from waagent.protocol.bus.topics import HandlerGoal
 from waagent.protocol.handler import handler_errors
-from waagent.workers.extension_runner import handler_report, lane_record, lane_start, plan
+from waagent.workers.extension_runner import (
+    handler_report,
+    lane_record,
+    lane_start,
+    plan,
+    resetting,
+)
 from waagent.workers.extension_runner.handler_journal import EVERYBODYS, Journal, Outcome
 from waagent.workers.extension_runner.lane_context import HOUSE_S, LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun
@@ -77,6 +83,7 @@ class Lane:
         """Take up what is recorded. Raises OSError, and whatever a journal of nonsense brings."""
         self.journal = self._empty_journal()
         self.journal.read()
+        resetting.carry_out(self.paths.operations, self.journal, self._context.worker.log)
 
     # what comes in
 

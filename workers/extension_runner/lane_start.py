@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
 
-from waagent.distro.operations.launch import OperationError
+from waagent.distro.operations.launch import OperationError, Sandbox
 from waagent.protocol.base import records
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import HandlerGoal
@@ -22,11 +22,20 @@ from waagent.workers.extension_runner.environment import (
     shown_environment,
     update_environment,
 )
+from waagent.workers.extension_runner.handler_files import Folders
 from waagent.workers.extension_runner.handler_journal import Journal
 from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun, log_command
-from waagent.workers.extension_runner.limits import HandlerLimits
+from waagent.workers.extension_runner.limits import HandlerLimits, with_strict_ceilings
 from waagent.workers.extension_runner.messages import redact
+from waagent.workers.extension_runner.sandbox_wishes import (
+    STRICT,
+    Wish,
+    WishError,
+    read_wish,
+    together,
+)
+from waagent.workers.extension_runner.sandboxes import sandbox_of
 from waagent.workers.extension_runner.tracking import UnderWay
 
 CERTIFICATE_PATIENCE_S = 60.0
@@ -99,9 +108,38 @@ def start(
         return NotRun(code, f"the handler's manifest has no {key.operation}Command")
     base = context.paths.library / handler_names.folder_name(journal.name, key.version)
     try:
-        return _begin(context, journal, step, base, command_line(str(base), command), limits)
-    except OperationError as error:
+        sandbox = _sandbox(context, journal, step, prepared["manifest"]["sandbox"], limits)
+        if sandbox.profile == STRICT:
+            limits = with_strict_ceilings(limits)
+        line = command_line(str(base), command)
+        return _begin(context, journal, step, base, line, limits, sandbox)
+    except (OperationError, HandlerError) as error:
         return NotRun(handler_errors.UNKNOWN, f"Failed to start the operation: {error}")
+
+
+def _sandbox(
+    context: LaneContext,
+    journal: Journal,
+    step: plan.Run,
+    asked_for: Any,
+    limits: HandlerLimits,
+) -> Sandbox:
+    """What the command is fenced by; ``asked_for`` is the manifest's `sandbox`. Raises HandlerError
+    when somebody asked for what cannot be understood.
+    """
+    try:
+        asked = read_wish(asked_for) if asked_for is not None else Wish()
+        wish = together(limits.wish, asked)
+    except WishError as error:
+        raise HandlerError(
+            f"not run: sandbox of {journal.name}: {error}",
+            f"{context.paths.sandbox_folder / journal.name}.conf and the package's manifest",
+            "correct it there",
+        ) from error
+    thumbprint = step.settings.certificate_thumbprint if step.settings is not None else ""
+    wanted = (thumbprint,) if thumbprint else ()
+    folders = Folders(context.paths, journal.name, step.key.version)
+    return sandbox_of(wish, context.paths, journal.name, folders, wanted)
 
 
 def _begin(
@@ -111,11 +149,12 @@ def _begin(
     base: Path,
     command: str,
     limits: HandlerLimits,
+    sandbox: Sandbox,
 ) -> UnderWay:
     key = step.key
     environment = command_environment(key, str(base), context.goal.endpoint, os.environ)
     environment.update(update_environment(step, journal.outcomes.values()))
-    under_way = context.operations.begin(key, command, base, environment, limits)
+    under_way = context.operations.begin(key, command, base, environment, limits, sandbox)
     shown = json.dumps(shown_environment(environment))
     limit_s = limits.timeouts_s[key.operation]
     text = f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from waagent.distro import boot_marks
 from waagent.workers.extension_runner.runner import Runner
 from waagent.workers.extension_runner.wanted_handlers import Goals
 
@@ -22,30 +23,21 @@ if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
 MARKER_S = 1.0
-PROVISIONING_S = 600.0  # of a provisioner that tries again and again
 PERIOD_S = 6.0
 
 
 def main(worker: Worker) -> None:
-    """Follow the goal state once this VM is provisioned, or is not going to be."""
+    """Follow the goal state once this VM is provisioned, or given up: it can be repaired then."""
     paths = worker.paths.configured(worker.configuration)
     client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
-    until = worker.loop.now() + PROVISIONING_S
-
     def begin() -> None:
-        if not paths.provisioned.exists() and worker.loop.now() < until:
+        if not (paths.provisioned.exists() or boot_marks.provisioning_failed(paths).exists()):
             worker.supervisor.doing("waiting for the provisioner")
             worker.loop.after(MARKER_S, begin)
             return
-        if not paths.provisioned.exists():
-            worker.log.error(
-                "VM is not provisioned after %d min: extensions run all the same, they are how it"
-                " can be repaired: see provisioner",
-                PROVISIONING_S // 60,
-            )
         runner.configure()
         runner.adopt()
         goals.follow()

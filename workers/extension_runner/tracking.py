@@ -72,6 +72,7 @@ class Tracking:
         cwd: Path,
         environment: Mapping[str, str],
         limits: HandlerLimits,
+        sandbox: launch.Sandbox = launch.Sandbox(),  # noqa: B008 - an immutable default
     ) -> UnderWay:
         """Record the plan, then start the shim. Raises OSError or OperationError; then nothing has
         run, and nothing will.
@@ -104,6 +105,8 @@ class Tracking:
                     limits=ceiling,
                     left_pids=limits.pids,
                     nofile=service_nofile(os.environ),
+                    cpu_percent=limits.cpu_percent,
+                    sandbox=sandbox,
                     place=place,
                     systemd=self._systemd,
                     subreaper=self._subreaper,
@@ -186,8 +189,11 @@ class Tracking:
         """A journal has its outcome: it is never taken up again, also when the journal has
         forgotten it.
         """
+        folder = self._paths.operations / identity
         try:
-            (self._paths.operations / identity / RECORDED).touch(0o600)
+            (folder / RECORDED).touch(0o600)
+            # told in the handler's log, and the largest thing in here
+            (folder / shim_plan.OUTPUT).unlink(missing_ok=True)
         except OSError:
             # no folder: it needed no process; or a full disk: the journal knows it for long enough
             return
