@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 from waagent.protocol.base import records
 from waagent.protocol.base.records import Record
+from waagent.protocol.bus.parts import Part
 
 V = TypeVar("V")
 
 # one handler's settings; above it is a configuration error of that handler
-HANDLER_LIMIT_BYTES = 768 * 1024
+HANDLER_LIMIT_BYTES = 1280 * 1024
 STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 
 # values (subscribe)
@@ -25,7 +26,7 @@ GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
 # requests
 # {} -> {reachable}: whether uid 0 can connect to the WireServer
 REACHABLE = "environment_monitor.reachable"
-HANDLER = "fabric_client.handler"  # {name} -> HandlerGoal
+HANDLER = "fabric_client.handler"  # {name, part} -> HandlerGoal, or that part of a large one
 # {name, version} -> PackageFile, or an error whose text starts with its code
 PACKAGE = "fabric_client.package"
 STATUS = "fabric_client.status"  # ExtensionReport -> {}
@@ -56,6 +57,11 @@ def from_body(kind: type[V], body: Mapping[str, Any]) -> V:
         elif name not in defaults:
             raise BodyError(f"{kind.__name__}: {name} is missing")
     return kind(**taken)
+
+
+def from_part(body: Mapping[str, Any]) -> Part:
+    """`from_body` of a part."""
+    return from_body(Part, body)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

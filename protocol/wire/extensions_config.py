@@ -19,7 +19,7 @@ WHERE = "ExtensionsConfig"
 SUPPORTED_FEATURES = frozenset({"MultipleExtensionsPerHandler"})
 HANDLERS_LIMIT = 1024
 # one text on the bus (bus/envelope.py); larger ones are real with scripts in protected settings
-SETTING_LIMIT_BYTES = 256 * 1024
+SETTING_LIMIT_BYTES = 512 * 1024
 CONFIG_ERRORS = "Ran into config errors: "
 _STATES = ("enabled", "disabled", "uninstall")
 

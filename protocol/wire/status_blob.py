@@ -32,6 +32,15 @@ class GoalStateOutcome(Record):
     """UTC, `YYYY-MM-DDTHH:MM:SSZ`."""
     code: int
     message: str
+    is_settled: bool = True
+    """Every extension has a terminal status: only then it is a success."""
+
+    @property
+    def status(self) -> str:
+        """In the platform's words."""
+        if self.code:
+            return "Failed"
+        return "Success" if self.is_settled else "Transitioning"
 
 
 def _formatted(message: str) -> dict[str, str]:
@@ -63,7 +72,7 @@ def status_document(
                 "formattedMessage": _formatted(outcome.message),
                 "timestampUTC": outcome.processed_at,
                 "inSvdSeqNo": outcome.incarnation,
-                "status": "Success" if outcome.code == 0 else "Failed",
+                "status": outcome.status,
                 "code": outcome.code,
             }
         }

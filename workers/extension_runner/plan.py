@@ -26,6 +26,7 @@ NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE = (
 STATES = (NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE)
 # ours alone: its UNINSTALL succeeded, its folder is still there; others read `NotInstalled`
 UNINSTALLED = "Uninstalled"
+CONFIG_ERRORS = "Ran into config errors"
 PRESENT = (INSTALLED, ENABLED)
 INSTALL, ENABLE, DISABLE, UPDATE, UNINSTALL = "install", "enable", "disable", "update", "uninstall"
 
@@ -216,7 +217,9 @@ class _Context(Record):
 def _refusal(goal: HandlerGoal) -> Refuse | None:
     problem = goal.error or bad_names(goal)
     if problem:
-        return Refuse(handler_errors.UNKNOWN, f"Ran into config errors: {problem}")
+        # who parsed the goal state may have said so already
+        said = problem.startswith(CONFIG_ERRORS)
+        return Refuse(handler_errors.UNKNOWN, problem if said else f"{CONFIG_ERRORS}: {problem}")
     if goal.state not in ("enabled", "disabled", "uninstall"):
         return Refuse(
             handler_errors.UNKNOWN,

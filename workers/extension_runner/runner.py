@@ -27,6 +27,7 @@ from waagent.workers.extension_runner.launcher import Launcher
 from waagent.workers.extension_runner.looking import LIMIT, Looking
 from waagent.workers.extension_runner.reporter import Reporter
 from waagent.workers.extension_runner.status_collector import Collector, Watch
+from waagent.workers.extension_runner.together import fit_together
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Runner:
         self._collector = Collector(self._files, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
+        self._cut: dict[tuple[str, int], str] = {}
         self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
         self._is_refreshing = self._is_ticking = False
         self._period_s = period_s
@@ -390,7 +392,9 @@ class Runner:
                 self._said[key] = said
         if before != self._said:
             self._turn_waiting()
-        self._reporter.say(report for said in self._said.values() for report in said)
+        said_by_all = [report for said in self._said.values() for report in said]
+        fitting, self._cut = fit_together(said_by_all, self._cut)
+        self._reporter.say(fitting)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
         waiting = sum(
             lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values()

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.bus import topics
+from waagent.protocol.bus import parts, topics
 from waagent.protocol.wire import constants, health
 from waagent.workers.fabric_client import status_upload
 from waagent.workers.fabric_client.certificates import Keys
@@ -150,7 +150,9 @@ class FabricClient:
         if goal is None:
             request.refuse("not in the goal state")
             return None
-        return topics.to_body(goal)
+        body, number = topics.to_body(goal), request.body.get("part", 0)
+        part = parts.cut(body, number if isinstance(number, int) else 0)
+        return body if part is None else topics.to_body(part)
 
     def _status_told(self, request: Request) -> Mapping[str, Any]:
         self.status.take(topics.from_body(topics.ExtensionReport, request.body))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.os_release import read_os_release
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
 RUNNING = "Guest Agent is running"
+WAITING = "waiting to start"
 CHANGE_S = 0.2  # what changes together is stored together
 PATIENCE_S = 1.0  # for anything but a result, which may come before anybody has read it
 APART_S = 1.0  # between two documents that a change asked for
@@ -47,11 +48,49 @@ def complete_reports(
     """
     known = {handler.lower() for handler, _ in reports}
     waiting = [
-        ExtensionReport(goal.name, goal.version, "NotReady", 0, "waiting to start")
+        report
         for key, goal in handlers.items()
         if key not in known and goal.state != "uninstall"
+        for report in _waiting(goal)
     ]
     return [*reports.values(), *waiting]
+
+
+def _waiting(goal: HandlerGoal) -> list[ExtensionReport]:
+    """Of each of its extensions, and of the handler alone when it has none."""
+    alone = ExtensionReport(goal.name, goal.version, "NotReady", 0, WAITING)
+    if goal.state != "enabled":
+        return [alone]
+    status = {"status": "transitioning", "code": 0, "operation": "Enable"}
+    formatted = {"lang": "en-US", "message": WAITING}
+    return [
+        alone._replace(
+            extension=one.name if goal.multi_config else "",
+            sequence=one.sequence,
+            status=json.dumps(
+                {
+                    "name": one.name if goal.multi_config else goal.name,
+                    "configurationAppliedTime": None,
+                    **status,
+                    "formattedMessage": formatted,
+                }
+            ),
+        )
+        for one in goal.extensions
+        if not (goal.multi_config and one.state == "disabled")
+    ] or [alone]
+
+
+def is_settled(reports: Iterable[ExtensionReport]) -> bool:
+    """Whether every extension, and every handler without settings, has said its last word."""
+    for report in reports:
+        if report.status is None:
+            if report.handler_status in ("NotReady", "Installing") and not report.handler_code:
+                if report.handler_message != "Plugin disabled":
+                    return False
+        elif not is_result(report):
+            return False
+    return True
 
 
 def is_result(report: ExtensionReport) -> bool:
@@ -138,12 +177,12 @@ class Status:
             self._change = None
         self._sent_at = self._worker.loop.now()
         now = now_text()
+        reports = complete_reports(self._reports, self._goal.handlers)
+        outcome = self._goal.outcome
+        if outcome is not None:
+            outcome = outcome._replace(is_settled=is_settled(reports))
         content = status_blob.status_document(
-            describe(self._release),
-            now,
-            self._agent_message(),
-            complete_reports(self._reports, self._goal.handlers),
-            self._goal.outcome,
+            describe(self._release), now, self._agent_message(), reports, outcome
         )
         puts = blob_requests.plan_puts(
             self._goal.status_url, self._goal.status_blob_type, content, now, padding=b" "

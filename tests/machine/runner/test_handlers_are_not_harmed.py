@@ -148,3 +148,22 @@ def test_a_status_that_a_background_process_writes_late_is_seen_within_2_s(house
     (house.root / "go").touch()
 
     house.wait_state(NAME, "success", patience_s=8)
+
+
+def test_settings_of_512_kib_public_and_protected_reach_the_handler(house: House) -> None:
+    house.package(NAME)
+    (house.lib / "AA.prv").touch()
+    house.start()
+    large = {
+        **settings(),
+        "public_settings": json.dumps({"script": "\u0416" * 255_000}, ensure_ascii=False),
+        "protected_settings": "M" * 512 * 1024,
+        "certificate_thumbprint": "AA",
+    }
+    house.want(handler(NAME, large))
+    house.wait_state(NAME, "success", patience_s=20)
+
+    text = (house.lib / f"{NAME}-1.0.0/config/0.settings").read_text()
+    (one,) = json.loads(text)["runtimeSettings"]
+    assert one["handlerSettings"]["publicSettings"] == {"script": "\u0416" * 255_000}
+    assert one["handlerSettings"]["protectedSettings"] == "M" * 512 * 1024
