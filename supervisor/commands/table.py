@@ -167,6 +167,16 @@ def _reload(line: Line, environment: Mapping[str, str]) -> int:
     return _told(service.ask(Paths(line.root), "reload", wait_for_end=False))
 
 
+def _deprovision(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs it
+    from waagent.supervisor.commands import deprovision
+
+    paths, loaded = load(line)
+    assert line.command is not None
+    with_user = line.command.name == "deprovision+user"
+    return deprovision.deprovision(line, paths, loaded, with_user=with_user)
+
+
 def _told(problem: str) -> int:
     return fail(problem) if problem else 0
 
@@ -180,4 +190,6 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "start": _start,
     "stop": _stop,
     "reload": _reload,
+    "deprovision": _deprovision,
+    "deprovision+user": _deprovision,
 }
