@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import peer, scenarios
+from tests.real_handlers import takeover
 from tests.real_handlers.packages import HANDLERS, Handler, LeftOut
 from waagent.lab.fabric.watching import NotSeen, handlers_of
 from waagent.lab.machine.machine import Machine
@@ -162,7 +163,13 @@ def main() -> int:
             differ += differs
             print(f"  {step:<16} {mine:<44} {other}{'   <- differs' if differs else ''}")
     print(f"\n{len(chosen)} handlers, {differ} differences")
-    return 1 if differ else 0
+    wrong = 0
+    if checkout:
+        with tempfile.TemporaryDirectory(prefix="waagent-handlers-") as name:
+            lines = takeover.take_over(made, Path(checkout), Path(name))
+        print("\n".join(["", "From the predecessor to ours and back:", *lines]))
+        wrong = sum(line.endswith("WRONG") for line in lines)
+    return 1 if differ or wrong else 0
 
 
 if __name__ == "__main__":
