@@ -151,9 +151,11 @@ def main() -> int:
         print("our agent:", flush=True)
         ours = under(scenarios.started(folder), chosen)
         theirs: Cells = {}
+        lines: list[str] = []
         if checkout:
             print("its predecessor:", flush=True)
             theirs = under(peer.started(Path(checkout), folder, "http"), chosen)
+            lines = takeover.take_over(made, Path(checkout), folder)
     differ = 0
     for package in chosen:
         print(f"\n{package.handler.name} {package.handler.version}")
@@ -163,12 +165,8 @@ def main() -> int:
             differ += differs
             print(f"  {step:<16} {mine:<44} {other}{'   <- differs' if differs else ''}")
     print(f"\n{len(chosen)} handlers, {differ} differences")
-    wrong = 0
-    if checkout:
-        with tempfile.TemporaryDirectory(prefix="waagent-handlers-") as name:
-            lines = takeover.take_over(made, Path(checkout), Path(name))
-        print("\n".join(["", "From the predecessor to ours and back:", *lines]))
-        wrong = sum(line.endswith("WRONG") for line in lines)
+    print("\n".join(["", "From the predecessor to ours and back:", *lines] if lines else []))
+    wrong = sum(line.endswith("WRONG") for line in lines)
     return 1 if differ or wrong else 0
 
 
