@@ -27,7 +27,6 @@ def take_over(packages: Sequence[tuple[Handler, Path]], checkout: Path, folder: 
     count, lines = len(chosen), []
     with Machine(
         folder,
-        packages=peer.PACKAGES,
         dvd=scenarios.boot_dvd(folder),
         agent=False,
         scheme=scenarios.SCHEME,
