@@ -5,7 +5,6 @@ none and the operator asks for it (`PythonCommand=y` in the handler's sandbox.d 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,8 +15,8 @@ FOLDER = "python-command"
 def with_python(environment: Mapping[str, str], library: Path) -> dict[str, str]:
     """``environment`` with `python` on its PATH. Raises OSError when the link cannot be made."""
     path = environment["PATH"]
-    python3 = shutil.which("python3", path=path)
-    if shutil.which("python", path=path) is not None or python3 is None:
+    python3 = _found("python3", path)
+    if python3 is None or _found("python", path) is not None:
         return dict(environment)
     folder = library / FOLDER
     folder.mkdir(mode=0o755, exist_ok=True)
@@ -26,3 +25,9 @@ def with_python(environment: Mapping[str, str], library: Path) -> dict[str, str]
         link.unlink(missing_ok=True)
         link.symlink_to(python3)
     return {**environment, "PATH": f"{path}:{folder}"}
+
+
+def _found(name: str, path: str) -> str | None:
+    """Where the program is; shutil, which has this, loads two compressors into every worker."""
+    places = (os.path.join(folder, name) for folder in path.split(":"))
+    return next((p for p in places if os.path.isfile(p) and os.access(p, os.X_OK)), None)
