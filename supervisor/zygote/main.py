@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -49,6 +50,8 @@ def main() -> None:
     channel.set_inheritable(False)
     run = _load(entry, modules)
     environment = worker_setup.environment(os.environ)
+    nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+    environment["WAAGENT_NOFILE"] = ":".join(map(str, nofile))  # ours are lower than init's
     os.environ.clear()
     os.environ.update(environment)
     gc.collect()

@@ -100,7 +100,7 @@ def after(machine: Machine, handler: Handler, step: str, sequence: int) -> str:
             said = "; ".join(_said(row, handler, sequence) for row in rows) or "gone"
             if said != last:
                 last, steady_since = said, time.monotonic()
-            is_done = _is_done(said, step)
+            is_done = _is_done(said, step) or (not handler.has_status and step in STEPS[:3])
             if is_done and time.monotonic() - steady_since >= SETTLED_S:
                 return said
         time.sleep(0.3)

@@ -32,7 +32,8 @@ class HandlerLimits(Record):
 
     timeouts_s: Mapping[str, float] = TIMEOUTS_S
     memory_mib: int | None = None
-    pids: int = PIDS
+    pids: int | None = None
+    """None: PIDS while a command runs, no ceiling for what it leaves behind."""
     cpu_percent: int | None = None
     """Of one processor."""
     has_python_command: bool = False
@@ -46,14 +47,14 @@ class HandlerLimits(Record):
 
 def with_strict_ceilings(limits: HandlerLimits) -> HandlerLimits:
     """What a strict handler may use where the operator said nothing."""
-    return limits if limits.pids != PIDS else limits._replace(pids=STRICT_PIDS)
+    return limits if limits.pids is not None else limits._replace(pids=STRICT_PIDS)
 
 
 def parse_limits(data: bytes, where: str) -> HandlerLimits:
     """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the
     default holds.
     """
-    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
+    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, None, ""
     cpu_percent, has_python_command, wish = None, False, Wish()
     assignments, complaints = read_lines(data)
     warnings = [
