@@ -27,7 +27,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """A provisioned VM whose library has 64 MiB."""
     folder = tmp_path_factory.mktemp("small")
     dvd = write_dvd(folder / "boot.iso", ovf_env(Order(user_name="azureuser", password="Budget-1")))
-    with Machine(folder, dvd=dvd, agent=False) as machine:
+    often = {"/etc/waagent/conf.d/often.conf": "Extensions.GoalStatePeriod=1\n"}
+    with Machine(folder, dvd=dvd, agent=False, files=often) as machine:
         machine.run(["mkdir", "-p", LIBRARY], check=True)
         mounted = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=755", "small", LIBRARY]
         machine.run(mounted, check=True)
@@ -41,7 +42,14 @@ def free_mib(machine: Machine) -> int:
     return int(said[0]) * int(said[1]) // MIB
 
 
-def wanted(folder: Path, sequence: int, *, name: str = NAME, size: int = 3 * MIB) -> dict[str, Any]:
+def wanted(
+    folder: Path,
+    sequence: int,
+    *,
+    name: str = NAME,
+    size: int = 3 * MIB,
+    version: str = "1.0.0",
+) -> dict[str, Any]:
     path = folder / f"{name}-{size}.zip"
     if not path.exists():
         script = 'head -c 200000 /dev/urandom | od; report success 0 "round $sequence"'
@@ -50,7 +58,7 @@ def wanted(folder: Path, sequence: int, *, name: str = NAME, size: int = 3 * MIB
     public = {"text": "x" * 100_000, "number": sequence}
     return {
         "name": name,
-        "version": "1.0.0",
+        "version": version,
         "package": str(path),
         "public": public,
         "sequence": sequence,
@@ -70,6 +78,20 @@ def test_many_goal_states_fill_nothing(small: Machine, tmp_path: Path) -> None:
     assert small.run(["sh", "-c", "ls /var/cache/waagent/*.zip"]).status != 0, "the archive is gone"
 
 
+def test_many_upgrades_fill_nothing(small: Machine, tmp_path: Path) -> None:
+    upgrades = max(3, ROUNDS // 5)
+    least = 64
+    for number in range(1, upgrades + 1):
+        goal = wanted(tmp_path, 100 + number, version=f"1.0.{number}")
+        small.fabric.set_extensions([goal])
+        small.fabric.wait_extension(NAME, "success", 60, sequence=100 + number)
+        least = min(least, free_mib(small))
+
+    assert least >= 36, f"{least} MiB were free"
+    folders = small.run(["sh", "-c", f"ls -d {LIBRARY}/{NAME}-*"]).stdout.split()
+    assert f"{LIBRARY}/{NAME}-1.0.{upgrades}" in folders and len(folders) <= 2, folders
+
+
 def test_a_package_that_does_not_fit_is_refused_with_that_status(
     small: Machine, tmp_path: Path
 ) -> None:
@@ -86,13 +108,13 @@ def test_a_package_that_does_not_fit_is_refused_with_that_status(
 def test_at_0_bytes_free_it_reports_and_goes_on_with_the_next_free_byte(
     small: Machine, tmp_path: Path
 ) -> None:
-    small.fabric.set_extensions([wanted(tmp_path, 1000)])
-    small.fabric.wait_extension(NAME, "success", 60, sequence=1000)
+    small.fabric.set_extensions([wanted(tmp_path, 1000, name="Contoso.Full")])
+    small.fabric.wait_extension("Contoso.Full", "success", 60, sequence=1000)
     small.run(["sh", "-c", f"cat /dev/zero > {LIBRARY}/fill; true"])
     assert free_mib(small) == 0
     before = len(small.fabric.statuses)
 
-    small.fabric.set_extensions([wanted(tmp_path, 1001)])
+    small.fabric.set_extensions([wanted(tmp_path, 1001, name="Contoso.Full")])
     small.fabric.wait_for(
         lambda fabric: len(fabric.statuses) >= before + 3, 60, "reports with a full disk"
     )
@@ -100,4 +122,4 @@ def test_at_0_bytes_free_it_reports_and_goes_on_with_the_next_free_byte(
     small.wait_states(("environment_monitor", "fabric_client", "extension_runner"))
     small.run(["rm", f"{LIBRARY}/fill"], check=True)
 
-    small.fabric.wait_extension(NAME, "success", 90, sequence=1001)
+    small.fabric.wait_extension("Contoso.Full", "success", 90, sequence=1001)
