@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine guest far lint mutate bench clean venv
+.PHONY: budget handlers demo test unit machine guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -39,6 +39,12 @@ mutate: venv
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && PEER="$(PEER)" $(BIN)/python -m bench.run
+
+budget: root-needed venv
+	@WAAGENT_ROUNDS=300 $(BIN)/python -m pytest -q tests/machine/agent/test_budget.py
+
+handlers: root-needed venv
+	@SOURCES="$(SOURCES)" PEER="$(PEER)" GO="$(GO)" KEEP="$(KEEP)" $(BIN)/python -m tests.real_handlers.run
 
 venv: $(VENV)/.complete
 

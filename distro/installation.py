@@ -13,6 +13,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from waagent.distro.compatible_module import as_module
 from waagent.protocol.base.errors import ExplainedError
 
 COMMANDS = {
@@ -138,7 +139,7 @@ def plan_installation(options: Options) -> tuple[object, ...]:
     )
     interpreter = f"{options.prefix.rstrip('/')}/lib/waagent/bin/python"
     launchers = [
-        Write(prefix / "sbin" / name, launcher(interpreter, module), 0o755)
+        Write(prefix / "sbin" / name, command_file(name, interpreter, module), 0o755)
         for name, module in COMMANDS.items()
     ]
     files = [
@@ -152,6 +153,12 @@ def plan_installation(options: Options) -> tuple[object, ...]:
         else []
     )
     return (environment, *launchers, *files, *service)
+
+
+def command_file(name: str, interpreter: str, module: str) -> bytes:
+    """The file of a command; `waagent` is a module for old handlers, too."""
+    environment = interpreter[: -len("/bin/python")]
+    return launcher(interpreter, module) + (as_module(environment) if name == "waagent" else b"")
 
 
 def launcher(interpreter: str, module: str) -> bytes:

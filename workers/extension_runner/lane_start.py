@@ -28,6 +28,7 @@ from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun, log_command
 from waagent.workers.extension_runner.limits import HandlerLimits, with_strict_ceilings
 from waagent.workers.extension_runner.messages import redact
+from waagent.workers.extension_runner.python_command import with_python
 from waagent.workers.extension_runner.sandbox_wishes import (
     STRICT,
     Wish,
@@ -154,6 +155,8 @@ def _begin(
     key = step.key
     environment = command_environment(key, str(base), context.goal.endpoint, os.environ)
     environment.update(update_environment(step, journal.outcomes.values()))
+    if limits.has_python_command:
+        environment = with_python(environment, context.paths.library)
     under_way = context.operations.begin(key, command, base, environment, limits, sandbox)
     shown = json.dumps(shown_environment(environment))
     limit_s = limits.timeouts_s[key.operation]
