@@ -22,6 +22,8 @@ STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 # values (subscribe)
 ENDPOINT = "environment_monitor.endpoint"  # Endpoint
 GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
+# {HostingEnvironmentConfig, SharedConfig}: SHA-256 of the file of that name (.xml) in the spool
+ROLE_DOCUMENTS = "fabric_client.role_documents"
 # requests
 # {} -> {reachable}: whether uid 0 can connect to the WireServer
 REACHABLE = "environment_monitor.reachable"

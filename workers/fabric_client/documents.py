@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from waagent.distro.files import write_atomic
 from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.xml import read_xml
 from waagent.protocol.bus import topics
@@ -71,7 +74,10 @@ def read_goal_state_documents(
         try:
             data = _fetch(job, connect, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
-            send("document", name=name, size_bytes=len(data))
+            write_atomic(Path(job["spool"]) / f"{name}.xml", data)
+            send("document", name=name, sha256=hashlib.sha256(data).hexdigest())
+        except OSError as error:
+            send("failed", part=name, text=f"{error.strerror}: {job['spool']}", status=0)
         except DocumentError as error:
             send(
                 "failed",
