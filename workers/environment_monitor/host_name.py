@@ -2,8 +2,8 @@
 (Provisioning.MonitorHostName).
 
 What was published last is in `<lib>/published_hostname`, which other programs read. The work is
-done by a program of its own (`publish_host_name`), one at a time; a name that could not be published
-is told once and tried again at its next change, or at the next start.
+done by a program of its own (`publish_host_name`), one at a time; a name that could not be
+published is told once and tried again at its next change, or at the next start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from waagent.distro import our_python, programs
 from waagent.distro.files import read_state_json, write_atomic
 from waagent.distro.run import tool_environment
-from waagent.workers.environment_monitor import network, publish_host_name
+from waagent.workers.environment_monitor import network
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PUBLISHED = "published_hostname"
 PERIOD_S = 30.0
 LIMIT_S = 90.0
+_PUBLISH = "waagent.workers.environment_monitor.publish_host_name"
 _LOOK_S = 0.5
 _SAID_BYTES = 4096
 
@@ -75,7 +76,7 @@ class HostName:
     def _begin(self, interface: str, name: str) -> None:
         self._name = self._tried = name
         argv = our_python.argv(
-            publish_host_name.__name__,
+            _PUBLISH,
             str(self._paths.root),
             interface,
             name,

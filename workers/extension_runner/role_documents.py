@@ -9,7 +9,6 @@ here waits for it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from waagent.distro.files import (
 from waagent.distro.operations import records, role_programs
 from waagent.distro.operations.launch import OperationError
 from waagent.distro.paths import Paths
+from waagent.protocol.bus.topics import spool_name
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -50,19 +50,19 @@ class RoleDocuments:
         """New hashes (name -> SHA-256) of what is in the spool."""
         for name, option in CONSUMERS.items():
             wanted = body.get(name)
-            if not isinstance(wanted, str):
+            if not isinstance(wanted, str) or not wanted.isalnum():
                 continue
             try:
                 self._take(name, option, wanted)
+            except FileNotFoundError:
+                continue  # a newer one has come meanwhile, and is told next
             except (OSError, FileError, OperationError, role_programs.Untrusted) as error:
                 self._worker.log.warning("%s of the goal state is not handed on: %s", name, error)
 
     def _take(self, name: str, option: str, wanted: str) -> None:
         file = self._paths.library / f"{name}.xml"
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != wanted:
-            data = read_foreign(self._paths.cache, file.name, limit_bytes=LIMIT_BYTES)
-            if hashlib.sha256(data).hexdigest() != wanted:
-                return  # a newer one has come, and is told next
+        data = read_foreign(self._paths.cache, spool_name(name, wanted), limit_bytes=LIMIT_BYTES)
+        if not file.is_file() or file.read_bytes() != data:
             make_folder(self._paths.library, 0o700)
             write_atomic(file, data, mode=0o600)
         program = self._worker.configuration.get(option)

@@ -13,7 +13,7 @@ import datetime
 
 from waagent import __version__
 from waagent.distro import boot_marks, sshd_later
-from waagent.distro.distributions import Family, family_of
+from waagent.distro.distributions import Family, describe_unknown, family_of
 from waagent.distro.files import FileError, write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
@@ -145,6 +145,8 @@ def provision_until_done(
     said = ""
     tries = 0
     family = family_of(paths)
+    if family.name == "default":
+        worker.log.info("%s", describe_unknown(paths))
     end = worker.loop.now() + options.time_limit_s
     while True:
         try:

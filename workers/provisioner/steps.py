@@ -278,7 +278,7 @@ class Provisioning:
 def reload_sshd(worker: Worker, paths: Paths, family: Family) -> None:
     """Have sshd read its configuration again, and say so."""
     try:
-        done = sshd_later.reload_sshd(paths, family.sshd_unit, worker.run)
+        done = sshd_later.reload_sshd(paths, family, worker.run)
     except ToolError as error:
         worker.log.warning(
             "sshd was not reloaded, it reads its configuration at its next start: %s", error

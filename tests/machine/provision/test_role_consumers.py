@@ -92,6 +92,7 @@ def test_a_hanging_a_missing_and_a_crashing_program_hurt_nobody(a_vm: AVm, publi
     assert "no such program (No such file or directory): Role.ConfigurationConsumer=" in vm.read(
         log
     )
+    wait_for(vm, "the hanging one", lambda: vm.exists("/root/hangs"))
     assert vm.run(["sh", "-c", "kill -0 $(cat /root/hangs)"]).status == 0
     vm.wait_states(["provisioner"], "DONE")
     assert vm.ps()["workers"] and vm.run(["waagent-ps"]).status == 0
