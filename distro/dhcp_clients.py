@@ -20,6 +20,7 @@ _DHCLIENT_CONFS = ("/etc/dhcp/dhclient.conf", "/etc/dhcp3/dhclient.conf", "/etc/
 _IFCFG = "/etc/sysconfig/network-scripts/ifcfg-{interface}"
 _SENDS_BY_ITSELF = re.compile(r"^\s*send\s+host-name\s*=?\s*(gethostname\(|\"?<hostname>)", re.M)
 _SEND = re.compile(r"^\s*send\s+host-name\b")
+_SEND_TEXT = re.compile(r"^\s*send\s+host-name\s*=?\s*\"(?!<hostname>)")
 _TEXT_LIMIT_BYTES = 1024 * 1024
 
 
@@ -128,6 +129,21 @@ def write_name(paths: Paths, interface: str, name: str) -> list[str]:
             write_text(file, wanted)
             changed.append(str(file))
     return changed
+
+
+def forget_name(paths: Paths) -> None:
+    """Take the name of this VM out of what `write_name` writes. Raises OSError."""
+    for path in _DHCLIENT_CONFS:
+        file = paths.under(path)
+        text = _read(file)
+        kept = [line for line in text.splitlines() if not _SEND_TEXT.match(line)]
+        if len(kept) != len(text.splitlines()):
+            write_text(file, "".join(line + "\n" for line in kept))
+    for file in sorted(paths.under("/etc/sysconfig/network-scripts").glob("ifcfg-*")):
+        text = _read(file)
+        kept = [line for line in text.splitlines() if not line.startswith("DHCP_HOSTNAME=")]
+        if len(kept) != len(text.splitlines()):
+            write_text(file, "".join(line + "\n" for line in kept))
 
 
 def with_sent_name(text: str, name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from waagent.distro import boot_marks, host_name, root_password
+from waagent.distro import boot_marks, dhcp_clients, host_name, root_password
 from waagent.distro.distributions import Family
 from waagent.distro.files import write_atomic
 from waagent.distro.host_name import HOSTS_MARK
@@ -133,6 +133,7 @@ def _truncate(system: System, target: str) -> None:
 
 def _set_name(system: System, target: str) -> None:
     host_name.set_host_name(system.paths, system.family, run, target)
+    dhcp_clients.forget_name(system.paths)
 
 
 def _lock_password(system: System, target: str) -> None:

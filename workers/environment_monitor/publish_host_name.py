@@ -17,10 +17,9 @@ import sys
 import time
 from typing import Any
 
-from waagent.distro import dhcp_clients
+from waagent.distro import dhcp_clients, host_name
 from waagent.distro.dhcp_clients import Client
 from waagent.distro.distributions import family_of
-from waagent.distro.host_name import write_text
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError, run
 
@@ -53,6 +52,7 @@ def publish(paths: Paths, interface: str, name: str, address: str) -> None:
     """Renew the lease with the new name. Raises NotPublished with everything as it was."""
     owner = dhcp_clients.owner_of(paths, interface, family_of(paths).name)
     dhcp_clients.write_name(paths, interface, name)
+    host_name.resolve_locally(paths, name)
     if owner is None:
         raise NotPublished(f"nobody is known who asks for the address of {interface}")
     before = remember(paths, interface)
@@ -125,7 +125,7 @@ def restore(paths: Paths, interface: str, before: dict[str, Any]) -> None:
                 argv += [word, str(route[key])]
         run([*argv, "dev", interface], deadline_s=_TOOL_LIMIT_S, check=False)
     if before["resolver"] and now["resolver"] != before["resolver"]:
-        write_text(paths.under("/etc/resolv.conf"), before["resolver"])
+        host_name.write_text(paths.under("/etc/resolv.conf"), before["resolver"])
 
 
 def _addresses(seen: dict[str, Any]) -> list[str]:

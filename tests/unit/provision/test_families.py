@@ -317,8 +317,11 @@ def test_dhcp_clients_send_the_name_from_their_next_start_on(tmp_path: Path) -> 
 
     assert conf.read_text() == 'send host-name "tern-07";\ntimeout 9;\n\n'
     assert ifcfg.read_text() == "DEVICE=eth0\nDHCP_HOSTNAME=tern-07\n"
+    dhcp_clients.forget_name(Paths(tmp_path))
+    assert conf.read_text() == "timeout 9;\n\n" and ifcfg.read_text() == "DEVICE=eth0\n"
     by_itself = "send host-name = gethostname();\n"
     conf.write_text(by_itself)
+    dhcp_clients.forget_name(Paths(tmp_path))
     dhcp_clients.write_name(Paths(tmp_path), "eth0", "tern-08")
     assert conf.read_text() == by_itself
 
