@@ -78,7 +78,7 @@ class FabricClient:
             stale=stale,
         )
         self._runs_extensions = False
-        self._probe_ports: tuple[int, ...] = ()
+        self._probe_ports: tuple[int, ...] | None = None
 
     # messages in
 
