@@ -33,7 +33,6 @@ def vm(a_vm: AVm, public: str) -> Iterator[Machine]:
     machine = a_vm(
         Order(host_name="first-name", public_keys=(public,)),
         agent=False,
-        packages=("isc-dhcp-client",),
         options={"Provisioning.MonitorHostNamePeriod": "5"},
     )
     machine.run(["sh", "-c", "pkill -9 udhcpc; mkdir -p /var/lib/dhcp; rm -f /etc/resolv.conf"])
