@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: budget handlers demo test unit machine guest far lint mutate bench clean venv
+.PHONY: budget handlers demo test unit machine kills guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -24,6 +24,9 @@ unit: venv
 
 machine: venv
 	@$(BIN)/python -m pytest tests/machine
+
+kills: venv
+	@WAAGENT_KILL_POINTS=50 $(BIN)/python -m pytest -q -s tests/machine/provision/test_kill_points.py
 
 guest: venv
 	@$(BIN)/python -m pytest tests/guest

@@ -59,7 +59,7 @@ class Row(Record):
 _DISKS_AND_USERS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
 _SYSTEM = (*_DISKS_AND_USERS, "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
-_COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
+_COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface", "Role.")
 
 ROSTER: tuple[Row, ...] = (
     Row(
@@ -111,7 +111,7 @@ ROSTER: tuple[Row, ...] = (
         capabilities=_SYSTEM,
         changes_system=True,
         is_brief=True,
-        keys=("Provisioning.", "DVD.MountPoint", "OS.", "Role.StateConsumer", *_COMMON_KEYS),
+        keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
     ),
     Row(
         "extension_runner",

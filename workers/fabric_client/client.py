@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 6.0
 DISABLED_PERIOD_S = 300.0  # Extensions.Enabled=n
+CONSUMERS = ("Role.ConfigurationConsumer", "Role.TopologyConsumer")
 PROVISIONER, RUNNER, PROBES = "provisioner", "extension_runner", "probe_responder"
 
 
@@ -50,6 +51,7 @@ class FabricClient:
             concluded=self._concluded,
             nothing_new=self._nothing_new,
             certificates=self.keys.fetch,
+            documents=self._documents_come,
         )
         self.link.on_reopened(self.goal.poll)
         self.status = Status(worker, self.link, self.transfer, self.goal, self._proxy)
@@ -179,6 +181,12 @@ class FabricClient:
             self.worker.supervisor.want(RUNNER)
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
         self.status.has_changed(status_upload.PATIENCE_S)
+
+    def _documents_come(self, hashes: dict[str, str]) -> None:
+        """Those for programs of the role: whoever may write them to their place does it."""
+        self.server.publish(topics.ROLE_DOCUMENTS, hashes)
+        if any(self.worker.configuration.get(option) for option in CONSUMERS):
+            self.worker.supervisor.want(RUNNER)
 
     def _concluded(self) -> None:
         self.status.has_changed(status_upload.PATIENCE_S)

@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from waagent.distro.files import write_atomic
 from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.xml import read_xml
 from waagent.protocol.bus import topics
+from waagent.protocol.bus.topics import spool_name
 from waagent.protocol.wire import constants, headers
 from waagent.protocol.wire.certificates_document import read_certificate_file
 from waagent.protocol.wire.extensions_config import ExtensionsGoal, read_extensions_config
@@ -71,7 +74,9 @@ def read_goal_state_documents(
         try:
             data = _fetch(job, connect, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
-            send("document", name=name, size_bytes=len(data))
+            send("document", name=name, sha256=_put_in_spool(Path(job["spool"]), name, data))
+        except OSError as error:
+            send("failed", part=name, text=f"{error.strerror}: {job['spool']}", status=0)
         except DocumentError as error:
             send(
                 "failed",
@@ -79,6 +84,22 @@ def read_goal_state_documents(
                 text=f"{error.what}: {error.where}",
                 status=getattr(error, "status", 0),
             )
+
+
+def _put_in_spool(spool: Path, name: str, data: bytes) -> str:
+    """Write a document for whoever may put it into its place; its SHA-256, by which the file is
+    named, so that its content is what was told of it.
+    """
+    import hashlib  # maps libcrypto, which only this process shall
+
+    digest = hashlib.sha256(data).hexdigest()
+    file = spool / spool_name(name, digest)
+    if not file.exists():
+        write_atomic(file, data)
+    for old in spool.glob(spool_name(name, "*")):
+        if old != file:
+            old.unlink()
+    return digest
 
 
 def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:

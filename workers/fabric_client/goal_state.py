@@ -46,11 +46,12 @@ class Goal:
         concluded: Callable[[], None],
         nothing_new: Callable[[], None],
         certificates: Callable[[str], None],
+        documents: Callable[[dict[str, str]], None],
     ) -> None:
         """``identified(new incarnation)`` as soon as the ids are known, ``certificates`` gets where
-        they are, ``changed`` a new summary; ``concluded`` is called when ``outcome`` says
-        something else than before, ``nothing_new`` after a poll that brought no goal state that
-        could be used, or the one that is known.
+        they are, ``documents`` the hashes of those in the spool, ``changed`` a new summary;
+        ``concluded`` is called when ``outcome`` says something else than before, ``nothing_new``
+        after a poll that brought no goal state that could be used, or the one that is known.
         """
         self._worker, self._link, self._transfer, self._faults = (
             worker,
@@ -64,6 +65,7 @@ class Goal:
             nothing_new,
             certificates,
         )
+        self._documents = documents
         self.ids: dict[str, Any] | None = None
         self.handlers: dict[str, HandlerGoal] = {}
         self.manifest_urls: dict[str, list[str]] = {}
@@ -162,6 +164,7 @@ class Goal:
 
     def _read(self, body: bytes) -> None:
         failed: list[tuple[str, str]] = []
+        documents: dict[str, str] = {}
 
         def take(frame: Frame) -> None:
             kind = frame.get("kind")
@@ -169,12 +172,16 @@ class Goal:
                 self._take_identifiers(frame)
             elif kind == "extensions":
                 self._take_extensions(frame, failed)
+            elif kind == "document":
+                documents[str(frame.get("name"))] = str(frame.get("sha256"))
             elif kind == "failed":
                 failed.append((str(frame.get("part")), str(frame.get("text"))[:500]))
 
         def end(error: str) -> None:
             if error:
                 failed.append(("goal state", error))
+            if documents:
+                self._documents(documents)
             self._read_over(body, failed)
 
         job = {
@@ -183,6 +190,7 @@ class Goal:
             "body": body,
             "endpoint": self._link.address,
             "port": self._link.ports.wire,
+            "spool": str(self._worker.paths.cache),
         }
         self._transfer.run(job, deadline_s=DOCUMENTS_DEADLINE_S, on_frame=take, on_end=end)
 
