@@ -3,8 +3,9 @@ milliseconds.
 
 Exec'd by the supervisor with one end of a socketpair and nothing else; it holds no
 state. One packet in (an order, with the descriptors of one worker), one packet out: `forked`,
-`failed` or `upgrade`; the last one also unasked, when the package's folder changes. It never opens a zmq context, so that it stays fit to fork. Killed here: the
-supervisor execs a new one, running workers notice nothing.
+`failed` or `upgrade`; the last one also unasked, when the package's folder changes. It never opens
+a zmq context, so that it stays fit to fork. Killed here: the supervisor execs a new one, running
+workers notice nothing.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def _serve(
     if watch.fileno() >= 0:
         poll.register(watch, select.POLLIN)
     while True:
-        ready = {descriptor for descriptor, _ in poll.poll(_STILL_S * 1000 if watch_until else None)}
+        ready = {
+            descriptor for descriptor, _ in poll.poll(_STILL_S * 1000 if watch_until else None)
+        }
         if watch.drain():
             watch_until = watch_until or time.monotonic() + _LONGEST_S
         if watch_until and (not ready or time.monotonic() > watch_until):

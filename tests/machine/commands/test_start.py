@@ -214,9 +214,7 @@ def test_a_new_build_on_disk_is_taken_up_without_anything_being_forked(agent: Ag
     begun = time.monotonic()
     new.rename(copy / "waagent/__init__.py")
 
-    wait_for(
-        lambda: old.table()["supervisor"]["pid"] not in (None, first), lambda: old.ps().stdout
-    )
+    wait_for(lambda: old.table()["supervisor"]["pid"] not in (None, first), lambda: old.ps().stdout)
     print(f"another build was taken up after {time.monotonic() - begun:.1f} s")
     wait_for(lambda: old.worker("fabric_client").get("state") == "READY", lambda: old.ps().stdout)
     assert "another build is installed" in (agent.root / "var/log/waagent.log").read_text()

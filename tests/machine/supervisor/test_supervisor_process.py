@@ -108,6 +108,28 @@ def test_sockets_have_their_owner_and_mode(root: Path) -> None:
         assert not (supervisor.paths.bus / "client").exists()
 
 
+def test_a_fatal_error_at_start_reaches_log_journal_and_status_text(root: Path) -> None:
+    (root / "run/waagent").mkdir(parents=True)
+    (root / "run/waagent/state").mkdir()  # where a file belongs: no supervisor can go on
+    argv = [sys.executable, str(HERE / "run_supervisor.py"), str(root), ROWS, "", "none"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(root / "notify"))
+        manager.settimeout(20)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{HOUSE}:{HERE}",
+            "NOTIFY_SOCKET": str(root / "notify"),
+        }
+
+        done = subprocess.run(argv, cwd=HOUSE, env=environment, capture_output=True, timeout=60)
+
+        status = manager.recv(4096).decode()
+    assert done.returncode == 1
+    assert b"waagent: supervisor ended: IsADirectoryError" in done.stderr
+    assert "IsADirectoryError" in (root / "var/log/waagent.log").read_text()
+    assert status.startswith("STATUS=failed, next try in 0 s: IsADirectoryError")
+
+
 def test_a_second_one_names_pid_and_lock(root: Path) -> None:
     with a_supervisor(root, ROWS) as supervisor:
         supervisor.wait_ready(*NAMES)
