@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["extension"]:
         print("waagent-lab: extension run is not in this version", file=sys.stderr)
         return 1
-    line = _parser().parse_args(words)
+    line = parser().parse_args(words)
     try:
         status: int = line.call(line)
     except LabError as error:
@@ -41,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words of `waagent-lab`: for the command line, and for its manual."""
+    made = argparse.ArgumentParser(
         prog="waagent-lab",
         description="An emulated Azure platform on this machine, for development.",
     )
-    parser.add_argument("--version", action="version", version=f"waagent-lab {waagent.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    made.add_argument("--version", action="version", version=f"waagent-lab {waagent.__version__}")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo = commands.add_parser(
         "demo", help="one VM's life, from boot DVD to killed workers, in two minutes (needs root)"
     )
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "extension", help="run an extension handler in a box (not in this version)"
     )
     extension.set_defaults(call=_demo)
-    return parser
+    return made
 
 
 def _demo(line: argparse.Namespace) -> int:

@@ -63,6 +63,8 @@ def renew_host_keys(folder: Path, kind: str, run: Run, log: Log) -> bool:
             if old.name not in made and (old.is_file() or old.is_symlink()):
                 old.unlink()
         for name in made:
+            # readable by all as sshd's own are, whatever umask init gave us
+            os.chmod(aside / name, 0o644 if name.endswith(".pub") else 0o600)
             os.replace(aside / name, folder / name)
     except ToolNotFound:
         log.warning("no ssh-keygen: host keys stay as they are")
