@@ -8,7 +8,9 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine guest far lint mutate bench clean venv
+PACKAGES := $(CURDIR)/dist
+
+.PHONY: packages demo test unit machine guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -39,6 +41,10 @@ mutate: venv
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && PEER="$(PEER)" $(BIN)/python -m bench.run
+
+# for Debian's own Python, so that the packages fit a Debian
+packages:
+	@sh tests/make_packages /usr/bin/python3 $(PACKAGES)
 
 venv: $(VENV)/.complete
 

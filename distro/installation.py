@@ -20,6 +20,8 @@ COMMANDS = {
     "waagent-ps": "waagent.supervisor.ps.main",
     "waagent-lab": "waagent.lab.commands",
 }
+FOLDERS = {"waagent": "sbin"}
+"""Of the commands' links for people, where that is not bin."""
 ROOMS = ("supervisor", "workers", "protocol", "distro", "lab", "etc")
 DEFAULT_PREFIX = "/usr"
 PRIVATE = "lib/waagent"
@@ -265,7 +267,9 @@ def _files(
         if distro == name:
             moved += ((f"{default}/{PRIVATE}/", f"{prefix}/{PRIVATE}/"),)
     steps: list[object] = [
-        Write(options.root / prefix.strip("/") / "sbin" / name, content, 0o755)
+        Write(
+            options.root / prefix.strip("/") / FOLDERS.get(name, "bin") / name, content, 0o755
+        )
         for name, content in launchers
     ]
     for source, target, mode, inits, keep in FILES:

@@ -30,6 +30,7 @@ from waagent.distro.installation import (
 
 _PIP_LIMIT_S = 1800  # a slow mirror; lxml and cryptography may have to be built on FreeBSD
 _SAY_S = 10  # a step that takes longer says every so often that it goes on
+_FOR_COMPILERS = ("*.h", "*.c", "*.pxd", "*.pyx", "*.pxi")
 _NOT_OURS = ("pip", "pip-*", "setuptools", "setuptools-*", "pkg_resources", "_distutils_hack")
 
 
@@ -48,10 +49,15 @@ class Installer:
         self._written: dict[str, str] = {}
         self._diverted: list[str] = []
         self._before = read_manifest(options.private)
+        self._runs: int | None = None
 
     def carry_out(self, steps: tuple[object, ...]) -> None:
         """Every step. Raises InstallationError at the first that fails."""
         started, noted = time.monotonic(), False
+        # before anything is written: a running agent notices that by itself
+        for step in steps:
+            if isinstance(step, Register):
+                self._runs = service_registration.serving_pid(step.paths[0])
         for number, step in enumerate(steps, 1):
             head = f"[{number}/{len(steps)}]"
             if isinstance(step, Register) and not noted:
@@ -80,7 +86,7 @@ class Installer:
             service_registration.make_accounts(step.lines)
         elif isinstance(step, Register):
             say(f"{head} service ({step.init_system})")
-            service_registration.register(step, say)
+            service_registration.register(step, self._runs, say)
 
     def _content(self, step: Copy) -> bytes:
         content = (self._options.checkout / step.source).read_bytes()
@@ -204,7 +210,7 @@ def build_environment(step: Environment) -> None:
     old = step.final.with_name("waagent.old")
     shutil.rmtree(old, ignore_errors=True)
     if step.final.exists():
-        step.final.rename(old)
+        shutil.move(str(step.final), str(old))  # a copy where overlayfs cannot rename a folder
     step.target.rename(step.final)
     shutil.rmtree(old, ignore_errors=True)
 
@@ -230,11 +236,14 @@ def _copy_rooms(step: Environment) -> None:
     for name in ("__init__.py", "__main__.py", "py.typed"):
         shutil.copyfile(step.checkout / "waagent" / name, package / name)
     unwanted = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
-    for room in ROOMS:
+    for room in (room for room in ROOMS if room != "etc"):  # its files go to their own places
         shutil.copytree(step.checkout / room, package / room, ignore=unwanted)
-    for pattern in (*_NOT_OURS, "distutils-precedence.pth"):
+    for pattern in (*_NOT_OURS, "distutils-precedence.pth", "*/tests"):
         for path in packages.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for pattern in _FOR_COMPILERS:
+        for path in packages.rglob(pattern):
+            path.unlink()
     for script in (step.target / "bin").iterdir():
         if not script.name.startswith("python"):
             script.unlink()  # they name the folder they were made in; ours are the launchers

@@ -20,6 +20,9 @@ SERVING_S = 60.0  # a slow machine
 TAKE_UP_S = 20.0  # above the 10 s within which a running agent notices another build
 TOOL_S = 120.0
 _LAST_LINES = 8
+_ENOUGH_FAILURES = 3
+_FAILURES = Path("/run/waagent/failures")
+"""One byte for each supervisor that could not go on (supervisor/last_words.py)."""
 
 # by init system: what prepares, what enables, what starts, what restarts; what stops and disables
 Commands = tuple[tuple[str, ...], ...]
@@ -72,7 +75,7 @@ def make_accounts(lines: Iterable[str]) -> None:
         if database == "passwd" and not _has_entry("passwd", name):
             _first_that_is_there(
                 (
-                    *("useradd", "--system", "--uid", number, "--gid", number),
+                    *("useradd", "-K", "SYS_UID_MAX=65000", "--system", "--uid", number, "--gid", number),
                     *("--no-create-home", "--home-dir", "/nonexistent"),
                     *("--shell", "/usr/sbin/nologin", name),
                 ),
@@ -97,12 +100,11 @@ def remove_accounts(lines: Iterable[str]) -> None:
             _first_that_is_there(("groupdel", name), ("delgroup", name), ("pw", "groupdel", name))
 
 
-def register(step: Register, say: Say) -> None:
-    """Enable and start the service, or have a running agent take up what was installed. Raises
-    InstallationError with the agent's last words when it does not run.
+def register(step: Register, before: int | None, say: Say) -> None:
+    """Enable and start the service, or have the agent that ran ``before`` take up what was
+    installed. Raises InstallationError with the agent's last words when it does not run.
     """
     ps, log = step.paths
-    before = serving_pid(ps)
     for argv in PREPARE.get(step.init_system, ()):
         _run(argv, say)
     _end_predecessor(step.init_system, say)
@@ -150,7 +152,7 @@ def last_words(init_system: str, log: Path) -> str:
 
 def _take_up(step: Register, before: int, say: Say) -> None:
     ps, _ = step.paths
-    say(f"      pid {before} runs; it takes up the new build as soon as no lease is held")
+    say(f"      pid {before} ran; it takes up the new build by itself as soon as no lease is held")
     if _wait(lambda: serving_pid(ps) not in (None, before), TAKE_UP_S):
         say(f"      taken up: pid {serving_pid(ps)}")
         return
@@ -170,11 +172,16 @@ def _expect_serving(init_system: str, ps: Path, log: Path, say: Say) -> None:
         say("      not started: this is no virtual machine (ConditionVirtualization=vm):")
         say("      installed and enabled; to start it here: systemctl edit waagent")
         return
-    if not _wait(lambda: serving_pid(ps) is not None, SERVING_S):
+    _wait(lambda: serving_pid(ps) is not None or _failures() >= _ENOUGH_FAILURES, SERVING_S)
+    if serving_pid(ps) is None:
         raise InstallationError(
             "the service does not run", f"its last words:{last_words(init_system, log)}", "see them"
         )
     say(f"      the service runs: pid {serving_pid(ps)}; see waagent-ps")
+
+
+def _failures() -> int:
+    return _FAILURES.stat().st_size if _FAILURES.exists() else 0
 
 
 def _end_predecessor(init_system: str, say: Say) -> None:
