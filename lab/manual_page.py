@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from waagent.lab import commands
@@ -28,23 +29,36 @@ def lab_page() -> str:
         ("SYNOPSIS", [".B waagent\\-lab", safe("COMMAND [OPTION...]")]),
         ("DESCRIPTION", [safe(str(parser.description))]),
     ]
-    (choices,) = (one for one in parser._actions if isinstance(one, argparse._SubParsersAction))
-    helps = {one.dest: one.help or "" for one in choices._choices_actions}
-    for name, command in choices.choices.items():
+    for name, about, command in _commands(parser):
         options = [
             (_form(one), one.help or "")
             for one in command._actions
             if not isinstance(one, argparse._HelpAction) and one.help != argparse.SUPPRESS
         ]
-        sections.append((f"COMMAND {name.upper()}", [safe(helps[name] + "."), *items(options)]))
+        sections.append((f"COMMAND {name.upper()}", [safe(about + "."), *items(options)]))
     sections.append(("EXIT STATUS", items(_EXITS)))
     about = "an emulated Azure platform, for development"
     return page("waagent-lab", 1, about, sections, "waagent(8), waagent-ps(1)")
 
 
+def _commands(
+    parser: argparse.ArgumentParser,
+) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """Name, help and parser of every command, those of commands too."""
+    for choices in parser._actions:
+        if isinstance(choices, argparse._SubParsersAction):
+            helps = {one.dest: one.help or "" for one in choices._choices_actions}
+            for name, command in choices.choices.items():
+                below = list(_commands(command))
+                for more, about, found in below:
+                    yield f"{name} {more}", about, found
+                if not below:
+                    yield name, helps[name], command
+
+
 def _form(option: argparse.Action) -> str:
     """How an option is written, with its value."""
-    value = option.metavar or ("" if option.nargs == 0 else option.dest.upper())
+    value = "" if option.nargs == 0 else str(option.metavar or option.dest.upper())
     return f"{', '.join(option.option_strings)} {value}".strip()
 
 

@@ -50,11 +50,7 @@ def _run(line: Line, paths: Paths, environment: Mapping[str, str]) -> int:
         print(f"waagent-ps {__version__}")
         return 0
     if line.command in ("stop", "reset"):
-        return _fail(
-            f"extensions {line.command} is not in this version: waagent {__version__}: see"
-            " waagent-ps --help",
-            1,
-        )
+        return _order(paths, line)
     if line.command == "restart":
         return _restart(paths, line.name)
     if line.has("wait"):
@@ -101,6 +97,20 @@ def _form(line: Line, environment: Mapping[str, str]) -> Form:
     if line.has("wide"):
         return Form(max(columns, 200), True, is_colour)
     return Form(columns if columns >= WIDE_FROM else 80, columns >= WIDE_FROM, is_colour)
+
+
+def _order(paths: Paths, line: Line) -> int:
+    if os.geteuid() != 0:
+        words = f"extensions {line.command}"
+        return _fail(f"{words} needs root; try: sudo waagent-ps {words} {line.name}", NOT_PERMITTED)
+    from waagent.supervisor.ps import extension_orders  # records and cgroups, only for these
+
+    carry_out = extension_orders.stop if line.command == "stop" else extension_orders.reset
+    try:
+        print("\n".join(carry_out(paths, line.name)))
+    except extension_orders.Said as said:
+        return _fail(str(said), said.status)
+    return 0
 
 
 def _restart(paths: Paths, name: str) -> int:

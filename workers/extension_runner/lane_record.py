@@ -133,6 +133,8 @@ def _outcome(
         seen.exit_code if seen is not None else None,
         seen.signal if seen is not None else None,
         timed_out=seen is not None and seen.timed_out,
+        profile=seen.profile if seen is not None else "",
+        denied=seen.denied if seen is not None else (),
     )
 
 
