@@ -267,9 +267,7 @@ def _files(
         if distro == name:
             moved += ((f"{default}/{PRIVATE}/", f"{prefix}/{PRIVATE}/"),)
     steps: list[object] = [
-        Write(
-            options.root / prefix.strip("/") / FOLDERS.get(name, "bin") / name, content, 0o755
-        )
+        Write(options.root / prefix.strip("/") / FOLDERS.get(name, "bin") / name, content, 0o755)
         for name, content in launchers
     ]
     for source, target, mode, inits, keep in FILES:

@@ -75,7 +75,16 @@ def make_accounts(lines: Iterable[str]) -> None:
         if database == "passwd" and not _has_entry("passwd", name):
             _first_that_is_there(
                 (
-                    *("useradd", "-K", "SYS_UID_MAX=65000", "--system", "--uid", number, "--gid", number),
+                    *(
+                        "useradd",
+                        "-K",
+                        "SYS_UID_MAX=65000",
+                        "--system",
+                        "--uid",
+                        number,
+                        "--gid",
+                        number,
+                    ),
                     *("--no-create-home", "--home-dir", "/nonexistent"),
                     *("--shell", "/usr/sbin/nologin", name),
                 ),
