@@ -54,6 +54,11 @@ COMMANDS: tuple[Word, ...] = (
         value=OPTIONAL,
         value_name="FILE",
     ),
+    Word(
+        "take-over",
+        "go on from the state of another agent, which is stopped; with -plan only say so",
+        needs_root=True,
+    ),
     Word("deprovision", "make the VM ready to be imaged", needs_root=True, when=LATER),
     Word(
         "deprovision+user",
@@ -103,6 +108,7 @@ FLAGS: tuple[Word, ...] = (
         aliases=("conf",),
     ),
     Word("root", "work on the system below DIR", is_command=False, value=NEEDED, value_name="DIR"),
+    Word("plan", "only say what would be done", is_command=False),
     Word("debug", "accepted and ignored", is_command=False),
 )
 

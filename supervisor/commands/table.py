@@ -167,6 +167,14 @@ def _reload(line: Line, environment: Mapping[str, str]) -> int:
     return _told(service.ask(Paths(line.root), "reload", wait_for_end=False))
 
 
+def _take_over(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs it
+    from waagent.supervisor.commands.take_over.main import take_over
+
+    paths, _ = load(line)
+    return take_over(paths, only_plan="plan" in line.flags)
+
+
 def _told(problem: str) -> int:
     return fail(problem) if problem else 0
 
@@ -180,4 +188,5 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "start": _start,
     "stop": _stop,
     "reload": _reload,
+    "take-over": _take_over,
 }

@@ -20,6 +20,7 @@ from waagent.workers.extension_runner import (
     lane_start,
     plan,
     resetting,
+    taken_over,
 )
 from waagent.workers.extension_runner.handler_journal import Journal, Outcome
 from waagent.workers.extension_runner.lane_context import LaneContext
@@ -250,6 +251,7 @@ class Lane:
             self.is_waiting_for_others = False
             self.goal_since = self.now()
             self.journal.look(self.paths.library, self._context.worker.log)
+            taken_over.settle(self._context, self.journal, self.goal)
 
     def _step(self, goal: HandlerGoal) -> None:
         self._note = ""
