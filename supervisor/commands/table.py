@@ -169,7 +169,7 @@ def _reload(line: Line, environment: Mapping[str, str]) -> int:
 
 def _take_over(line: Line, environment: Mapping[str, str]) -> int:
     # only this command needs it
-    from waagent.supervisor.commands.take_over.main import take_over
+    from waagent.supervisor.commands.take_over_steps import take_over
 
     paths, _ = load(line)
     return take_over(paths, only_plan="plan" in line.flags)

@@ -13,7 +13,7 @@ import pytest
 from waagent.distro.paths import Paths
 from waagent.protocol import taken_over_file
 from waagent.protocol.taken_over_file import Settled
-from waagent.supervisor.commands.take_over import plan, predecessor
+from waagent.supervisor.commands import predecessor, take_over_plan
 
 
 def a_handler(root: Path, name: str, status: str | None, *, sequence: int = 2) -> Path:
@@ -83,18 +83,18 @@ def test_without_its_service_nobody_knows_what_died(tmp_path: Path) -> None:
     left = predecessor.look(Paths(tmp_path))
 
     assert predecessor.settled(left, ()) == []
-    (line,) = (line for line in plan.lines_of(left, "", ()) if line.startswith("handler"))
+    (line,) = (line for line in take_over_plan.lines_of(left, "", ()) if line.startswith("handler"))
     assert "ENABLE once, as after a boot" in line
 
 
 def test_absent_keys_keep_the_meaning_that_they_had() -> None:
-    text = plan.kept_settings("ResourceDisk.Format=y\n# LBProbeResponder=y\n")
+    text = take_over_plan.kept_settings("ResourceDisk.Format=y\n# LBProbeResponder=y\n")
 
     given = dict(line.split("=") for line in text.splitlines() if line[:1] != "#")
     assert given["Provisioning.MonitorHostName"] == "n"
     assert "ResourceDisk.Format" not in given
-    whole = "".join(f"{name}=y\n" for name in plan.PREDECESSOR_DEFAULTS)
-    assert plan.kept_settings(whole) == ""
+    whole = "".join(f"{name}=y\n" for name in take_over_plan.PREDECESSOR_DEFAULTS)
+    assert take_over_plan.kept_settings(whole) == ""
 
 
 def test_units_that_it_made_are_named_others_stay(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from waagent.supervisor.commands.take_over.predecessor import Handler, Left
+from waagent.supervisor.commands.predecessor import Handler, Left
 
 PREDECESSOR_DEFAULTS = {
     "Provisioning.RegenerateSshHostKeyPair": "n",

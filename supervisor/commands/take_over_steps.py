@@ -16,8 +16,8 @@ from waagent import __version__
 from waagent.distro import files, processes, run
 from waagent.distro.paths import Paths
 from waagent.protocol import taken_over_file
-from waagent.supervisor.commands.take_over import plan, predecessor
-from waagent.supervisor.commands.take_over.predecessor import Left, Process
+from waagent.supervisor.commands import predecessor, take_over_plan
+from waagent.supervisor.commands.predecessor import Left, Process
 
 WAIT_S = 300.0  # for commands of handlers that the old agent has started: their own limit
 TOOL_S = 90.0
@@ -37,9 +37,9 @@ def take_over(paths: Paths, *, only_plan: bool) -> int:
     if not left.is_there:
         print("nothing to take over: no state of another agent")
         return 0
-    settings = plan.kept_settings(_text(paths.configuration))
+    settings = take_over_plan.kept_settings(_text(paths.configuration))
     drop_ins = [str(path) for path in predecessor.operators_drop_ins(paths)]
-    for line in plan.lines_of(left, settings, drop_ins):
+    for line in take_over_plan.lines_of(left, settings, drop_ins):
         print(line, flush=True)
     if only_plan:
         return 0
