@@ -111,7 +111,7 @@ ROSTER: tuple[Row, ...] = (
         capabilities=_SYSTEM,
         changes_system=True,
         is_brief=True,
-        keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
+        keys=("Provisioning.", "DVD.MountPoint", "OS.", "Role.StateConsumer", *_COMMON_KEYS),
     ),
     Row(
         "extension_runner",

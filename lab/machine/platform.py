@@ -1,7 +1,7 @@
 """The platform's side of a machine: PID 1 of the outer namespaces. DHCP server, fabric, storage,
 and the VM started beside it.
 
-Order: unpack the layers into a tmpfs, make the network, start dnsmasq and the fabric, start the
+Order: make the network, start dnsmasq and the fabric, start the
 VM's init in namespaces of its own, hand it `eth0`, tell the keeper's caller that it is up. Ends
 when the VM's init ends.
 """
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from waagent.lab.fabric import control
 from waagent.lab.fabric.fabric import Fabric
+from waagent.lab.fabric.values import TLS_PORT
 from waagent.lab.machine import loop, overlay
 from waagent.lab.machine.addresses import (
     ENDPOINT,
@@ -38,21 +39,26 @@ def main() -> int:
     overlay.mount("proc", "proc", "/proc")
     stage = Path(order["folder"]) / "stage"
     overlay.tmpfs(stage)
-    lowers = overlay.unpack_layers(stage, [Path(path) for path in order["layers"]])
+    lowers = [Path(path) for path in order["layers"]]
     _make_network()
     tools = _tools_root(stage, lowers)
     _start_dnsmasq(tools, order)
-    fabric = (
-        Fabric(ENDPOINT, folder=stage / "tenant", scheme=order["scheme"], also=(METADATA, STORAGE))
-        if order["fabric"]
-        else None
-    )
-    if fabric is not None:
+    authority = ""
+    if order["fabric"]:
+        fabric = Fabric(
+            ENDPOINT,
+            folder=stage / "tenant",
+            scheme=order["scheme"],
+            also=(METADATA, STORAGE),
+            tls=(STORAGE, TLS_PORT),
+        )
         control.serve(fabric, Path(order["folder"]) / "fabric")
+        authority = fabric.authority.certificate.read_text(encoding="ascii")
     disc = loop.bind(Path(order["dvd"]), stage) if order["dvd"] else None
     root = stage / "root"
     overlay.mount_root(root, lowers, stage / "vm")
-    vm = {**order, "root": str(root), "dvd_device": disc.device if disc is not None else 0}
+    device = disc.device if disc is not None else 0
+    vm = {**order, "root": str(root), "dvd_device": device, "authority": authority}
     init = _start_vm(vm)
     assert init.stdout is not None and init.stdin is not None
     _expect(init.stdout, "hello")
@@ -132,7 +138,7 @@ def _start_vm(vm: dict[str, Any]) -> subprocess.Popen[bytes]:
         "--kill-child",
         "--propagation",
         "private",
-        "/usr/bin/python3",
+        sys.executable,
         "-I",
         "-S",
         str(INIT),

@@ -175,6 +175,16 @@ def _take_over(line: Line, environment: Mapping[str, str]) -> int:
     return take_over(paths, only_plan="plan" in line.flags)
 
 
+def _deprovision(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs it
+    from waagent.supervisor.commands import deprovision
+
+    paths, loaded = load(line)
+    assert line.command is not None
+    with_user = line.command.name == "deprovision+user"
+    return deprovision.deprovision(line, paths, loaded, with_user=with_user)
+
+
 def _told(problem: str) -> int:
     return fail(problem) if problem else 0
 
@@ -189,4 +199,6 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "stop": _stop,
     "reload": _reload,
     "take-over": _take_over,
+    "deprovision": _deprovision,
+    "deprovision+user": _deprovision,
 }

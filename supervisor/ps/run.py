@@ -16,7 +16,7 @@ from waagent.protocol.base.input_errors import UsageError
 from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
 from waagent.supervisor.ps.arguments import Line
-from waagent.supervisor.ps.snapshot import Snapshot, exit_status, failed, newest
+from waagent.supervisor.ps.snapshot import Snapshot, exit_status, facts_of, failed, newest
 from waagent.supervisor.ps.tables import WIDE_FROM, Form
 from waagent.supervisor.ps.text import plain
 
@@ -169,6 +169,9 @@ def _provisioned(snapshot: Snapshot) -> str | None:
     """Empty when the VM is provisioned, the reason when that failed, None while it goes on."""
     if snapshot.provisioned:
         return ""
+    told = facts_of(snapshot.workers, "provisioner").failure
+    if told:
+        return f"not provisioned: {told}"
     for worker in snapshot.workers:
         if worker.name == "provisioner" and worker.state == state_table.DONE:
             return (
