@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PACKAGES := $(CURDIR)/dist
 
-.PHONY: packages demo test unit machine guest far lint mutate bench clean venv
+.PHONY: packages packages-try guest-take-over demo test unit machine guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -45,6 +45,18 @@ bench: venv
 # for Debian's own Python, so that the packages fit a Debian
 packages:
 	@sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+
+# install, upgrade and erase of the .rpm in a scratch root; two builds, so that there is something to upgrade
+packages-try:
+	@BUILD_NUMBER=2 sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+	@mv $(PACKAGES)/*.rpm .cache/next.rpm
+	@$(MAKE) packages
+	@lintian --allow-root $(PACKAGES)/*.deb && echo "lintian: nothing to say"
+	@rpmlint -c rpm/rpmlint.toml $(PACKAGES)/*.rpm
+	@sh tests/try_rpm $(PACKAGES)/*.rpm .cache/next.rpm
+
+guest-take-over: venv
+	@$(BIN)/python -m pytest tests/guest_take_over
 
 venv: $(VENV)/.complete
 

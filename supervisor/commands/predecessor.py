@@ -57,7 +57,7 @@ class Left(Record):
     """Everything that a predecessor left."""
 
     is_there: bool
-    """There is state of another agent, and none of ours."""
+    """Another agent runs; or there is state of one, and none of ours."""
     unit: str
     """Its unit that is active; empty: none is."""
     processes: tuple[Process, ...]
@@ -79,13 +79,14 @@ def look(paths: Paths) -> Left:
     keys = [library / name for name in ("TransportPrivate.pem", "TransportCert.pem")]
     own_key = all(key.is_file() and not key.is_symlink() for key in keys)
     handlers = tuple(sorted(_handlers(library)))
+    is_provisioned = paths.provisioned.exists()
     return Left(
-        not ours and bool(signs or own_key or handlers or paths.provisioned.exists()),
+        bool(unit) or (not ours and bool(signs or own_key or handlers or is_provisioned)),
         unit,
         found,
         handlers,
         own_key,
-        paths.provisioned.exists(),
+        is_provisioned,
         _text(library / "published_hostname").strip(),
         tuple(_made_files(paths)),
     )

@@ -62,6 +62,11 @@ def _carry_out(paths: Paths, left: Left, settings: str) -> None:
         _tool("systemctl", "stop", before.unit)
         _tool("systemctl", "disable", "--quiet", before.unit)
         _end_agents(before)
+        # what we knew before another agent ran here is out of date; its own states hold
+        shutil.rmtree(paths.operations / "handlers", ignore_errors=True)
+    for link in paths.under("/etc/systemd/system").glob("*.wants/walinuxagent.service"):
+        if not link.exists():
+            link.unlink()  # to a unit that went with its package
     alive = predecessor.still_alive(before.processes)
     settled = predecessor.settled(before, alive)
     document = taken_over_file.packed(processes.boot_id(), settled)
