@@ -21,6 +21,7 @@ from waagent.lab.machine.layers import cache, checkout
 from waagent.lab.ovf import Order, ovf_env
 
 PREDECESSOR = ("python3-distro", "python3-pkg-resources", "waagent")
+PACKAGES = Path(os.environ.get("PACKAGES", checkout() / "dist"))
 ONCE = (
     '[ "$(cat mrseq 2>/dev/null)" != "$ConfigSequenceNumber" ] || exit 0\n'
     'echo "$ConfigSequenceNumber" >> /var/tmp/ran.$(basename "$PWD")\n'
@@ -44,7 +45,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """Debian's agent, installed and running; three extensions, the last one in its enable."""
     if os.geteuid() != 0 or images.missing_tools():
         pytest.skip("needs root and QEMU")
-    if not list((checkout() / "dist").glob("*.deb")):
+    if not list(PACKAGES.glob("*.deb")):
         pytest.skip("needs make packages")
     folder = tmp_path_factory.mktemp("guest")
     key = folder / "id_ed25519"
@@ -103,7 +104,7 @@ def test_ours_debian_s_ours(guest: Guest, tmp_path: Path, shown: Any) -> None:
         600,
     )
     before, child = guest.must(FACTS), guest.must("cat /var/tmp/child").strip()
-    (ours,) = (checkout() / "dist").glob("*.deb")
+    (ours,) = PACKAGES.glob("*.deb")
     push(guest, ours)
 
     guest.must("(sleep 20; touch /var/tmp/go) >/dev/null 2>&1 &")
