@@ -122,7 +122,10 @@ def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
         lambda: agent.ps().stdout,
     )
 
+    pid_file = agent.root / "var/run/waagent.pid"
+    assert pid_file.read_text() == f"{agent.table()['supervisor']['pid']}\n"
     again, daemon = agent.waagent("-start"), agent.waagent("-daemon")
+    assert pid_file.read_text() == f"{agent.table()['supervisor']['pid']}\n"
     assert (again.returncode, daemon.returncode) == (1, 1)
     assert (
         "already running: pid" in again.stderr
@@ -143,6 +146,7 @@ def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
 
     stopped = agent.waagent("-stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert not pid_file.exists()
     assert agent.ps().returncode == 3
     time.sleep(1)  # a guardian that had not understood would have started it again by now
     assert agent.ps().returncode == 3
