@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import stat
@@ -397,6 +398,35 @@ def test_hangup_opens_the_log_again_for_everyone(root: Path) -> None:
         assert supervisor.log().count("client configured") == 1
         pids = (supervisor.pid, *(row["pid"] for row in supervisor.rows_now().values()))
         assert str(rotated) not in {link for pid in pids for link in held(pid).values()}
+
+
+def test_three_rotations_lose_and_split_no_line_of_workers_that_write(root: Path) -> None:
+    rows = ROWS.replace("{}", "{'chatters': True}")
+    with a_supervisor(root, rows) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        rotated = [supervisor.paths.log.with_suffix(f".{number}") for number in range(3)]
+        for number, aside in enumerate(rotated):
+            os.rename(supervisor.paths.log, aside)
+            os.kill(supervisor.pid, signal.SIGHUP)
+            until = time.monotonic() + 20
+            while supervisor.log().count("reconfigured") < 3:
+                assert time.monotonic() < until, f"rotation {number}: {supervisor.log()[-2000:]}"
+                time.sleep(0.05)
+        supervisor.process.terminate()
+        supervisor.process.wait(30)
+
+    texts = [path.read_text("utf-8") for path in (*rotated, supervisor.paths.log)]
+    line = re.compile(r"\S+Z INFO (\w+)\[\d+\] line (\d+)( of some length){20}")
+    told: dict[str, list[int]] = {name: [] for name in NAMES}
+    for text in texts:
+        assert text.endswith("\n")
+        for said in text.splitlines():
+            if " line " in said or "some length" in said:
+                match = line.fullmatch(said)
+                assert match, f"split: {said!r}"
+                told[match[1]].append(int(match[2]))
+    for name, numbers in told.items():
+        assert sorted(numbers) == list(range(len(numbers))) and len(numbers) > 50, name
 
 
 def test_a_full_run_changes_nothing(root: Path) -> None:
