@@ -55,6 +55,11 @@ COMMANDS: tuple[Word, ...] = (
         value_name="FILE",
     ),
     Word(
+        "take-over",
+        "go on from the state of another agent, which is stopped; with -plan only say so",
+        needs_root=True,
+    ),
+    Word(
         "deprovision",
         "make the VM ready to be imaged: host keys, leases, state and logs go; asks first",
         needs_root=True,

@@ -13,7 +13,7 @@ import pytest
 from waagent.distro.paths import Paths
 from waagent.protocol import taken_over_file
 from waagent.protocol.taken_over_file import Settled
-from waagent.supervisor.commands import predecessor, take_over_plan
+from waagent.supervisor.commands import arguments, predecessor, table, take_over_plan
 
 
 def a_handler(root: Path, name: str, status: str | None, *, sequence: int = 2) -> Path:
@@ -116,3 +116,9 @@ def test_what_was_settled_holds_in_its_boot_only() -> None:
     assert taken_over_file.parsed(["nonsense"], "boot-1") == frozenset()
     document["settled"].append({"handler": os.sep})
     assert taken_over_file.parsed(document, "boot-1") == {row}
+
+
+def test_every_command_of_the_words_can_be_carried_out() -> None:
+    here = {word.name for word in arguments.COMMANDS if word.when == arguments.HERE}
+
+    assert here == set(table._COMMANDS)
