@@ -128,7 +128,7 @@ def _unit_processes(paths: Paths) -> tuple[str, tuple[Process, ...]]:
             found += [_process(paths, int(pid)) for pid in pids if pid.isdigit()]
         if any(process.command.startswith("waagent: ") for process in found):
             continue
-        if found:
+        if any(process.is_agent for process in found):
             return unit, tuple(found)
     return "", ()
 

@@ -86,8 +86,8 @@ def test_a_vm_is_taken_over_as_the_plan_says(vm: Machine, tmp_path: Path) -> Non
     wanted = lay_out(vm, tmp_path)
     certificate = vm.read("/var/lib/waagent/TransportCert.pem")
     old = vm.popen(["bash", "/opt/old/waagent", "-daemon"])
-    found = ["sh", "-c", "until pgrep -x sleep -c | grep -q '[2-9]'; do sleep 0.1; done"]
-    vm.run(found, timeout_s=30, check=True)
+    both = "until [ $(pgrep -fc '^sleep 4000$') = 2 ]; do sleep 0.1; done"
+    vm.run(["sh", "-c", both], timeout_s=30, check=True)
     stays = vm.run(["pgrep", "-f", "^sleep 4000$"]).stdout.split()
 
     plan = vm.run(["waagent", "-take-over", "--plan"], check=True).stdout

@@ -65,6 +65,9 @@ def test_a_handler_whose_leftovers_live_is_settled_one_whose_died_is_not(
         folder = a_handler(tmp_path, name, status)
         processes.append(subprocess.Popen(["sleep", "600"], cwd=folder))
     a_handler(tmp_path, "Quiet", "error")
+    agent = tmp_path / "waagent"
+    agent.write_text("sleep 600; :")
+    processes.append(subprocess.Popen(["sh", str(agent), "-daemon"]))
     in_unit(tmp_path, *processes)
 
     before = predecessor.look(paths)
