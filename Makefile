@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PACKAGES := $(CURDIR)/dist
 
-.PHONY: packages packages-try guest-take-over demo test unit machine guest far lint mutate bench clean venv
+.PHONY: packages packages-try packages-lint guest-take-over demo test unit machine guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -51,9 +51,12 @@ packages-try:
 	@BUILD_NUMBER=2 sh tests/make_packages /usr/bin/python3 $(PACKAGES)
 	@mv $(PACKAGES)/*.rpm .cache/next.rpm
 	@$(MAKE) packages
+	@$(MAKE) packages-lint
+	@sh tests/try_rpm $(PACKAGES)/*.rpm .cache/next.rpm
+
+packages-lint:
 	@lintian --allow-root $(PACKAGES)/*.deb && echo "lintian: nothing to say"
 	@rpmlint -c rpm/rpmlint.toml $(PACKAGES)/*.rpm
-	@sh tests/try_rpm $(PACKAGES)/*.rpm .cache/next.rpm
 
 guest-take-over: venv
 	@$(BIN)/python -m pytest tests/guest_take_over
