@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,9 @@ def test_a_handler_whose_leftovers_live_is_settled_one_whose_died_is_not(
     agent.write_text("sleep 600; :")
     processes.append(subprocess.Popen(["sh", str(agent), "-daemon"]))
     in_unit(tmp_path, *processes)
+    for one in processes:  # a program that has just been executed has no words yet
+        while not Path(f"/proc/{one.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
 
     before = predecessor.look(paths)
     flying = predecessor.in_flight(before)
