@@ -8,7 +8,9 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: budget handlers demo test unit machine kills guest far lint mutate bench clean venv
+PACKAGES := $(CURDIR)/dist
+
+.PHONY: packages packages-try packages-lint guest-take-over budget handlers demo test unit machine kills guest far lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -48,6 +50,25 @@ budget: root-needed venv
 
 handlers: root-needed venv
 	@SOURCES="$(SOURCES)" PEER="$(PEER)" GO="$(GO)" KEEP="$(KEEP)" $(BIN)/python -m tests.real_handlers.run
+
+# for Debian's own Python, so that the packages fit a Debian
+packages:
+	@sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+
+# install, upgrade and erase of the .rpm in a scratch root; two builds, so that there is something to upgrade
+packages-try:
+	@BUILD_NUMBER=2 sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+	@mv $(PACKAGES)/*.rpm .cache/next.rpm
+	@$(MAKE) packages
+	@$(MAKE) packages-lint
+	@sh tests/try_rpm $(PACKAGES)/*.rpm .cache/next.rpm
+
+packages-lint:
+	@lintian --allow-root $(PACKAGES)/*.deb && echo "lintian: nothing to say"
+	@rpmlint -c rpm/rpmlint.toml $(PACKAGES)/*.rpm
+
+guest-take-over: venv
+	@$(BIN)/python -m pytest tests/guest_take_over
 
 venv: $(VENV)/.complete
 

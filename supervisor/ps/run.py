@@ -69,6 +69,10 @@ def _run(line: Line, paths: Paths, environment: Mapping[str, str]) -> int:
     snapshot = gather.take_snapshot(paths)
     if line.has("json"):
         _print_json(snapshot)
+    elif line.has("metrics"):
+        from waagent.supervisor.ps import metrics  # not for a listing
+
+        print(metrics.text(snapshot), end="")
     else:
         print("\n".join(_text(line, snapshot, form)))
     return _extensions_status(snapshot) if line.command == "extensions" else exit_status(snapshot)

@@ -20,6 +20,7 @@ from waagent.workers.extension_runner import (
     lane_start,
     plan,
     resetting,
+    taken_over,
 )
 from waagent.workers.extension_runner.handler_journal import EVERYBODYS, Journal, Outcome
 from waagent.workers.extension_runner.lane_context import HOUSE_S, LaneContext
@@ -338,6 +339,8 @@ class Lane:
                 self._trouble(answer["error"])
                 return
             self.journal.look(answer["versions"])
+            if self.goal is not None:
+                taken_over.settle(self._context, self.journal, self.goal)
             self._is_looked_at = True
             self.turn_soon()
 
