@@ -22,7 +22,7 @@ CLIENT = """
 from waagent.workers.fabric_client.client import FabricClient
 from waagent.workers.fabric_client.endpoint import Ports
 def main(worker):
-    client = FabricClient(worker, Ports({wire}, {plugin}))
+    client = FabricClient(worker, Ports({wire}, {plugin}, {wire}, "127.0.0.1"))
     client.serve()
     client.prepare()
     worker.supervisor.ready()
