@@ -21,6 +21,8 @@ ACCOUNTS = "account_keeper"
 FETCH_DEADLINE_S = 60.0
 USERS_DEADLINE_S = 120.0
 PAUSES_S = (2.0, 10.0, 30.0, 120.0, 300.0)
+MARK = b":JIT_Account"  # the comment field of such accounts, the predecessor's too
+PASSWD_LIMIT_BYTES = 4 * 1024 * 1024
 _HOLDER = "remote access"
 
 
@@ -47,8 +49,16 @@ class RemoteAccess:
         if target:
             self._are_known_gone = False
             self._begin(self._round)
-        elif not self._are_known_gone and self._worker.told_before.get("remote_users") is not False:
+        elif not self._are_known_gone and (self._is_wanted or self._are_there_any()):
             self._give(self._round, ())
+
+    def _are_there_any(self) -> bool:
+        """Whether an earlier life of this machine left such accounts."""
+        try:
+            with open(self._worker.paths.under("/etc/passwd"), "rb") as stream:
+                return MARK in stream.read(PASSWD_LIMIT_BYTES)
+        except OSError:
+            return True  # account_keeper can look
 
     def _begin(self, number: int) -> None:
         if number != self._round:
@@ -106,7 +116,6 @@ class RemoteAccess:
                 return
             self._worker.faults.ended("remote access", "remote access users are there again")
             self._keeper.release(_HOLDER)
-            self._worker.supervisor.tell(remote_users=bool(users))
             self._are_known_gone = not users
             if not users:
                 self._is_wanted = False
