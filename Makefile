@@ -8,7 +8,7 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine guest far lint mutate bench clean venv
+.PHONY: demo test unit machine guest far faults lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -30,6 +30,9 @@ guest: venv
 
 far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
+
+faults: venv
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
 
 lint: venv
 	@sh tests/lint $(BIN)

@@ -17,7 +17,7 @@ from waagent.workers.fabric_client.channels import Channels
 from waagent.workers.fabric_client.endpoint import Link, Ports
 from waagent.workers.fabric_client.goal_state import Goal
 from waagent.workers.fabric_client.handed_connections import HandedConnections
-from waagent.workers.fabric_client.host_health import HostHealth
+from waagent.workers.fabric_client.host_health import HostHealth, Pace
 from waagent.workers.fabric_client.keeper import Keeper
 from waagent.workers.fabric_client.library_files import LibraryFiles
 from waagent.workers.fabric_client.outbox import Delivery
@@ -41,7 +41,7 @@ class FabricClient:
     worker could not say again.
     """
 
-    def __init__(self, worker: Worker, ports: Ports) -> None:
+    def __init__(self, worker: Worker, ports: Ports, pace: Pace) -> None:
         self.worker = worker
         self.server = worker.bus.serve()
         self.environment = worker.bus.client("environment_monitor")
@@ -78,8 +78,10 @@ class FabricClient:
             self.channels,
             self._proxies,
         )
-        self.host_health = HostHealth(worker, self.link, self.goal)
-        self.telemetry = Telemetry(worker, self.link, self.goal, lambda: self.host_health.compute)
+        self.host_health = HostHealth(worker, self.link, self.goal, pace)
+        self.telemetry = Telemetry(
+            worker, self.link, self.goal, lambda: self.host_health.compute, pace.events_s
+        )
         stale = self._identifiers_stale
         self.health = Delivery(
             worker,

@@ -79,9 +79,12 @@ def fetch_package(
 def _fetch_once(
     job: Mapping[str, Any], connect: plain_http.Connect, until: float
 ) -> dict[str, Any]:
-    manifest_url, package = _find_package(job, connect, until)
-    errors: list[str] = []
     failed: list[str] = []
+    manifest_url, package = _find_package(job, connect, until, failed)
+    # what could not bring the manifest is not waited for again
+    channels = sorted(job["channels"], key=lambda name: name in failed)
+    job = {**job, "channels": channels}
+    errors: list[str] = []
     for uri in random.sample(package.uris, len(package.uris)):
         for channel, pieces in _channels(job, connect, uri, until, manifest_url):
             try:
@@ -108,9 +111,9 @@ def _fetch_once(
 
 
 def _find_package(
-    job: Mapping[str, Any], connect: plain_http.Connect, until: float
+    job: Mapping[str, Any], connect: plain_http.Connect, until: float, failed: list[str]
 ) -> tuple[str, Package]:
-    """The package and the manifest's URL it was found in."""
+    """The package and the manifest's URL it was found in; ``failed`` gets the ways that failed."""
     errors: list[str] = []
     if not job["manifest_urls"]:
         raise _Failed(
@@ -119,7 +122,7 @@ def _find_package(
             is_final=True,
         )
     for url in random.sample(job["manifest_urls"], len(job["manifest_urls"])):
-        for _, pieces in _channels(job, connect, url, until, ""):
+        for channel, pieces in _channels(job, connect, url, until, ""):
             try:
                 data = _collect(pieces, constants.MANIFEST_LIMIT_BYTES, without_query(url))
                 return url, choose_package(
@@ -128,6 +131,7 @@ def _find_package(
             except _Stale as error:
                 raise _Failed(MANIFEST_FAILED, str(error), is_stale=True) from error
             except DocumentError as error:
+                failed.append(channel)
                 errors.append(f"{error.what}: {error.where}")
     raise _Failed(
         MANIFEST_FAILED, f"Failed to download manifest of {job['name']}: " + "; ".join(errors[-4:])

@@ -8,6 +8,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.base.backoff import spread_s
+from waagent.protocol.base.records import Record
 from waagent.protocol.wire import constants, headers
 from waagent.protocol.wire.telemetry import Observation, observations_body
 from waagent.workers.fabric_client.http_exchange import Outcome
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from waagent.workers.fabric_client.goal_state import Goal
     from waagent.workers.runtime import Worker
 
-PERIOD_S = 60.0
-FIRST_S = 5.0  # provisioning comes first
 PLUGIN_LIMIT_S, METADATA_LIMIT_S = 300.0, 180.0
 """So long nothing may be answered before it is called unhealthy."""
 COMPUTE = (
@@ -27,11 +26,19 @@ COMPUTE = (
 )  # fmt: skip
 
 
+class Pace(Record):
+    """How often the host is told what does not matter to this VM; others only in tests."""
+
+    first_s: float = 5.0  # provisioning comes first
+    look_s: float = 60.0
+    events_s: float = 60.0
+
+
 class HostHealth:
     """Invariant: one look a minute, and nothing is asked again because it failed."""
 
-    def __init__(self, worker: Worker, link: Link, goal: Goal) -> None:
-        self._worker, self._link, self._goal = worker, link, goal
+    def __init__(self, worker: Worker, link: Link, goal: Goal, pace: Pace) -> None:
+        self._worker, self._link, self._goal, self._pace = worker, link, goal, pace
         self._has_begun = False
         self._are_versions_known = False
         self._well_at: dict[str, float] = {}
@@ -46,10 +53,10 @@ class HostHealth:
             self._has_begun = True
             now = self._worker.loop.now()
             self._well_at = {"plugin": now, "metadata": now}
-            self._worker.loop.after(spread_s(FIRST_S, 0.5), self._look)
+            self._worker.loop.after(spread_s(self._pace.first_s, 0.5), self._look)
 
     def _look(self) -> None:
-        self._worker.loop.after(spread_s(PERIOD_S, 0.05), self._look)
+        self._worker.loop.after(spread_s(self._pace.look_s, 0.05), self._look)
         ids = self._goal.ids
         if self._left or ids is None or not self._link.address:
             return

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
 
 KEPT_LIMIT = 256
-SEND_S = 60.0
 HEARTBEAT_S = 1800.0
 TRIES = 3
 APART_S = 2.0  # between two requests: the server takes 15 in 15 s
@@ -36,10 +35,16 @@ class Telemetry:
     """
 
     def __init__(
-        self, worker: Worker, link: Link, goal: Goal, compute: Callable[[], Mapping[str, str]]
+        self,
+        worker: Worker,
+        link: Link,
+        goal: Goal,
+        compute: Callable[[], Mapping[str, str]],
+        events_s: float,
     ) -> None:
         """``compute``: what instance metadata says of this VM."""
         self._worker, self._link, self._goal, self._compute = worker, link, goal, compute
+        self._events_s = events_s
         self._waiting: deque[Event] = deque()
         """What is in no request yet."""
         self._lost = 0
@@ -52,7 +57,7 @@ class Telemetry:
         if not self._has_begun:
             self._has_begun = True
             self._heartbeat()
-            self._worker.loop.after(spread_s(SEND_S, 0.5), self._send)
+            self._worker.loop.after(spread_s(self._events_s, 0.5), self._send)
 
     @property
     def is_on(self) -> bool:
@@ -83,7 +88,7 @@ class Telemetry:
         self._worker.loop.after(HEARTBEAT_S, self._heartbeat)
 
     def _send(self) -> None:
-        self._worker.loop.after(spread_s(SEND_S, 0.1), self._send)
+        self._worker.loop.after(spread_s(self._events_s, 0.1), self._send)
         if not self.is_on:
             self._waiting.clear()
         if self._left or not self._waiting or self._goal.ids is None:
