@@ -181,7 +181,8 @@ def test_it_is_whole_again_after_each_fault_of(
         f"{target:20}{len(kinds)} faults: whole after {worst_s:.1f} s at most, nothing lost, PSS"
         f" {began_mib:.1f} -> {ended_mib:.1f} MiB"
     )
-    assert ended_mib < began_mib + 4
+    # what was freed after an answer of the largest size is kept by malloc, once
+    assert ended_mib < began_mib + 8
 
 
 def _asked(stage: Any, target: str) -> int:

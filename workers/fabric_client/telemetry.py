@@ -50,6 +50,8 @@ class Telemetry:
         self._lost = 0
         self._left: list[tuple[bytes, int]] = []
         self._tries = 0
+        self._is_under_way = False
+        """From the first request until the pause after the last one is over."""
         self._has_begun = False
 
     def begin(self) -> None:
@@ -91,7 +93,7 @@ class Telemetry:
         self._worker.loop.after(spread_s(self._events_s, 0.1), self._send)
         if not self.is_on:
             self._waiting.clear()
-        if self._left or not self._waiting or self._goal.ids is None:
+        if self._is_under_way or not self._waiting or self._goal.ids is None:
             return
         common = self._common(self._goal.ids)
         texts = [event_text(event, common, __version__) for event in self._waiting]
@@ -100,6 +102,7 @@ class Telemetry:
         self._post()
 
     def _post(self) -> None:
+        self._is_under_way = bool(self._left)
         if not self._left:
             return
 

@@ -63,13 +63,13 @@ def test_a_proxy_sees_blobs_and_packages_and_nothing_else(stage, proxy: Proxy) -
     stage.fabric.fault("artifact", "status:502")
     stage.environment()
     stage.client(more={"HttpProxy.Host": "127.0.0.1", "HttpProxy.Port": proxy.server_port})
+    stage.until(lambda: stage.fabric.statuses, "a status in storage")
     stage.ask(
         "extension_runner",
         ("fabric_client.package", {"name": "Contoso.Sample", "version": "1.2.0"}, 60.0),
     )
 
     stage.until(lambda: stage.answers("fabric_client.package"), "the package")
-    stage.until(lambda: stage.fabric.statuses, "a status in storage")
     stage.until(lambda: stage.fabric.observations, "observations of metadata and host")
 
     assert stage.answers("fabric_client.package")[0][1] == ""
@@ -141,6 +141,7 @@ def test_a_host_that_accepts_and_never_answers_costs_fifteen_seconds_once(stage)
     stage.fabric.fault("artifact", "hang", None, 100.0)
     stage.environment()
     stage.client(more={"HttpProxy.Host": "127.0.0.1", "HttpProxy.Port": stage.fabric.wire_port})
+    stage.until(lambda: stage.fabric.statuses, "a status")
     for name in ("One", "Two"):
         began = len(stage.answers("fabric_client.package"))
         asked = ("fabric_client.package", {"name": f"Contoso.{name}", "version": "1.2.0"}, 120.0)
