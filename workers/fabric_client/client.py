@@ -82,28 +82,32 @@ class FabricClient:
         self.telemetry = Telemetry(
             worker, self.link, self.goal, lambda: self.host_health.compute, pace.events_s
         )
-        stale = self._identifiers_stale
-        self.health = Delivery(
-            worker,
+        self.health, self.properties = self._deliveries()
+        self._phase = spread_s(0.5, 1.0)
+        self._runs_extensions = False
+        self._probe_ports: tuple[int, ...] | None = None
+
+    def _deliveries(self) -> tuple[Delivery, Delivery]:
+        """Health report and role properties."""
+        health_report = Delivery(
+            self.worker,
             self.link,
             "health report",
             constants.HEALTH_PATH,
             body_of=self._health_body,
             accepted=self._health_accepted,
-            stale=stale,
+            stale=self._identifiers_stale,
         )
-        self.properties = Delivery(
-            worker,
+        properties = Delivery(
+            self.worker,
             self.link,
             "role properties",
             constants.PROPERTIES_PATH,
             body_of=self._properties_body,
             accepted=self._properties_accepted,
-            stale=stale,
+            stale=self._identifiers_stale,
         )
-        self._phase = spread_s(0.5, 1.0)
-        self._runs_extensions = False
-        self._probe_ports: tuple[int, ...] | None = None
+        return health_report, properties
 
     # messages in
 
