@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PACKAGES := $(CURDIR)/dist
 
-.PHONY: packages packages-try packages-lint guest-take-over budget handlers demo test unit machine kills guest far lint mutate bench clean venv
+.PHONY: packages packages-try packages-lint guest-take-over budget handlers demo test unit machine kills guest far faults lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -35,6 +35,9 @@ guest: venv
 
 far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
+
+faults: venv
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
 
 lint: venv
 	@sh tests/lint $(BIN)

@@ -59,6 +59,10 @@ class Row(Record):
 _DISKS_AND_USERS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
 _SYSTEM = (*_DISKS_AND_USERS, "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
+_HOST_NAME_KEYS = ("Provisioning.MonitorHostName", "Provisioning.MonitorHostNamePeriod")
+_PLATFORM_KEYS = ("HttpProxy.", "OS.AllowHTTP", "Protocol.", "AutoUpdate.", "Telemetry.Enabled")
+_GOAL_KEYS = ("Extensions.", "EnableOverProvisioning", "Debug.EnableFastTrack")
+_HANDLER_KEYS = ("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning")
 _COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface", "Role.")
 
 ROSTER: tuple[Row, ...] = (
@@ -68,13 +72,7 @@ ROSTER: tuple[Row, ...] = (
         capabilities=_NETWORK,
         serves=True,
         hands_over=True,
-        keys=(
-            "Provisioning.MonitorHostName",
-            "Provisioning.MonitorHostNamePeriod",
-            "Protocol.EndpointDiscovery",
-            "OS.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_HOST_NAME_KEYS, "Protocol.EndpointDiscovery", "OS.", *_COMMON_KEYS),
     ),
     Row(
         "fabric_client",
@@ -82,17 +80,10 @@ ROSTER: tuple[Row, ...] = (
         WAAGENT,
         memory_mib=64,
         serves=True,
-        wants=("probe_responder", "extension_runner", "certificate_keeper"),
+        wants=("probe_responder", "extension_runner", "certificate_keeper", "account_keeper"),
         writes=("/var/cache/waagent",),
         tools_mib=256,
-        keys=(
-            "HttpProxy.",
-            "OS.AllowHTTP",
-            "Extensions.",
-            "Protocol.",
-            "AutoUpdate.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_PLATFORM_KEYS, *_GOAL_KEYS, *_COMMON_KEYS),
     ),
     Row(
         "certificate_keeper",
@@ -104,6 +95,16 @@ ROSTER: tuple[Row, ...] = (
         changes_system=True,
         is_brief=True,
         keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
+    ),
+    Row(
+        "account_keeper",
+        ONDEMAND,
+        capabilities=_DISKS_AND_USERS,
+        serves=True,
+        changes_system=True,
+        is_brief=True,
+        wants=("certificate_keeper",),
+        keys=("OS.SudoersDir", *_COMMON_KEYS),
     ),
     Row(
         "provisioner",
@@ -120,15 +121,7 @@ ROSTER: tuple[Row, ...] = (
         nofile=512,
         after=("provisioner",),
         changes_system=True,
-        keys=(
-            "Extensions.",
-            "Extension.LogDir",
-            "Policy.",
-            "EnableOverProvisioning",
-            "HttpProxy.",
-            "Debug.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_HANDLER_KEYS, "HttpProxy.", "Debug.", *_COMMON_KEYS),
     ),
     Row(
         "probe_responder",

@@ -36,6 +36,10 @@ HEALTH = "fabric_client.health"  # HealthReport -> {} once the platform has acce
 PROPERTIES = "fabric_client.properties"  # {fingerprint} -> {} once accepted
 TRANSPORT = "certificate_keeper.transport"  # {} -> {certificate: PEM text}
 CERTIFICATES = "certificate_keeper.open"  # {cms: DER bytes} -> CertificatesPresent
+# {name, data}: a document of the goal state that others look for below <lib> -> {}
+DOCUMENT = "certificate_keeper.document"
+PASSWORD = "certificate_keeper.password"  # {cms: DER bytes} -> {password: UTF-8 bytes}
+REMOTE_USERS = "account_keeper.users"  # RemoteUsers: all there shall be -> {}
 
 
 class BodyError(ValueError):
@@ -215,3 +219,19 @@ class CertificatesPresent(Record):
 
     thumbprints: tuple[str, ...] = ()
     with_keys: tuple[str, ...] = ()
+
+
+class RemoteUser(Record):
+    """One account for a time."""
+
+    name: str
+    password: bytes
+    """CMS, encrypted to the transport certificate."""
+    expires_at: int
+    """Seconds since 1970; from then on there is no such account."""
+
+
+class RemoteUsers(Record):
+    """All accounts of this kind; others of it are removed."""
+
+    users: tuple[RemoteUser, ...] = ()

@@ -60,14 +60,14 @@ class RoleDocuments:
                 self._worker.log.warning("%s of the goal state is not handed on: %s", name, error)
 
     def _take(self, name: str, option: str, wanted: str) -> None:
+        program = self._worker.configuration.get(option)
+        if not isinstance(program, str) or not program:
+            return
         file = self._paths.library / f"{name}.xml"
         data = read_foreign(self._paths.cache, spool_name(name, wanted), limit_bytes=LIMIT_BYTES)
         if not file.is_file() or file.read_bytes() != data:
             make_folder(self._paths.library, 0o700)
             write_atomic(file, data, mode=0o600)
-        program = self._worker.configuration.get(option)
-        if not isinstance(program, str) or not program:
-            return
         note = self._paths.library / NOTE
         told = read_state_json(note) if note.exists() else {}
         if isinstance(told, dict) and told.get(option) == [program, wanted]:
