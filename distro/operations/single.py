@@ -51,5 +51,8 @@ def start(folder: Path) -> None:
     """
     launch.start_shim(folder, python=sys.executable)
     end = time.monotonic() + _TAKEN_OVER_S
-    while records.observe(folder).state == records.WAITING and time.monotonic() < end:
+    while time.monotonic() < end:
+        seen = records.observe(folder)
+        if seen.started or seen.has_ended:  # written once the shim is in a place of its own
+            return
         time.sleep(_LOOK_S)

@@ -111,7 +111,7 @@ class Box:
         digest = hashlib.sha256(data).hexdigest()
         staging = self.paths.operations / "staging"
         job = Job(str(spooled.parent), file, len(data), digest, str(staging), str(folders.base))
-        for warning in unpack(job):
+        for warning in unpack(job)[0]:
             self.tell("warning", text=warning)
         handler_files.initialise(folders, self.order.name)
         return prerequisites.read_manifest(folders.base)

@@ -51,6 +51,9 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
         for name, value in given.items()
         if value and (name in HANDED_ON or name.startswith("LC_"))
     }
+    # PEP 538: our own Python has set that where init gave no locale
+    if handed_on.get("LC_CTYPE") == "C.UTF-8" and not given.get("LANG"):
+        del handed_on["LC_CTYPE"]
     if SNAP in given.get("PATH", "").split(":"):
         handed_on["PATH"] = f"{ENVIRONMENT['PATH']}:{SNAP}"
     return {**ENVIRONMENT, **handed_on}

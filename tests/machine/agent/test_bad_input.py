@@ -45,7 +45,7 @@ def test_a_bad_goal_state_is_named_once_and_survived(vm: Machine, kind: str) -> 
     vm.wait_states(RESIDENT)
 
 
-@pytest.mark.parametrize("variant", ["without_ovf", "udf_only"])
+@pytest.mark.parametrize("variant", ["without_ovf"])
 def test_a_bad_dvd_is_reported_as_failed_provisioning(tmp_path: Path, variant: str) -> None:
     dvd = write_dvd(tmp_path / "boot.iso", ovf_env(Order()), variant)
 

@@ -5,6 +5,7 @@ does not say.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,10 @@ def lay_out(vm: Machine, folder: Path) -> list[dict[str, Any]]:
     return wanted
 
 
+def _without_pids(text: str) -> str:
+    return re.sub(r"stop walinuxagent.service \(pid [\d ]+\)", "stop walinuxagent.service", text)
+
+
 def test_a_vm_is_taken_over_as_the_plan_says(vm: Machine, tmp_path: Path) -> None:
     wanted = lay_out(vm, tmp_path)
     certificate = vm.read("/var/lib/waagent/TransportCert.pem")
@@ -95,7 +100,8 @@ def test_a_vm_is_taken_over_as_the_plan_says(vm: Machine, tmp_path: Path) -> Non
     done = vm.run(["waagent", "-take-over"], check=True).stdout
     old.wait(20)
 
-    assert done.startswith(plan)
+    # a moment's child of the old agent may be there at one look and not at the other
+    assert _without_pids(done).startswith(_without_pids(plan))
     assert "stop walinuxagent.service" in plan
     assert "handler Contoso.Stays 1.0.0 Enabled seq 3 success: not run again, pid" in plan
     assert "handler Contoso.Open 1.0.0 Enabled seq 3 none: ENABLE" in plan
