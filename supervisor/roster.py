@@ -61,6 +61,13 @@ _SYSTEM = (*_DISKS_AND_USERS, "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
 _COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
 
+
+def _once(name: str, *keys: str) -> Row:
+    """A worker that changes the system as root, once a boot."""
+    keys += _COMMON_KEYS
+    return Row(name, ONESHOT, capabilities=_SYSTEM, changes_system=True, is_brief=True, keys=keys)
+
+
 ROSTER: tuple[Row, ...] = (
     Row(
         "environment_monitor",
@@ -105,14 +112,10 @@ ROSTER: tuple[Row, ...] = (
         is_brief=True,
         keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
     ),
-    Row(
-        "provisioner",
-        ONESHOT,
-        capabilities=_SYSTEM,
-        changes_system=True,
-        is_brief=True,
-        keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
-    ),
+    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS."),
+    _once("disk_manager", "ResourceDisk.", "OS.RootDeviceScsiTimeout"),
+    _once("kernel_tuner"),
+    _once("vmm_bootstrapper", "DetectScvmmEnv", "DVD.MountPoint"),
     Row(
         "extension_runner",
         ONDEMAND,

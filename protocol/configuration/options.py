@@ -45,7 +45,9 @@ class Option(Record):
     follows: str = ""
     """When absent, the value of this other option."""
     none_means_off: bool = False
-    """`None` written out leaves the system alone, instead of meaning the default."""
+    """`None` written out, or a value that cannot be used, leaves the system alone instead of
+    meaning the default.
+    """
 
 
 def _switch(name: str, default: bool, use: str, about: str, follows: str = "") -> Option:
@@ -204,8 +206,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "ResourceDisk.Format",
                 True,
                 SEED,
-                "Format and mount the resource disk. With n it is not mounted either, and there is"
-                " no swap on it.",
+                "Format and mount the resource disk. With n neither is done; swap is made"
+                " where somebody else mounted the disk.",
             ),
             _text(
                 "ResourceDisk.Filesystem",
@@ -241,6 +243,12 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "Options for mounting the resource disk, separated by commas.",
                 r"[^\s\x00-\x1f]+",
                 "options separated by commas, without blanks",
+            ),
+            _switch(
+                "ResourceDisk.NVMe",
+                False,
+                IN_USE,
+                "Take a raw NVMe temporary disk as the resource disk, where the VM has no other.",
             ),
             _switch(
                 "ResourceDisk.EnableSwapEncryption", False, IN_USE, "Encrypt swap (FreeBSD only)."
