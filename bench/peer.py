@@ -14,7 +14,6 @@ from pathlib import Path
 from waagent.lab.machine.machine import Machine
 
 PLACE = "/opt/peer"
-PACKAGES = ("python3-distro",)
 CONFIGURATION = """
 Provisioning.Agent=disabled
 Provisioning.Enabled=n
@@ -36,7 +35,7 @@ def started(checkout: Path, folder: Path, scheme: str) -> Iterator[Machine]:
     """A machine in which it runs as its unit starts it, with the goal state of a VM that is
     provisioned.
     """
-    with Machine(folder, packages=PACKAGES, with_agent=False, scheme=scheme) as machine:
+    with Machine(folder, with_agent=False, scheme=scheme) as machine:
         machine.write("/root/peer.tar", _packed(checkout))
         machine.run(["mkdir", "-p", PLACE, "/var/lib/waagent", "/var/log/azure"], check=True)
         machine.run(["tar", "-C", PLACE, "-xf", "/root/peer.tar"], check=True)

@@ -25,9 +25,9 @@ from waagent.lab.dvd import write_dvd
 from waagent.lab.fabric.values import LabError
 from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.handlers import packages
-from waagent.lab.machine import layers
 from waagent.lab.machine.machine import Machine
 from waagent.lab.ovf import Order, ovf_env
+from waagent.lab.tools import cache
 
 USER, HOST, HANDLER, PORT = "azureuser", "tern-07", "Contoso.Lab.Hello", 16001
 READY_S, EXTENSION_S, RECOVERY_S, HANG_S = 90.0, 60.0, 20.0, 75.0
@@ -65,7 +65,7 @@ def run() -> int:
     story = Story()
     print("An emulated Azure and one VM, in namespaces of this machine; outside of")
     print(".venv and .cache of this clone nothing is changed.")
-    with tempfile.TemporaryDirectory(prefix="demo-", dir=layers.cache()) as folder:
+    with tempfile.TemporaryDirectory(prefix="demo-", dir=cache()) as folder:
         try:
             _tell(story, Path(folder))
         except (NotSeen, LabError, subprocess.TimeoutExpired) as error:

@@ -49,6 +49,27 @@ def run_tool(
     return done.stdout
 
 
+def checkout() -> Path:
+    """The folder that holds the rooms. Raises LabError when the lab runs from an installed
+    package.
+    """
+    root = Path(__file__).resolve().parents[1]
+    if not (root / "setup.cfg").exists():
+        raise LabError(
+            "the machine needs a checkout to build the agent from",
+            str(root),
+            "run it in a clone of the repository",
+        )
+    return root
+
+
+def cache() -> Path:
+    """Where prepared layers and fetched packages are kept."""
+    folder = checkout() / ".cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
     """A name for ``path`` that fits into a socket address (107 bytes), valid inside the block."""

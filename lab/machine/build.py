@@ -1,9 +1,7 @@
-"""Makes one layer of a machine. Runs as PID 1 of its own mount and PID namespace, with the host's
-network.
+"""Makes one layer of a machine. Runs as PID 1 of its own mount, PID and network namespace.
 
-Everything happens in a chroot over an overlay of `/` whose upper folder lies on a tmpfs; that upper
-folder becomes the tarball. Packages and wheels that were fetched stay in `.cache/apt` and
-`.cache/wheels`, bound into the chroot.
+Everything happens in a chroot over an overlay of the lower layers whose upper folder lies on a
+tmpfs; what that holds in the end is the layer. The wheels in `.cache/wheels` are bound into it.
 """
 
 from __future__ import annotations
@@ -22,30 +20,18 @@ from waagent.lab.tools import run_tool
 ENVIRONMENT = "/usr/lib/waagent"
 ACCOUNTS = (("waagent", 64510), ("waagent-probe", 64511))
 BUS_GROUP = ("waagent-bus", 64512)
-_KEPT_OUT = (
-    "var/lib/apt/lists",
-    "var/cache/apt",
-    "var/log",
-    "tmp",
-    "run",
-    "root",
-    "lab-wheels",
-    "lab-source",
-    "lab-out",
+_KEPT_OUT = ("tmp", "run", "root", "lab-wheels", "lab-source", "lab-out", "var/log")
+_SETTINGS = (
+    "PIP_NO_CACHE_DIR=1",
+    "PIP_DISABLE_PIP_VERSION_CHECK=1",
+    "PIP_ROOT_USER_ACTION=ignore",
+    "HOME=/root",
+    "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
 )
-_SETTINGS = {
-    "DEBIAN_FRONTEND": "noninteractive",
-    "PIP_NO_CACHE_DIR": "1",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "HOME": "/root",
-    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-    "PIP_ROOT_USER_ACTION": "ignore",
-}
-_APT_OPTIONS = (
-    "Dpkg::Options::=--force-unsafe-io",
-    "APT::Sandbox::User=root",
-    "Dpkg::Use-Pty=0",
-    "Acquire::Retries=3",
+_XATTRS = (
+    "--xattrs",
+    "--xattrs-include=trusted.overlay.opaque",
+    "--xattrs-include=security.capability",
 )
 _LAUNCHER = """#!{environment}/bin/python -I
 import sys
@@ -65,51 +51,29 @@ def main() -> int:
     order: dict[str, Any] = json.loads(sys.argv[1])
     # a machine is the same whoever makes it: every user of it reads what is installed
     os.umask(0o022)
-    kept = Path(order["cache"])
-    scratch = kept / "build"
+    scratch = Path(order["scratch"])
     overlay.tmpfs(scratch)
-    lowers = overlay.unpack_layers(scratch, [Path(path) for path in order["lowers"]])
     root = scratch / "root"
-    overlay.mount_root(root, lowers, scratch)
+    overlay.mount_root(root, [Path(path) for path in order["lowers"]], scratch)
     overlay.mount("proc", "proc", root / "proc")
     overlay.make_dev(root / "dev")
     overlay.tmpfs(root / "tmp", "mode=1777")
-    for inside, outside in (
-        ("var/lib/apt/lists", "apt/lists"),
-        ("var/cache/apt/archives", "apt/archives"),
-        ("lab-wheels", "wheels"),
-    ):
-        (kept / outside / "partial").mkdir(parents=True, exist_ok=True)
-        (root / inside).mkdir(parents=True, exist_ok=True)
-        overlay.mount("bind", str(kept / outside), root / inside)
+    (root / "lab-wheels").mkdir()
+    overlay.mount("bind", order["wheels"], root / "lab-wheels")
     try:
-        {"base": _base, "agent": _agent}[order["kind"]](root, order)
+        {"environment": _environment, "agent": _agent}[order["kind"]](root, order)
+        _keep(scratch / "upper", Path(order["target"]))
     except LabError as error:
         print(error, file=sys.stderr)
         return 1
-    _pack(scratch / "upper", Path(order["target"]))
     return 0
 
 
-def _base(root: Path, order: dict[str, Any]) -> None:
-    _install_packages(root, order["packages"])
+def _environment(root: Path, order: dict[str, Any]) -> None:
     _make_accounts(root)
-    _make_environment(root, order["requirements"])
-
-
-def _install_packages(root: Path, packages: list[str]) -> None:
-    policy = root / "usr/sbin/policy-rc.d"  # nothing that is installed may start its service
-    policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
-    policy.chmod(0o755)
-    quick = [word for option in _APT_OPTIONS for word in ("-o", option)]
-    flags = ["--yes", "--quiet", "--no-install-recommends"]
-    install = ["apt-get", *quick, "install", *flags, *packages]
-    try:
-        _inside(root, install)
-    except LabError:  # no lists yet, or lists too old to find the packages
-        _inside(root, ["apt-get", *quick, "update", "--quiet"])
-        _inside(root, install)
-    policy.unlink()
+    _inside(root, ["/usr/bin/python3", "-m", "venv", ENVIRONMENT])
+    pip = [f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index"]
+    _inside(root, [*pip, "--find-links", "/lab-wheels", *order["requirements"]])
 
 
 def _make_accounts(root: Path) -> None:
@@ -119,15 +83,6 @@ def _make_accounts(root: Path) -> None:
         _inside(
             root, ["useradd", "--system", "--uid", str(number), "--user-group", *no_login, name]
         )
-
-
-def _make_environment(root: Path, requirements: list[str]) -> None:
-    _inside(root, ["/usr/bin/python3", "-m", "venv", ENVIRONMENT])
-    pip = f"{ENVIRONMENT}/bin/pip"
-    kept = ["--quiet", "--find-links", "/lab-wheels"]
-    wanted = [*requirements, "setuptools>=61", "wheel"]
-    _inside(root, [pip, "download", *kept, "--dest", "/lab-wheels", *wanted])
-    _inside(root, [pip, "install", *kept, "--no-index", *requirements])
 
 
 def _agent(root: Path, order: dict[str, Any]) -> None:
@@ -163,38 +118,22 @@ def _agent(root: Path, order: dict[str, Any]) -> None:
 
 
 def _inside(root: Path, argv: list[str]) -> None:
-    pip_settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(("PIP_", "http_proxy", "https_proxy"))
-    }
-    settings = [f"{name}={value}" for name, value in {**pip_settings, **_SETTINGS}.items()]
-    run_tool(["env", "-i", *settings, "chroot", root, *argv], deadline_s=500.0)
+    run_tool(["env", "-i", *_SETTINGS, "chroot", root, *argv], deadline_s=500.0)
 
 
-def _pack(upper: Path, target: Path) -> None:
+def _keep(upper: Path, target: Path) -> None:
+    """Copy what was made from the tmpfs to where it stays, with the marks of an overlay."""
     for name in _KEPT_OUT:
         left = upper / name
         if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
     half = target.with_suffix(".part")
-    run_tool(
-        [
-            "tar",
-            "--create",
-            "--file",
-            half,
-            "--directory",
-            upper,
-            "--numeric-owner",
-            "--sort=name",
-            "--xattrs",
-            "--xattrs-include=trusted.overlay.opaque",
-            "--xattrs-include=security.capability",
-            ".",
-        ],
-        deadline_s=300.0,
-    )
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir()
+    packed = ["tar", *_XATTRS, "--numeric-owner", "--create", "--directory", upper, "."]
+    content = run_tool(packed, deadline_s=300.0)
+    unpacked = ["tar", *_XATTRS, "--numeric-owner", "--preserve-permissions", "--extract"]
+    run_tool([*unpacked, "--directory", half], deadline_s=300.0, stdin=content)
     half.rename(target)
 
 

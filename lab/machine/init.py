@@ -1,9 +1,9 @@
 """The machine's PID 1: mounts, network, sshd, then the agent, restarted at once whenever it ends by
 itself.
 
-Standard library only, run by the machine's own Python with -I -S. Says "hello" when it has its
-namespaces, waits for "go" (its `eth0` is there then), says "ready" when the agent was started.
-Later it takes orders on a socket, one line each: `start-agent`, `stop-agent`, `eject-dvd`,
+Standard library only. Says "hello" when it has its namespaces, waits for "go" (its `eth0` is there
+then), makes the machine's root its own and goes on there, with the machine's own Python: nothing of
+the host is open, mapped or mounted from then on. Says "ready" when the agent was started. Later it takes orders on a socket, one line each: `start-agent`, `stop-agent`, `eject-dvd`,
 `status`; each is answered by one JSON line.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
@@ -21,6 +22,9 @@ import time
 from typing import Any
 
 LOG = "/var/log/init.log"
+PYTHON = "/usr/bin/python3"
+SELF, ORDER = "/.init.py", "/.order.json"
+"""Copies for the second start; gone before anything of the machine runs."""
 AGENT = ("/usr/sbin/waagent", "-daemon")
 DHCP_LIMIT_S = 60.0
 STOP_LIMIT_S = 30.0
@@ -290,16 +294,30 @@ def serve(control: socket.socket, agent: Agent) -> None:
 
 
 def main() -> None:
-    """Bring the machine up and keep it."""
+    """Enter the machine's root; started again in there, bring the machine up and keep it."""
     with open(sys.argv[1], encoding="utf-8") as stream:
         order = json.load(stream)
+    if len(sys.argv) > 2:
+        run_machine(order, socket.socket(fileno=int(sys.argv[2])))
     say("hello")
     sys.stdin.readline()
     control = socket.socket(socket.AF_UNIX)
     os.chdir(order["folder"])
     control.bind("init")  # relative: a long folder does not fit into a socket address
     control.listen(8)
+    os.set_inheritable(control.fileno(), True)
+    shutil.copyfile(__file__, order["root"] + SELF)
+    shutil.copyfile(sys.argv[1], order["root"] + ORDER)
     mount_all(order["root"], order)
+    words = [PYTHON, "-I", "-S", SELF, ORDER, str(control.fileno())]
+    os.execv(PYTHON, words)
+
+
+def run_machine(order: dict[str, Any], control: socket.socket) -> None:
+    """Bring the machine up inside its root and keep it."""
+    for used in (SELF, ORDER):
+        os.unlink(used)
+    control.set_inheritable(False)
     socket.sethostname(order["host_name"])
     with open("/etc/hostname", "w", encoding="ascii") as stream:
         stream.write(order["host_name"] + "\n")

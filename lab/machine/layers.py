@@ -1,9 +1,8 @@
-"""The prepared layers below a machine's root: Debian packages and the agent's environment, then the
+"""The prepared layers below a machine's root: the lab's Debian, the agent's environment, then the
 agent itself.
 
-Each is a tarball below `.cache/machine/`, named by a hash of what it is made of, made once, in a
-mount namespace over an overlay of `/`: apt, dpkg and pip run there, so nothing of the host changes
-but `.cache`.
+Each is a folder below `.cache`, named by a hash of what it is made of, made once, in a mount
+namespace: pip runs in a chroot of that Debian, so nothing of the host matters or changes.
 """
 
 from __future__ import annotations
@@ -13,102 +12,72 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from waagent.lab.fabric.values import LabError
-from waagent.lab.tools import run_tool
+from waagent.lab.root.debian import ensure_root
+from waagent.lab.root.recipe import Recipe
+from waagent.lab.tools import cache, checkout, run_tool
 
-RECIPE = 4
+RECIPE = 6
 """Counts up when build.py makes something else of the same input."""
-PACKAGES = (
-    "python3",
-    "python3-venv",
-    "openssh-server",
-    "openssh-client",
-    "dnsmasq-base",
-    "sudo",
-    "busybox",
-    "udhcpc",
-    "iproute2",
-    "iputils-ping",
-    "openssl",
-    "procps",
-    "ca-certificates",
-    "kmod",
-)
 ROOMS = ("supervisor", "workers", "protocol", "distro", "lab", "etc", "waagent")
 FILES = ("setup.py", "setup.cfg", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md")
-KEPT_BASES, KEPT_AGENTS = 2, 4
+BUILDERS = ("setuptools>=61", "wheel")
+KEPT_ENVIRONMENTS, KEPT_AGENTS = 3, 4
+IN_USE_S = 2 * 3600.0
+"""A layer asked for more recently may be below a machine that still runs."""
 BUILD_LIMIT_S = 600.0
+ROOT = Recipe()
+"""What every machine is made of."""
+_PYTHON = "3.11"  # of Debian 12
+_GLIBC = (17, 24, 26, 27, 28, 31, 34, 35)
 
 Say = Callable[[str], None]
 
 
-def checkout() -> Path:
-    """The folder that holds the rooms. Raises LabError when the lab runs from an installed
-    package.
+def ensure(say: Say, with_agent: bool = True) -> list[Path]:
+    """The folders of a machine's lower layers, uppermost first; builds what is missing and tells
+    ``say`` about it. Raises LabError.
     """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / "setup.cfg").exists():
-        raise LabError(
-            "the machine needs a checkout to build the agent from",
-            str(root),
-            "run it in a clone of the repository",
-        )
-    return root
-
-
-def cache() -> Path:
-    """Where prepared layers and fetched packages are kept."""
-    folder = checkout() / ".cache"
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def ensure(say: Say, packages: Sequence[str] = (), with_agent: bool = True) -> list[Path]:
-    """The tarballs of a machine's lower layers, uppermost first; builds what is missing and tells
-    ``say`` about it.
-    """
+    root = ensure_root(say, ROOT)
     store = cache() / "machine"
-    store.mkdir(exist_ok=True)
+    store.mkdir(mode=0o700, exist_ok=True)
     with open(store / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted = sorted({*PACKAGES, *packages})
-        base = store / f"base-{_base_key(wanted)}.tar"
-        if not base.exists():
-            say(
-                f"fetching Debian packages into {cache().name}/apt and Python wheels into"
-                f" {cache().name}/wheels: {' '.join(wanted)}"
-            )
-            _build(
-                {
-                    "kind": "base",
-                    "target": str(base),
-                    "lowers": [],
-                    "packages": wanted,
-                    "requirements": requirements(),
-                }
-            )
-            _prune(store, "base-*.tar", KEPT_BASES)
+        environment = _ensure_environment(say, store, root)
         if not with_agent:
-            return [base]
-        agent = store / f"agent-{_digest([base.name.encode(), *_source_parts()])}.tar"
-        if not agent.exists():
-            say("building the agent's wheel and installing it for the machine")
-            _build(
-                {
-                    "kind": "agent",
-                    "target": str(agent),
-                    "lowers": [str(base)],
-                    "source": str(checkout()),
-                    "parts": [*ROOMS, *FILES],
-                }
-            )
-            _prune(store, "agent-*.tar", KEPT_AGENTS)
-        os.utime(agent)
-        return [agent, base]
+            return [environment, root]
+        return [_ensure_agent(say, store, [environment, root]), environment, root]
+
+
+def _ensure_environment(say: Say, store: Path, root: Path) -> Path:
+    wanted = [*requirements(), *BUILDERS]
+    digest = _digest(text.encode() for text in (str(RECIPE), root.name, *wanted))
+    place = store / f"environment-{digest}"
+    if not place.exists():
+        say(f"fetching Python wheels into {cache().name}/wheels: {' '.join(wanted)}")
+        fetch_wheels(_PYTHON, cache() / "wheels", wanted)
+        order = {"kind": "environment", "requirements": requirements()}
+        _build(order, place, [root])
+        _prune(store, "environment-*", KEPT_ENVIRONMENTS)
+    os.utime(place)
+    return place
+
+
+def _ensure_agent(say: Say, store: Path, lowers: list[Path]) -> Path:
+    place = store / f"agent-{_digest([lowers[0].name.encode(), *_source_parts()])}"
+    if not place.exists():
+        say("building the agent's wheel and installing it for the machine")
+        order = {"kind": "agent", "source": str(checkout()), "parts": [*ROOMS, *FILES]}
+        _build(order, place, lowers)
+        _prune(store, "agent-*", KEPT_AGENTS)
+    os.utime(place)
+    return place
 
 
 def requirements() -> list[str]:
@@ -118,39 +87,36 @@ def requirements() -> list[str]:
     return parser["options"]["install_requires"].split()
 
 
-def _build(order: dict[str, object]) -> None:
-    order = {**order, "cache": str(cache())}
+def fetch_wheels(python: str, folder: Path, wanted: Iterable[str]) -> None:
+    """Fetch ``wanted`` and what they need, built for CPython ``python`` on Debian, into ``folder``,
+    with this machine's pip and its settings. Raises LabError.
+    """
+    kinds = [f"manylinux_2_{minor}_{platform.machine()}" for minor in _GLIBC]
+    kinds.append(f"manylinux2014_{platform.machine()}")
+    argv = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"]
+    argv += ["--implementation", "cp", "--python-version", python]
+    argv += [word for kind in kinds for word in ("--platform", kind)]
+    argv += ["--find-links", str(folder), "--dest", str(folder), *wanted]
+    folder.mkdir(exist_ok=True)
+    run_tool(argv, deadline_s=BUILD_LIMIT_S)
+
+
+def _build(order: dict[str, object], place: Path, lowers: list[Path]) -> None:
+    whole = {
+        **order,
+        "lowers": [str(path) for path in lowers],
+        "target": str(place),
+        "wheels": str(cache() / "wheels"),
+        "scratch": str(cache() / "build"),
+    }
     argv = [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--uts",
-        "--ipc",
-        "--fork",
-        "--kill-child",
-        "--propagation",
-        "private",
-        sys.executable,
+        *("unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "--kill-child"),
+        *("--propagation", "private", sys.executable, "-m", "waagent.lab.machine.build"),
     ]
     environment = {"PYTHONPATH": str(checkout()), "PYTHONDONTWRITEBYTECODE": "1"}
     run_tool(
-        [*argv, "-m", "waagent.lab.machine.build", json.dumps(order)],
-        deadline_s=BUILD_LIMIT_S,
-        env=environment,
-        cwd=Path("/"),
+        [*argv, json.dumps(whole)], deadline_s=BUILD_LIMIT_S, env=environment, cwd=Path("/")
     )
-
-
-def _base_key(packages: Iterable[str]) -> str:
-    status = Path("/var/lib/dpkg/status")
-    if not status.exists():
-        raise LabError(
-            "the machine is made of Debian packages",
-            "/var/lib/dpkg/status is missing",
-            "run it on Debian 12",
-        )
-    texts = [str(RECIPE), *packages, "", *requirements()]
-    return _digest([*(text.encode() for text in texts), status.read_bytes()])
 
 
 def _source_parts() -> Iterable[bytes]:
@@ -175,4 +141,5 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def _prune(store: Path, pattern: str, kept: int) -> None:
     for old in sorted(store.glob(pattern), key=lambda path: path.stat().st_mtime)[:-kept]:
-        old.unlink()
+        if time.time() - old.stat().st_mtime > IN_USE_S:
+            shutil.rmtree(old)

@@ -21,7 +21,7 @@ from waagent.lab.fabric.control import RemoteFabric
 from waagent.lab.fabric.values import LabError
 from waagent.lab.fabric.watching import NotSeen
 from waagent.lab.machine import cgroups, layers
-from waagent.lab.tools import short_path
+from waagent.lab.tools import checkout, short_path
 
 START_LIMIT_S = 180.0
 PREFIX = "waagent-machine-"
@@ -45,7 +45,6 @@ class Machine:
         self,
         tmp: Path,
         *,
-        packages: Sequence[str] = (),
         dvd: Path | None = None,
         agent: bool = True,
         with_agent: bool = True,
@@ -79,7 +78,7 @@ class Machine:
             "prefix": PREFIX,
             "folder": str(self.folder),
             "dvd": str(dvd.resolve()) if dvd is not None else "",
-            "layers": [str(path) for path in layers.ensure(say, packages, with_agent)],
+            "layers": [str(path) for path in layers.ensure(say, with_agent)],
             "agent": agent and with_agent,
             "fabric": fabric,
             "sshd": sshd,
@@ -339,7 +338,7 @@ class Machine:
     def _start_keeper(self) -> subprocess.Popen[bytes]:
         environment = {
             **os.environ,
-            "PYTHONPATH": str(layers.checkout()),
+            "PYTHONPATH": str(checkout()),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         with open(self.folder / "keeper.log", "wb") as errors:

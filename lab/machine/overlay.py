@@ -1,12 +1,11 @@
-"""Mounts inside the lab's own mount namespaces: an overlay of `/` below prepared layers, a small
-/dev, /proc.
+"""Mounts inside the lab's own mount namespaces: an overlay of prepared layers, a small /dev,
+/proc.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,40 +40,12 @@ def tmpfs(target: Path, options: str = "mode=755") -> None:
     mount("tmpfs", "tmpfs", target, options)
 
 
-def unpack_layers(folder: Path, layers: Sequence[Path]) -> list[Path]:
-    """Unpack each tarball into its own folder below ``folder``, all at once; the folders, in the
-    same order.
-    """
-    targets = [folder / f"layer{number}" for number in range(len(layers))]
-    running = []
-    for layer, target in zip(layers, targets):
-        target.mkdir()
-        argv = [
-            "tar",
-            "--extract",
-            "--file",
-            str(layer),
-            "--directory",
-            str(target),
-            "--numeric-owner",
-            "--preserve-permissions",
-            "--xattrs",
-            "--xattrs-include=trusted.overlay.opaque",
-            "--xattrs-include=security.capability",
-        ]
-        running.append(subprocess.Popen(argv))
-    for layer, process in zip(layers, running):
-        if process.wait() != 0:
-            raise OSError(f"tar could not unpack {layer}")
-    return targets
-
-
 def mount_root(target: Path, lowers: Sequence[Path], writable: Path | None) -> None:
-    """An overlay of ``lowers`` over `/` at ``target``; ``writable`` (on a tmpfs) takes all changes,
-    None: read-only.
+    """An overlay of ``lowers`` (uppermost first) at ``target``; ``writable`` (on a tmpfs) takes all
+    changes, None: read-only (of two layers at least).
     """
     target.mkdir(parents=True, exist_ok=True)
-    options = [f"lowerdir={':'.join([*map(str, lowers), '/'])}", _OPTIONS]
+    options = [f"lowerdir={':'.join(map(str, lowers))}", _OPTIONS]
     if writable is not None:
         for name in ("upper", "work"):
             (writable / name).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The platform's side of a machine: PID 1 of the outer namespaces. DHCP server, fabric, storage,
 and the VM started beside it.
 
-Order: unpack the layers into a tmpfs, make the network, start dnsmasq and the fabric, start the
+Order: make the network, start dnsmasq and the fabric, start the
 VM's init in namespaces of its own, hand it `eth0`, tell the keeper's caller that it is up. Ends
 when the VM's init ends.
 """
@@ -38,7 +38,7 @@ def main() -> int:
     overlay.mount("proc", "proc", "/proc")
     stage = Path(order["folder"]) / "stage"
     overlay.tmpfs(stage)
-    lowers = overlay.unpack_layers(stage, [Path(path) for path in order["layers"]])
+    lowers = [Path(path) for path in order["layers"]]
     _make_network()
     tools = _tools_root(stage, lowers)
     _start_dnsmasq(tools, order)
@@ -132,7 +132,7 @@ def _start_vm(vm: dict[str, Any]) -> subprocess.Popen[bytes]:
         "--kill-child",
         "--propagation",
         "private",
-        "/usr/bin/python3",
+        sys.executable,
         "-I",
         "-S",
         str(INIT),

@@ -51,7 +51,7 @@ def test_where_only_root_may_connect_connections_are_handed_over(
     dvd = write_dvd(
         tmp_path / "boot.iso", ovf_env(Order(user_name="harbor", password="x-Y-7-long"))
     )
-    with Machine(tmp_path, dvd=dvd, agent=False, packages=("nftables",)) as vm:
+    with Machine(tmp_path, dvd=dvd, agent=False) as vm:
         firewall(vm)
         package = tmp_path / "hello.zip"
         package.write_bytes(hello())

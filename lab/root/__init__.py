@@ -1,0 +1,1 @@
+"""The one Debian below every machine of the lab: made from packages, once, in `.cache/root`."""
