@@ -4,6 +4,7 @@ write nothing.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from waagent.workers.disk_manager.disk_error import DiskError
 TOOL_LIMIT_S = 60.0
 RESERVED_TYPES = ("E3C9E316-0B5C-4DB8-817D-F92DF00215AE",)
 """GPT types that hold nobody's data: Microsoft's reserved partition."""
+_FLUSH_BUFFERS = 0x1261
 _BLKID_NOTHING, _BLKID_AMBIVALENT = 2, 8
 
 Run = Callable[..., Finished]
@@ -94,6 +96,7 @@ def read_disk(paths: Paths, run: Run, name: str) -> Disk:
     if size is None or not size.strip().isdigit():
         raise DiskError("the resource disk is gone", f"/dev/{name}", "none needed")
     device = str(paths.under(f"/dev/{name}"))
+    _drop_caches(paths, name)
     disk = Disk(
         name,
         int(size) * 512,
@@ -106,6 +109,23 @@ def read_disk(paths: Paths, run: Run, name: str) -> Disk:
     if disk.content.table:
         disk = _with_table(disk, run, device)
     return _with_users(paths, disk)
+
+
+def _drop_caches(paths: Paths, name: str) -> None:
+    """The kernel keeps what was read of a disk apart from what was read and written of its
+    partitions: while somebody has the disk open, a file system made in a partition is not seen
+    through it (run: a fresh vfat read as zeros).
+    """
+    parts = sorted(path.name for path in paths.under(f"/sys/block/{name}").glob(f"{name}*"))
+    for part in (*parts, name):
+        try:
+            descriptor = os.open(paths.under(f"/dev/{part}"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue  # no node for it: nobody can have written to it
+        try:
+            fcntl.ioctl(descriptor, _FLUSH_BUFFERS)
+        finally:
+            os.close(descriptor)
 
 
 def _with_table(disk: Disk, run: Run, device: str) -> Disk:

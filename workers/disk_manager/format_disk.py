@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waagent.distro import processes
+from waagent.distro import kernel_files, processes
 from waagent.distro.files import make_folder, read_state_json, write_json
 from waagent.distro.paths import Paths
 from waagent.workers.disk_manager import blank, disk_plan, disk_state, ntfs
@@ -82,7 +82,7 @@ class Formatting:
             tick,
         )
 
-    def carry_out(self, disk: Disk, plan: Format, *, budget_s: float = blank.BUDGET_S) -> str:
+    def carry_out(self, disk: Disk, plan: Format, budget_s: float) -> str:
         """Prove, partition, make the file system; the partition. Raises DiskError (NotBlank: the
         disk is as it was), ToolError, OSError.
         """
@@ -158,29 +158,42 @@ class Formatting:
             stdin=disk_plan.sfdisk_script(disk.size_bytes, table_id).encode("ascii"),
             deadline_s=disk_state.TOOL_LIMIT_S,
         )
-        # tells the kernel of each partition, also one that reads no tables by itself
-        self._run(
-            ["partx", "--update", str(device)], deadline_s=disk_state.TOOL_LIMIT_S, check=False
-        )
+        # the kernel is told of each partition, since not every one reads tables by itself; first
+        # that the old ones are gone: a new one that overlaps one of them would be refused
+        for what in ("--delete", "--update"):
+            argv = ["partx", what, str(device)]
+            self._run(argv, deadline_s=disk_state.TOOL_LIMIT_S, check=False)
 
     def _await_node(self, disk: Disk) -> str:
         part = disk.node(1)
-        await_node(self._paths.under(part), lambda: self._tick(f"waiting for {part}"))
+        await_node(self._paths, part, lambda: self._tick(f"waiting for {part}"))
         return part
 
 
-def await_node(node: Path, tick: Callable[[], None]) -> None:
-    """Wait for a partition's device. Raises DiskError."""
+def await_node(paths: Paths, device: str, tick: Callable[[], None]) -> None:
+    """Wait until the kernel has that partition (or disk) and /dev has a node for it, not one of an
+    earlier partition. Raises DiskError.
+    """
     ends_at = time.monotonic() + NODE_LIMIT_S
-    while not node.exists():
+    while not _is_there(paths, device):
         if time.monotonic() > ends_at:
             raise DiskError(
                 f"the partition did not appear in {NODE_LIMIT_S:.0f} s",
-                str(node),
+                device,
                 "see the kernel's log",
             )
         tick()
         time.sleep(_LOOK_S)
+
+
+def _is_there(paths: Paths, device: str) -> bool:
+    name = os.path.basename(device)
+    number = kernel_files.read(str(paths.under(f"/sys/class/block/{name}/dev")))
+    try:
+        node = paths.under(device).stat().st_rdev
+    except OSError:
+        return False
+    return number is not None and number.strip() == f"{os.major(node)}:{os.minor(node)}"
 
 
 def _locked(device: Path) -> int:

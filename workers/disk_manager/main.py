@@ -13,7 +13,7 @@ from collections.abc import Callable
 from waagent.distro import scsi_timeouts
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
-from waagent.workers.disk_manager import disk_state, find_disk
+from waagent.workers.disk_manager import blank, disk_state, find_disk
 from waagent.workers.disk_manager.disk_error import DiskError
 from waagent.workers.disk_manager.disk_plan import (
     Format,
@@ -60,7 +60,15 @@ class ResourceDisk:
     was read.
     """
 
-    def __init__(self, worker: Worker, paths: Paths, options: Options) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        paths: Paths,
+        options: Options,
+        budget_s: float = blank.BUDGET_S,
+    ) -> None:
+        """``budget_s``: how long a disk may be read to prove that it is blank."""
+        self._budget_s = budget_s
         self._worker, self._paths, self._options = worker, paths, options
         self._lease_ends_at = 0.0
 
@@ -102,12 +110,12 @@ class ResourceDisk:
             worker.log.info("resource disk is mounted already at=%s", plan.mount_point)
             point = plan.mount_point
         elif isinstance(plan, MountIt):
-            await_node(paths.under(plan.device), self._tick_quietly)
+            await_node(paths, plan.device, self._tick_quietly)
             point = mount_disk(paths, self._options, worker.run, plan.device, plan.file_system)
             worker.log.info("resource disk mounted as it was: %s at %s", plan.device, point)
         else:
             making = Formatting(paths, self._options, worker.run, worker.log, self._tick)
-            device = making.carry_out(disk, plan)
+            device = making.carry_out(disk, plan, self._budget_s)
             kind = self._options.file_system
             point = mount_disk(paths, self._options, worker.run, device, kind)
             worker.log.info("resource disk formatted as %s and mounted at %s", kind, point)
