@@ -114,9 +114,7 @@ def _build(order: dict[str, object], place: Path, lowers: list[Path]) -> None:
         *("--propagation", "private", sys.executable, "-m", "waagent.lab.machine.build"),
     ]
     environment = {"PYTHONPATH": str(checkout()), "PYTHONDONTWRITEBYTECODE": "1"}
-    run_tool(
-        [*argv, json.dumps(whole)], deadline_s=BUILD_LIMIT_S, env=environment, cwd=Path("/")
-    )
+    run_tool([*argv, json.dumps(whole)], deadline_s=BUILD_LIMIT_S, env=environment, cwd=Path("/"))
 
 
 def _source_parts() -> Iterable[bytes]:

@@ -32,13 +32,12 @@ class Loop:
         self.device = os.makedev(_MAJOR, number)
 
 
-def bind(
-    image: Path, folder: Path, *, read_only: bool = True, partitions: bool = False
-) -> Loop:
+def bind(image: Path, folder: Path, *, read_only: bool = True, partitions: bool = False) -> Loop:
     """Bind the first free loop device to ``image``; its node is made in ``folder`` for the moment
     of opening it.
 
-    ``partitions``: the device may have some. Raises LabError when there is none. Two that look for a free one at the same time take turns.
+    ``partitions``: the device may have some. Raises LabError when there is none. Two that look for
+    a free one at the same time take turns.
     """
     backing = os.open(image, os.O_RDONLY if read_only else os.O_RDWR)
     end = time.monotonic() + _PATIENCE_S

@@ -5,9 +5,7 @@ platform records and shows. Done twice it changes nothing more.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from waagent.distro.boot import boot_loader, boot_texts
 from waagent.distro.boot.boot_loader import BootError, Change, Run
@@ -140,8 +138,3 @@ def _enable_getty(paths: Paths, machine: str) -> list[str]:
     link.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(f"{unit}/systemd/system/serial-getty@.service", link)
     return [f"serial-getty@{serial_line(machine)}: enabled"]
-
-
-def lines_for(said: Sequence[str], root: Path) -> list[str]:
-    """What the command prints."""
-    return list(said) or [f"nothing to change below {root}: the serial console is configured"]

@@ -167,6 +167,33 @@ def _reload(line: Line, environment: Mapping[str, str]) -> int:
     return _told(service.ask(Paths(line.root), "reload", wait_for_end=False))
 
 
+def _serialconsole(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs them
+    from waagent.distro.run import ToolError
+    from waagent.distro.run import run as run_tool
+    from waagent.protocol.base.errors import ExplainedError
+    from waagent.supervisor.commands import serial_console
+
+    paths = Paths(os.path.abspath(line.root))
+    try:
+        said = serial_console.configure(paths, run_tool, os.uname().machine)
+    except (ExplainedError, ToolError) as error:
+        return fail(str(error))
+    print("\n".join(said or ["nothing to change, the serial console is configured"]))
+    return 0
+
+
+def _collect_logs(line: Line, environment: Mapping[str, str]) -> int:
+    from waagent.supervisor.commands import collect_logs
+
+    paths, _ = load(line)
+    archive, report = collect_logs.collect(paths)
+    if line.is_verbose:
+        print("\n".join(report))
+    print(f"{archive}: {len(report)} entries, listed in {archive.with_name(collect_logs.REPORT)}")
+    return 0
+
+
 def _told(problem: str) -> int:
     return fail(problem) if problem else 0
 
@@ -180,4 +207,6 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "start": _start,
     "stop": _stop,
     "reload": _reload,
+    "serialconsole": _serialconsole,
+    "collect-logs": _collect_logs,
 }

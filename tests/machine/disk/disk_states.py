@@ -20,7 +20,7 @@ class State(NamedTuple):
     outcome: str
     says: str
     """A part of the summary or the log."""
-    options: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    options: dict[str, Any] = {}
     size_mib: int = 64
     read_only: bool = False
 

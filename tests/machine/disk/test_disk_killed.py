@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 POINTS = 30
-OPTIONS = {"ResourceDisk.EnableSwap": True, "ResourceDisk.SwapSizeMB": 48}
+OPTIONS = {"ResourceDisk.EnableSwap": True, "ResourceDisk.SwapSizeMB": 16}
 FRESH = (
     "wipefs -qa {d}; partx --delete {d} 2>/dev/null;"
     " printf 'label: dos\\nstart=2048, type=7\\n' | sfdisk -q --no-reread --no-tell-kernel {d}"
@@ -18,7 +18,7 @@ FRESH = (
 def test_killed_anywhere_it_ends_right_and_nothing_half_made_is_mounted(
     swap_alone: None, vm: Any, a_disk: Callable[..., Any], shown: Any
 ) -> None:
-    disk = a_disk(128)
+    disk = a_disk(64)
     order = json.dumps({"disk": disk.name, "options": OPTIONS, "budget_s": 5.0})
     floor = ["/usr/lib/waagent/bin/python", "/root/disk_floor.py", order]
     make_fresh(vm, disk)
@@ -41,11 +41,11 @@ def test_killed_anywhere_it_ends_right_and_nothing_half_made_is_mounted(
 
         said = json.loads(vm.run(floor, check=True).stdout)
 
-        if said["summary"] != "/mnt/resource, swap 48 MiB":
+        if said["summary"] != "/mnt/resource, swap 16 MiB":
             problems.append(f"{at_s:.3f} s: {said['summary']} {said['log'][-300:]}")
         facts = vm.run(["stat", "-c", "%s %a", "/mnt/resource/swapfile"]).stdout.split()
         is_on = "/mnt/resource/swapfile" in vm.read("/proc/swaps")
-        if [len(disk.mounted()), facts, is_on] != [1, [str(48 << 20), "600"], True]:
+        if [len(disk.mounted()), facts, is_on] != [1, [str(16 << 20), "600"], True]:
             problems.append(f"{at_s:.3f} s: {disk.mounted()} {facts} {is_on}")
 
     shown(f"resource disk: killed at {POINTS} points of {whole_s:.2f} s, {half_made} half made")
