@@ -56,6 +56,11 @@ class Family:
     """Takes a hash on its standard input, as the next field says."""
     set_password_stdin: str = "{name}:{hash}\n"
     shadow: str = "/etc/shadow"
+    lock_root_password: tuple[str, ...] = ()
+    """The tool that does it where a file of its own makes a database."""
+    delete_user: tuple[str, ...] = ("userdel", "-f", "-r", "{name}")
+    """With the home folder, though the user may be logged in."""
+    keep_home: tuple[str, ...] = ("userdel", "-f", "{name}")
     configuration: str = "/etc/waagent.conf"
     uid_minimum: int = 1000
     """First uid of people where login.defs does not say."""
@@ -113,10 +118,21 @@ _ROWS: tuple[Family, ...] = (
         set_password=("pw", "usermod", "{name}", "-H", "0"),
         set_password_stdin="{hash}\n",
         shadow="/etc/master.passwd",
+        lock_root_password=("pw", "usermod", "root", "-h", "-"),
+        delete_user=("rmuser", "-y", "{name}"),
+        keep_home=("pw", "userdel", "{name}"),
         configuration="/usr/local/etc/waagent.conf",
         uid_minimum=1001,
     ),
-    Family("openbsd", host_name=ETC_MYNAME, shadow="/etc/master.passwd"),
+    Family(
+        "openbsd",
+        host_name=ETC_MYNAME,
+        shadow="/etc/master.passwd",
+        lock_root_password=("usermod", "-p", "*", "root"),
+        set_password=("usermod", "-p", "{hash}", "{name}"),
+        delete_user=("userdel", "-r", "{name}"),
+        keep_home=("userdel", "{name}"),
+    ),
     Family("gaia", host_name=NO_HOSTNAME, edits_sshd=False),
     Family("bigip", host_name=NO_HOSTNAME),
     Family("iosxe", host_name=HOSTNAMECTL),

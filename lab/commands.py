@@ -1,4 +1,5 @@
-"""`waagent-lab`: the demo, the emulated platform and boot DVDs, for people who work on the agent.
+"""`waagent-lab`: the demo, the emulated platform, boot DVDs and a box for handlers, for people who
+work on the agent or on an extension.
 
 Exit status: 0 done; 1 it failed; 2 usage; 3 the box could not be made (the message names what is
 missing).
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import waagent
+from waagent.lab.extension.orders import OPERATIONS
 from waagent.lab.fabric.values import PLUGIN_PORT, WIRE_PORT, LabError
 
 NEEDS_ROOT = (
@@ -27,9 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"-{word}" if word in ("-help", "-version") else word
         for word in (sys.argv[1:] if argv is None else argv)
     ]
-    if words[:1] == ["extension"]:
-        print("waagent-lab: extension run is not in this version", file=sys.stderr)
-        return 1
     line = _parser().parse_args(words)
     try:
         status: int = line.call(line)
@@ -83,11 +82,51 @@ def _parser() -> argparse.ArgumentParser:
         help="good, without_ovf, udf_only, damaged or empty",
     )
     dvd.set_defaults(call=_dvd)
-    extension = commands.add_parser(
-        "extension", help="run an extension handler in a box (not in this version)"
-    )
-    extension.set_defaults(call=_demo)
+    _add_extension(commands.add_parser("extension", help="run or lint an extension handler"))
     return parser
+
+
+def _add_extension(extension: argparse.ArgumentParser) -> None:
+    commands = extension.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    run = commands.add_parser(
+        "run", help="run a handler in a box on this machine, of which nothing stays (needs root)"
+    )
+    run.add_argument("path", type=Path, metavar="PATH", help="folder or zip of the handler")
+    run.add_argument(
+        "--settings", type=Path, metavar="FILE", help="publicSettings and protectedSettings in JSON"
+    )
+    run.add_argument(
+        "--operation",
+        action="append",
+        choices=(*OPERATIONS, "all"),
+        help="run this one; several times for several; default install and enable",
+    )
+    run.add_argument("--again", action="store_true", help="enable a second time, as after a boot")
+    run.add_argument(
+        "--update-from", type=Path, metavar="PATH", help="install this one, then update to PATH"
+    )
+    run.add_argument("--timeout", type=float, metavar="S", help="limit of each command")
+    run.add_argument("--internet", action="store_true", help="with this machine's network")
+    run.add_argument("--shell", action="store_true", help="a shell in the box at the end")
+    run.add_argument("--profile", choices=("default", "strict"), help="other than it asks for")
+    run.add_argument("--json", action="store_true", help="one JSON document")
+    run.set_defaults(call=_extension_run)
+    lint = commands.add_parser("lint", help="look for what is known to break")
+    lint.add_argument("path", type=Path, metavar="PATH", help="folder or zip of the handler")
+    lint.add_argument("--json", action="store_true", help="one JSON document")
+    lint.set_defaults(call=_extension_lint)
+
+
+def _extension_run(line: argparse.Namespace) -> int:
+    from waagent.lab.extension import run
+
+    return run.run(line)
+
+
+def _extension_lint(line: argparse.Namespace) -> int:
+    from waagent.lab.extension import lint
+
+    return lint.run(line)
 
 
 def _demo(line: argparse.Namespace) -> int:

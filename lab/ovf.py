@@ -21,6 +21,10 @@ class Order:
     """OpenSSH lines."""
     fingerprints: tuple[str, ...] = ()
     """Public keys that come as certificates in the goal state instead: thumbprints."""
+    key_paths: tuple[str, ...] = ()
+    """Paths of the first public keys; the others have the usual one."""
+    key_pairs: tuple[tuple[str, str], ...] = ()
+    """Thumbprints of certificates whose key the user shall have, and where."""
     password: str = ""
     disable_password_authentication: bool | None = True
     """None: the element is absent."""
@@ -32,9 +36,10 @@ class Order:
 def ovf_env(order: Order) -> bytes:
     """The document, UTF-8."""
     path = f"/home/{order.user_name}/.ssh/authorized_keys"
+    paths = [*order.key_paths, *(path for _ in order.public_keys)]
     keys = [
-        f"<PublicKey><Path>{path}</Path><Value>{escape(line)}</Value></PublicKey>"
-        for line in order.public_keys
+        f"<PublicKey><Path>{escape(place)}</Path><Value>{escape(line)}</Value></PublicKey>"
+        for place, line in zip(paths, order.public_keys)
     ]
     keys += [
         f"<PublicKey><Fingerprint>{text}</Fingerprint><Path>{path}</Path></PublicKey>"
@@ -46,7 +51,7 @@ def ovf_env(order: Order) -> bytes:
         f"<UserName>{escape(order.user_name)}</UserName>",
         f"<UserPassword>{escape(order.password)}</UserPassword>" if order.password else "",
         _boolean("DisableSshPasswordAuthentication", order.disable_password_authentication),
-        f"<SSH><PublicKeys>{''.join(keys)}</PublicKeys></SSH>" if keys else "",
+        _ssh(keys, order.key_pairs),
         (
             f"<CustomData>{base64.b64encode(order.custom_data).decode()}</CustomData>"
             if order.custom_data
@@ -64,6 +69,16 @@ def ovf_env(order: Order) -> bytes:
   </wa:ProvisioningSection>
 {_platform_settings(order)}</Environment>
 """.encode()
+
+
+def _ssh(keys: list[str], pairs: tuple[tuple[str, str], ...]) -> str:
+    both = "".join(
+        f"<KeyPair><Fingerprint>{text}</Fingerprint><Path>{escape(path)}</Path></KeyPair>"
+        for text, path in pairs
+    )
+    if not keys and not pairs:
+        return ""
+    return f"<SSH><PublicKeys>{''.join(keys)}</PublicKeys><KeyPairs>{both}</KeyPairs></SSH>"
 
 
 def _boolean(tag: str, value: bool | None) -> str:

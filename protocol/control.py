@@ -13,7 +13,11 @@ import socket
 from typing import Any
 
 import msgpack
-from msgpack import fallback
+
+if msgpack.version >= (1, 2):
+    from msgpack import unpackb
+else:  # the reader in C never freed what it had built of a packet that turned out bad
+    from msgpack.fallback import unpackb
 
 HANDOVER_SOCKET = "connect"  # beside the bus sockets; what is said there: protocol/wire/handover.py
 PACKET_LIMIT_BYTES = 64 * 1024
@@ -40,14 +44,13 @@ def pack(kind: str, **fields: Any) -> bytes:
 def unpack(packet: bytes, limit_bytes: int = PACKET_LIMIT_BYTES) -> dict[str, Any]:
     """The message of one packet, its texts free of control characters. Raises ControlError.
 
-    By msgpack's reader in Python: the one in C, before 1.2, never frees what it had built of a
-    packet that turns out bad (4 KiB of nested arrays: 32 MiB). This one keeps nothing; the worst
-    4 KiB (nested maps) cost 6 ms and 430 KiB for that long, and their sender its connection.
+    Nothing is kept of a packet that turns out bad. Before msgpack 1.2 its reader in Python sees
+    to that: 4 KiB of nested arrays had cost the one in C 32 MiB for good.
     """
     if len(packet) > limit_bytes:
         raise ControlError(f"{len(packet)} bytes, limit {limit_bytes}")
     try:
-        message = clean(fallback.unpackb(packet, max_ext_len=0))
+        message = clean(unpackb(packet, max_ext_len=0))
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise ControlError(f"not msgpack: {type(error).__name__}") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):

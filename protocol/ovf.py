@@ -2,8 +2,10 @@
 value.
 
 Names are matched by namespace and local name, never by prefix; sections may nest deeper than
-documented (as the predecessor allows), a value that stands twice is refused. Source:
-spec/provisioning.md §2.4, §2.5, §3. Loads lxml: import it only where a document is read.
+documented (as the predecessor allows). Two host names or two users are refused, since nobody can
+tell which is meant; any other odd detail is passed over and told in ``findings``, because it must
+not cost the VM. Source: spec/provisioning.md §2.4, §2.5, §3. Loads lxml: import it only where a
+document is read.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ WA = "http://schemas.microsoft.com/windowsazure"
 REDACTED = ("UserPassword", "AdminPassword")
 _KEYS_LIMIT = 64
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}\Z")
-_TRUE, _FALSE = "true", "false"
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 class OvfError(DocumentError):
@@ -47,7 +49,7 @@ class PublicKey:
     fingerprint: str = ""
     """SHA-1 of a certificate of the goal state, upper case; empty when the key itself is there."""
     value: str = ""
-    """One line in OpenSSH's form, or empty."""
+    """The key's text as it was sent, which may hold several keys on several lines; or empty."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class ProvisioningRequest:
     disable_password_login: bool | None = None
     """None: the document does not say."""
     public_keys: tuple[PublicKey, ...] = ()
+    keys_sent: int = 0
+    """How many PublicKey elements there are, those that hold no key included."""
     key_pairs: tuple[KeyPair, ...] = ()
     custom_data: Secret | None = None
     """Base64 text as it stands in the document, without white space; None when there is none."""
@@ -76,6 +80,8 @@ class ProvisioningRequest:
     preprovisioned: bool = False
     """A VM of a pool: its identity is not final (§3.4)."""
     version: str = "1.0"
+    findings: tuple[str, ...] = ()
+    """What is odd in the document and was passed over, each with its place."""
 
 
 def read_ovf(data: bytes, where: str = FILE_NAME) -> ProvisioningRequest:
@@ -84,18 +90,21 @@ def read_ovf(data: bytes, where: str = FILE_NAME) -> ProvisioningRequest:
     """
     root = _root(data, where)
     section, version = _provisioning_section(root, where)
-    platform = _one(root, "PlatformSettingsSection", where)
+    reader = _Reader(where)
+    platform = reader.one(root, "PlatformSettingsSection")
     return ProvisioningRequest(
         host_name=_required(section, "HostName", where),
         user_name=_required(section, "UserName", where),
-        password=_secret(section, "UserPassword", where),
-        disable_password_login=_flag(section, "DisableSshPasswordAuthentication", where),
-        public_keys=_public_keys(section, where),
-        key_pairs=_key_pairs(section, where),
-        custom_data=_custom_data(section, where),
-        provision_guest_agent=_flag(platform, "ProvisionGuestAgent", where) is not False,
-        preprovisioned=_flag(platform, "PreprovisionedVm", where) is True,
+        password=reader.secret(section, "UserPassword"),
+        disable_password_login=reader.flag(section, "DisableSshPasswordAuthentication"),
+        public_keys=reader.public_keys(section),
+        keys_sent=sum(1 for _ in section.iter(f"{{{WA}}}PublicKey")),
+        key_pairs=reader.key_pairs(section),
+        custom_data=reader.custom_data(section),
+        provision_guest_agent=reader.flag(platform, "ProvisionGuestAgent") is not False,
+        preprovisioned=reader.flag(platform, "PreprovisionedVm") is True,
         version=version,
+        findings=tuple(reader.findings),
     )
 
 
@@ -122,6 +131,8 @@ def decode_custom_data(encoded: Secret) -> bytes:
 
 
 def _root(data: bytes, where: str) -> Element:
+    if not data.strip():
+        raise OvfError("the document is empty", where, "recreate the VM, or its ISO image")
     try:
         root = read_xml(_from_first_tag(data), where, limit_bytes=LIMIT_BYTES)
     except DocumentError as error:
@@ -150,7 +161,7 @@ def _provisioning_section(root: Element, where: str) -> tuple[Element, str]:
         )
     seen = []
     for section in sections:
-        version = _text(_one(section, "Version", where)) or "1.0"
+        version = _text(section.find(f".//{{{WA}}}Version")) or "1.0"
         if version.partition(".")[0].strip() == "1":
             return section, version
         seen.append(version[:20])
@@ -159,17 +170,6 @@ def _provisioning_section(root: Element, where: str) -> tuple[Element, str]:
         where,
         "install a newer agent",
     )
-
-
-def _one(parent: Element | None, name: str, where: str) -> Element | None:
-    if parent is None:
-        return None
-    found = list(parent.iter(f"{{{WA}}}{name}"))
-    if len(found) > 1:
-        raise OvfError(
-            f"{name} stands {len(found)} times", f"{where}:{found[1].sourceline}", "send it once"
-        )
-    return found[0] if found else None
 
 
 def _text(element: Element | None) -> str:
@@ -183,83 +183,93 @@ def _raw_text(element: Element | None) -> str:
 
 
 def _required(section: Element, name: str, where: str) -> str:
-    value = _text(_one(section, name, where))
+    """The one value of what makes this VM this VM. Raises OvfError for none and for several."""
+    found = list(section.iter(f"{{{WA}}}{name}"))
+    values = {_text(element) for element in found}
+    if len(values) > 1:
+        raise OvfError(
+            f"{name} stands {len(found)} times", f"{where}:{found[1].sourceline}", "send it once"
+        )
+    value = values.pop() if values else ""
     if not value:
         raise OvfError(f"{name} is missing or empty", where, "create the VM with it")
     return value
 
 
-def _secret(section: Element, name: str, where: str) -> Secret | None:
-    value = _raw_text(_one(section, name, where))
-    return Secret(value) if value else None
+class _Reader:
+    """Reads what may be absent. Invariant: nothing here raises; what is odd is in ``findings``."""
 
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self.findings: list[str] = []
 
-def _flag(section: Element | None, name: str, where: str) -> bool | None:
-    element = _one(section, name, where)
-    value = _text(element).lower()
-    if not value:
-        return None
-    if value in (_TRUE, _FALSE):
-        return value == _TRUE
-    if name == "ProvisionGuestAgent":
-        return True  # any text but `false` changes nothing (§9.4)
-    raise OvfError(
-        f"{name} is {value[:20]!r}",
-        f"{where}:{element.sourceline if element is not None else 0}",
-        "write true or false",
-    )
+    def one(self, parent: Element | None, name: str) -> Element | None:
+        """The first element of that name."""
+        if parent is None:
+            return None
+        found = list(parent.iter(f"{{{WA}}}{name}"))
+        if len(found) > 1:
+            self._note(f"{name} stands {len(found)} times, the first one counts", found[1])
+        return found[0] if found else None
 
+    def secret(self, section: Element, name: str) -> Secret | None:
+        """A value as it stands, blanks included."""
+        value = _raw_text(self.one(section, name))
+        return Secret(value) if value else None
 
-def _custom_data(section: Element, where: str) -> Secret | None:
-    value = "".join(_raw_text(_one(section, "CustomData", where)).split())
-    return Secret(value) if value else None
+    def custom_data(self, section: Element) -> Secret | None:
+        """Base64 text without white space."""
+        value = "".join(_raw_text(self.one(section, "CustomData")).split())
+        return Secret(value) if value else None
 
+    def flag(self, section: Element | None, name: str) -> bool | None:
+        """True, False, or None when it is not said."""
+        element = self.one(section, name)
+        value = _text(element).lower()
+        if element is None or not value:
+            return None
+        if value not in _FLAGS:
+            self._note(f"{name} is {value[:20]!r}, neither true nor false: not honoured", element)
+            return None
+        return _FLAGS[value]
 
-def _public_keys(section: Element, where: str) -> tuple[PublicKey, ...]:
-    keys = []
-    for element in _group(section, "PublicKey", where):
-        place = f"{where}:{element.sourceline}"
-        path = _text(_one(element, "Path", where))
-        fingerprint, value = _fingerprint(element, where), _text(_one(element, "Value", where))
-        if not fingerprint and not value:
-            raise OvfError("PublicKey has neither Value nor Fingerprint", place, "send one of them")
-        if "\n" in value or "\r" in value:
-            raise OvfError(
-                "PublicKey has a Value of several lines", place, "send one PublicKey for each key"
-            )
-        keys.append(PublicKey(path, fingerprint, value))
-    return tuple(keys)
+    def public_keys(self, section: Element) -> tuple[PublicKey, ...]:
+        """Each with its text or a fingerprint; what has neither is no key."""
+        keys = []
+        for element in self._group(section, "PublicKey"):
+            fingerprint, value = self._fingerprint(element), _text(self.one(element, "Value"))
+            if fingerprint or value:
+                keys.append(PublicKey(_text(self.one(element, "Path")), fingerprint, value))
+            else:
+                self._note("PublicKey has neither Value nor Fingerprint: no key of it", element)
+        return tuple(keys)
 
+    def key_pairs(self, section: Element) -> tuple[KeyPair, ...]:
+        """Each with its fingerprint."""
+        pairs = []
+        for element in self._group(section, "KeyPair"):
+            fingerprint = self._fingerprint(element)
+            if fingerprint:
+                pairs.append(KeyPair(_text(self.one(element, "Path")), fingerprint))
+            else:
+                self._note("KeyPair has no Fingerprint: it is not deployed", element)
+        return tuple(pairs)
 
-def _key_pairs(section: Element, where: str) -> tuple[KeyPair, ...]:
-    pairs = []
-    for element in _group(section, "KeyPair", where):
-        fingerprint = _fingerprint(element, where)
-        if not fingerprint:
-            raise OvfError("KeyPair has no Fingerprint", f"{where}:{element.sourceline}", "send it")
-        pairs.append(KeyPair(_text(_one(element, "Path", where)), fingerprint))
-    return tuple(pairs)
+    def _group(self, section: Element, name: str) -> list[Element]:
+        found = list(section.iter(f"{{{WA}}}{name}"))
+        if len(found) > _KEYS_LIMIT:
+            text = f"{len(found)} {name} elements, the first {_KEYS_LIMIT} are taken"
+            self._note(text, found[_KEYS_LIMIT])
+        return found[:_KEYS_LIMIT]
 
+    def _fingerprint(self, element: Element) -> str:
+        child = self.one(element, "Fingerprint")
+        value = "".join(_text(child).upper().replace(":", "").split())
+        if child is not None and value and _FINGERPRINT.match(value) is None:
+            text = f"Fingerprint is {value[:50]!r}, not 40 hexadecimal digits (SHA-1): not used"
+            self._note(text, child)
+            return ""
+        return value
 
-def _group(section: Element, name: str, where: str) -> list[Element]:
-    found = list(section.iter(f"{{{WA}}}{name}"))
-    if len(found) > _KEYS_LIMIT:
-        raise OvfError(
-            f"{len(found)} {name} elements, at most {_KEYS_LIMIT} are taken",
-            where,
-            "send fewer keys",
-        )
-    return found
-
-
-def _fingerprint(element: Element, where: str) -> str:
-    child = _one(element, "Fingerprint", where)
-    value = _text(child).upper()
-    if value and _FINGERPRINT.match(value) is None:
-        line = child.sourceline if child is not None else 0
-        raise OvfError(
-            f"Fingerprint is {value[:50]!r}",
-            f"{where}:{line}",
-            "40 hexadecimal digits are expected (SHA-1)",
-        )
-    return value
+    def _note(self, text: str, element: Element) -> None:
+        self.findings.append(f"{text}: {self._where}:{element.sourceline}")

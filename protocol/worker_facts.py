@@ -34,6 +34,8 @@ class Facts(Record):
     """fabric_client, provisioner: what the platform was told last, Ready or NotReady."""
     provisioned: bool | None = None
     """provisioner."""
+    failure: str = ""
+    """provisioner: why the VM could not be provisioned, as the platform was told."""
 
 
 def parse_facts(said: Mapping[str, Any]) -> Facts:

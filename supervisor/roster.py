@@ -112,7 +112,7 @@ ROSTER: tuple[Row, ...] = (
         is_brief=True,
         keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
     ),
-    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS."),
+    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS.", "Role.StateConsumer"),
     _once("disk_manager", "ResourceDisk.", "OS.RootDeviceScsiTimeout"),
     _once("kernel_tuner"),
     _once("vmm_bootstrapper", "DetectScvmmEnv", "DVD.MountPoint"),

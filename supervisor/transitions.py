@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # from the first passed limit to the verdict: whoever was frozen together with us can still speak
 DOUBT_S = 0.5
 HELLO_LIMIT_S, INIT_LIMIT_S, STACK_S, STOP_LIMIT_S, KILL_LIMIT_S = 5.0, 30.0, 1.0, 5.0, 1.0
-EMPTY_POLL_S, STUCK_POLL_S = 0.1, 1.0
+EMPTY_POLL_S, STUCK_POLL_S = 0.01, 1.0
 LEASE_LIMIT_S = 600.0
 SHORT_S = 5.0  # a run that ends sooner after READY counts as a failed one
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S, JITTER = 0.25, 60.0, 0.2

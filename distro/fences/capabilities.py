@@ -14,6 +14,7 @@ from waagent.distro.fences.prctl import libc, prctl
 from waagent.distro.fences.process_flags import FenceError, must
 
 _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 8, 47, 4
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _CAPABILITY_VERSION_3 = 0x20080522
 CAPABILITIES = (
     "CHOWN",
@@ -85,6 +86,18 @@ def keep_capabilities(names: Iterable[str]) -> None:
     head = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
     sets = ctypes.create_string_buffer(struct.pack("=6I", low, low, 0, high, high, 0))
     must(libc.capset(head, sets) == 0, "capabilities cannot be reduced")
+
+
+def keep_only(names: Iterable[str]) -> None:
+    """Nothing but ``names``, for this process and all that it executes: the bounding set too."""
+    kept = tuple(names)
+    mask, number = capability_mask(kept), 0
+    # until EINVAL: a newer kernel has more of them than our table
+    while prctl(_PR_CAPBSET_READ, number) >= 0:
+        if not mask >> number & 1:
+            must(prctl(_PR_CAPBSET_DROP, number) == 0, "the bounding set cannot be reduced")
+        number += 1
+    keep_capabilities(kept)
 
 
 def _permitted() -> int:

@@ -41,6 +41,22 @@ class Place(Record):
     command: tuple[Group, ...] = ()
 
 
+class Sandbox(Record):
+    """What fences the command. ``profile``: `default`, `strict`, or empty for none at all."""
+
+    profile: str = ""
+    own_folders: tuple[str, ...] = ()
+    """Of `default`: folders of the agent that hold what is hidden."""
+    hidden: tuple[str, ...] = ()
+    agent_pids: tuple[int, ...] = ()
+    """Of `default`: who may not be traced."""
+    writable: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    """Of `strict`: what stays visible inside hidden folders."""
+    capabilities: tuple[str, ...] = ()
+    network: bool = True
+
+
 class Spec(Record):
     """All that a shim must know, and what the runner wants to find again after a restart."""
 
@@ -61,11 +77,14 @@ class Spec(Record):
     log_file: str = ""
     umask: int = 0o022
     limits: Limits = DEFAULT_LIMITS
+    cpu_percent: int | None = None
+    """Of one processor; None: all there is."""
     place: Place = Place()
     systemd: bool = False
     """Start the shim in a transient scope of the handler's slice (PID 1 is systemd); `place` serves
     when that fails.
     """
+    sandbox: Sandbox = Sandbox()
     subreaper: bool = True
     """May the shim adopt orphans where it has no cgroup."""
 
@@ -97,6 +116,7 @@ def plan_operation(folder: Path, spec: Spec) -> None:
     planned = {
         **spec._asdict(),
         "place": spec.place._asdict(),
+        "sandbox": spec.sandbox._asdict(),
         "boot_id": spec.boot_id or processes.boot_id(),
     }
     files.make_folder(folder)
@@ -258,11 +278,30 @@ def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
         ("memory_mib", _text(limits.memory_mib)),
         ("pids", _text(limits.pids)),
         ("cpu_weight", _text(limits.cpu_weight)),
+        ("cpu_percent", _text(planned.get("cpu_percent"))),
     ]
+    values += _sandbox_values(planned.get("sandbox", {}))
     values += [("environment", f"{key}={value}") for key, value in planned["environment"].items()]
     for key in ("shim", "command"):
         for version, controllers, folder in planned["place"][key]:
             values.append((f"{key}_group", f"{version}|{','.join(controllers)}|{folder}"))
+    return values
+
+
+def _sandbox_values(sandbox: Mapping[str, Any]) -> list[tuple[str, str]]:
+    values = [
+        ("profile", str(sandbox.get("profile", ""))),
+        ("network", "1" if sandbox.get("network", True) else "0"),
+    ]
+    for key, field in (
+        ("own_folder", "own_folders"),
+        ("hidden", "hidden"),
+        ("agent_pid", "agent_pids"),
+        ("writable", "writable"),
+        ("readable", "readable"),
+        ("capability", "capabilities"),
+    ):
+        values += [(key, str(value)) for value in sandbox.get(field, ())]
     return values
 
 

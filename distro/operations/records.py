@@ -21,7 +21,7 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.signal_names import signal_name
 from waagent.protocol.base.records import Record
 
-PLANNED = "planned.json"
+PLANNED, STOPPED = "planned.json", "stopped.json"
 ABSENT, WAITING, RUNNING, LOST, FINISHED = "absent", "planned", "running", "lost", "finished"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -50,12 +50,22 @@ class Observation(Record):
     error: str | None = None
     """Why nothing could be executed."""
     timed_out: bool = False
+    is_stopped: bool = False
+    """By an operator."""
     oom_kills: int = 0
     elapsed_s: float | None = None
     held: bool = False
     """Somebody whom the command left behind held its output when it ended."""
     stdout: Kept = Kept()
     stderr: Kept = Kept()
+    denied: tuple[str, ...] = ()
+    """What its profile kept it from, in words."""
+
+    @property
+    def profile(self) -> str:
+        """What it was fenced by."""
+        sandbox = self.planned.get("sandbox")
+        return str(sandbox.get("profile", "")) if isinstance(sandbox, dict) else ""
 
     @property
     def has_ended(self) -> bool:
@@ -120,7 +130,10 @@ def observe(folder: Path) -> Observation:
         return Observation(
             state, planned, started, elapsed_s=elapsed_s, stdout=stdout, stderr=stderr
         )
-    return _finished(ended)._replace(planned=planned, started=started, stdout=stdout, stderr=stderr)
+    stopped = (folder / STOPPED).exists()
+    return _finished(ended)._replace(
+        planned=planned, started=started, stdout=stdout, stderr=stderr, is_stopped=stopped
+    )
 
 
 def describe_end(seen: Observation) -> str:
@@ -131,7 +144,9 @@ def describe_end(seen: Observation) -> str:
         return "the process that watched the command was killed; what was left of it was ended"
     if seen.error:
         return f"the command could not be started ({seen.error})"
-    if seen.timed_out:
+    if seen.is_stopped:
+        end = "Stopped by an operator (waagent-ps extensions stop)"
+    elif seen.timed_out:
         end = f"Timeout({seen.limit_s:g})"
     elif seen.signal is not None:
         end = f"Terminated by signal {signal_name(seen.signal)}"
@@ -175,7 +190,7 @@ def read_record(path: Path) -> Mapping[str, Any] | None:
 def _finished(ended: Mapping[str, Any]) -> Observation:
     exit_code, number = ended.get("exit_code"), ended.get("signal")
     error, elapsed_s = ended.get("error"), ended.get("elapsed_s")
-    oom_kills = ended.get("oom_kills", 0)
+    oom_kills, denied = ended.get("oom_kills", 0), ended.get("denied")
     is_understood = (
         all(value is None or isinstance(value, int) for value in (exit_code, number))
         and not (exit_code is None and number is None and not error)
@@ -194,4 +209,5 @@ def _finished(ended: Mapping[str, Any]) -> Observation:
         oom_kills=oom_kills,
         elapsed_s=elapsed_s,
         held=bool(ended.get("held")),
+        denied=tuple(map(str, denied)) if isinstance(denied, list) else (),
     )

@@ -77,6 +77,7 @@ def mount_all(root: str, order: dict[str, Any]) -> None:
     os.chdir("/")
     call("umount", "--lazy", "/run/old")
     os.rmdir("/run/old")
+    call("mount", "--make-rshared", "/")  # as systemd leaves it
     os.makedirs("/run/lock", exist_ok=True)
 
 

@@ -216,22 +216,41 @@ class Machine:
 
     def ssh(self, user: str, key: Path, command: str, *, timeout_s: float = 90.0) -> Completed:
         """Log in from the platform's side with the private key in ``key`` and run ``command``."""
-        tools = str(self.facts["tools"])
-        copy = f"/tmp/{secrets.token_hex(6)}"
+        copy = self._platform_file(key.read_bytes(), 0o600)
+        return self._ssh(["-o", "BatchMode=yes", "-i", copy], user, command, timeout_s)
+
+    def ssh_by_password(
+        self, user: str, password: str, command: str, *, timeout_s: float = 90.0
+    ) -> Completed:
+        """The same with a password, which a program of ssh's asking is given."""
+        answer = self._platform_file(password.encode(), 0o600)
+        ask = self._platform_file(f"#!/bin/sh\ncat {answer}\n".encode(), 0o700)
+        options = ["-o", "PubkeyAuthentication=no", "-o", "NumberOfPasswordPrompts=1"]
+        asked = {"SSH_ASKPASS": ask, "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
+        return self._ssh(options, user, command, timeout_s, asked)
+
+    def _platform_file(self, content: bytes, mode: int) -> str:
+        """Write a file on the platform's side; its path there."""
+        path = f"/tmp/{secrets.token_hex(6)}"
         with open(
-            f"/proc/{self.platform}/root{tools}{copy}",
+            f"/proc/{self.platform}/root{self.facts['tools']}{path}",
             "wb",
-            opener=lambda path, flags: os.open(path, flags, 0o600),
+            opener=lambda path, flags: os.open(path, flags, mode),
         ) as stream:
-            stream.write(key.read_bytes())
-        options = [
-            "BatchMode=yes",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "ConnectTimeout=10",
-            "LogLevel=ERROR",
-        ]
-        words = [word for option in options for word in ("-o", option)]
+            stream.write(content)
+        return path
+
+    def _ssh(
+        self,
+        words: Sequence[str],
+        user: str,
+        command: str,
+        timeout_s: float,
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
+        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
+        options += ["ConnectTimeout=10", "LogLevel=ERROR"]
+        more = [word for option in options for word in ("-o", option)]
         done = subprocess.run(
             [
                 "nsenter",
@@ -241,11 +260,10 @@ class Machine:
                 "--net",
                 "--",
                 "chroot",
-                tools,
+                str(self.facts["tools"]),
                 "ssh",
+                *more,
                 *words,
-                "-i",
-                copy,
                 f"{user}@{self.address}",
                 command,
             ],
@@ -253,6 +271,7 @@ class Machine:
             capture_output=True,
             timeout=timeout_s,
             check=False,
+            env={**os.environ, **(env or {})},
         )
         return Completed(
             done.returncode,

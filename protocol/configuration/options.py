@@ -105,8 +105,9 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 True,
                 SEED,
                 "Provision the VM at its first boot from the boot DVD: user, key, host name. With n"
-                " the image's own users and keys are kept and the DVD is ignored; the same as"
-                " Provisioning.Agent=disabled, which wins when it is present.",
+                " the image's own users and keys are kept and the DVD is ignored; where"
+                " cloud-init is enabled the agent waits for it. Provisioning.Agent wins when it"
+                " is present.",
             ),
             _switch(
                 "Provisioning.DeleteRootPassword",
@@ -185,11 +186,20 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 IN_USE,
                 "Seconds between two looks at the host name.",
             ),
+            _seconds(
+                "Provisioning.TimeLimit",
+                1200,
+                IN_USE,
+                "Seconds for the whole of provisioning. What fails is tried again until then;"
+                " afterwards extensions may repair the VM, and it is tried again at the next"
+                " boot.",
+            ),
             _switch(
                 "Provisioning.UseCloudInit",
                 False,
                 GONE,
-                "Replaced by Provisioning.Agent=cloud-init.",
+                "Not needed any more: where cloud-init is enabled it is waited for, unless"
+                " Provisioning.Agent says otherwise.",
             ),
             _path(
                 "DVD.MountPoint",

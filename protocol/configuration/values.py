@@ -204,11 +204,11 @@ def settle(values: dict[str, Value], given: frozenset[str]) -> list[Remark]:
 
 
 def _settle_provisioning(values: dict[str, Value], given: frozenset[str]) -> list[Remark]:
-    """Provisioning.Enabled is an alias of Provisioning.Agent, which wins when it is present."""
+    """Provisioning.Agent wins over Provisioning.Enabled when it is present; without it Enabled=n
+    leaves the VM to cloud-init, where that is enabled.
+    """
     remarks: list[Remark] = []
     if "Provisioning.Agent" not in given:
-        if values["Provisioning.Enabled"] is False:
-            values["Provisioning.Agent"] = "disabled"
         return remarks
     wanted = values["Provisioning.Agent"] != "disabled"
     if "Provisioning.Enabled" in given and values["Provisioning.Enabled"] is not wanted:

@@ -32,6 +32,10 @@ class Manifest(Record):
     supports_policy: bool = False
     services: tuple[str, ...] = ()
     """Units of resourceLimits: alive ones mean that the handler still works."""
+    sandbox: Any = None
+    """What the package asks to be fenced by, as it stands there; ours alone
+    (docs/isolation.md).
+    """
 
     def command(self, operation: str) -> str:
         """The text for ``operation``; empty when the package has none."""
@@ -61,6 +65,7 @@ def parse_manifest(data: bytes, where: str = FILE_NAME) -> Manifest:
         supports_multiple=_boolean(inner.get("supportsMultipleExtensions")),
         supports_policy=_boolean(inner.get("supportsPolicy")),
         services=_services(top.get("resourceLimits")),
+        sandbox=top.get("sandbox"),
     )
 
 

@@ -54,12 +54,15 @@ COMMANDS: tuple[Word, ...] = (
         value=OPTIONAL,
         value_name="FILE",
     ),
-    Word("deprovision", "make the VM ready to be imaged", needs_root=True, when=LATER),
+    Word(
+        "deprovision",
+        "make the VM ready to be imaged: host keys, leases, state and logs go; asks first",
+        needs_root=True,
+    ),
     Word(
         "deprovision+user",
         "the same, and remove the user that was provisioned",
         needs_root=True,
-        when=LATER,
     ),
     Word(
         "serialconsole",
@@ -101,6 +104,9 @@ FLAGS: tuple[Word, ...] = (
         aliases=("conf",),
     ),
     Word("root", "work on the system below DIR", is_command=False, value=NEEDED, value_name="DIR"),
+    Word("plan", "only say what -deprovision would do", is_command=False),
+    Word("verify", "only say what is there that an image must not contain", is_command=False),
+    Word("json", "print what --plan and --verify say as JSON", is_command=False),
     Word("debug", "accepted and ignored", is_command=False),
 )
 

@@ -29,7 +29,8 @@ def _always(configuration: Configuration) -> bool:
 
 
 def _provisions(configuration: Configuration) -> bool:
-    return configuration["Provisioning.Agent"] in ("auto", "waagent")
+    agent = configuration["Provisioning.Agent"]
+    return agent == "waagent" or (agent == "auto" and configuration["Provisioning.Enabled"] is True)
 
 
 def _formats(configuration: Configuration) -> bool:

@@ -194,6 +194,16 @@ def _collect_logs(line: Line, environment: Mapping[str, str]) -> int:
     return 0
 
 
+def _deprovision(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs it
+    from waagent.supervisor.commands import deprovision
+
+    paths, loaded = load(line)
+    assert line.command is not None
+    with_user = line.command.name == "deprovision+user"
+    return deprovision.deprovision(line, paths, loaded, with_user=with_user)
+
+
 def _told(problem: str) -> int:
     return fail(problem) if problem else 0
 
@@ -207,6 +217,8 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "start": _start,
     "stop": _stop,
     "reload": _reload,
+    "deprovision": _deprovision,
+    "deprovision+user": _deprovision,
     "serialconsole": _serialconsole,
     "collect-logs": _collect_logs,
 }

@@ -56,8 +56,8 @@ OPTIONS: tuple[Word, ...] = (
 COMMANDS: tuple[Command, ...] = (
     Command("", "the workers"),
     Command("extensions", "the last operation of each extension handler"),
-    Command("extensions stop NAME", "stop the operation of a handler (not in this version)"),
-    Command("extensions reset NAME", "forget the failures of a handler (not in this version)"),
+    Command("extensions stop NAME", "end what runs of a handler; needs root"),
+    Command("extensions reset NAME", "try again what failed of a handler; needs root"),
     Command("restart NAME", "replace a worker; needs root"),
 )
 
@@ -70,7 +70,7 @@ EXITS: tuple[tuple[int, str], ...] = (
             " handler failed; with --wait: failed"
         ),
     ),
-    (2, "the command line was not understood, or there is no such worker"),
+    (2, "the command line was not understood, or there is no such worker or handler"),
     (3, "the supervisor does not answer; what is shown comes from the state file and /proc"),
     (4, "not permitted"),
     (6, "with --wait: time over"),

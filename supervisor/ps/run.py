@@ -16,7 +16,7 @@ from waagent.protocol.base.input_errors import UsageError
 from waagent.protocol.operations_file import UNDER_WAY
 from waagent.supervisor.ps import arguments, gather, tables
 from waagent.supervisor.ps.arguments import Line
-from waagent.supervisor.ps.snapshot import Snapshot, exit_status, failed, newest
+from waagent.supervisor.ps.snapshot import Snapshot, exit_status, facts_of, failed, newest
 from waagent.supervisor.ps.tables import WIDE_FROM, Form
 from waagent.supervisor.ps.text import plain
 
@@ -50,11 +50,7 @@ def _run(line: Line, paths: Paths, environment: Mapping[str, str]) -> int:
         print(f"waagent-ps {__version__}")
         return 0
     if line.command in ("stop", "reset"):
-        return _fail(
-            f"extensions {line.command} is not in this version: waagent {__version__}: see"
-            " waagent-ps --help",
-            1,
-        )
+        return _order(paths, line)
     if line.command == "restart":
         return _restart(paths, line.name)
     if line.has("wait"):
@@ -101,6 +97,20 @@ def _form(line: Line, environment: Mapping[str, str]) -> Form:
     if line.has("wide"):
         return Form(max(columns, 200), True, is_colour)
     return Form(columns if columns >= WIDE_FROM else 80, columns >= WIDE_FROM, is_colour)
+
+
+def _order(paths: Paths, line: Line) -> int:
+    if os.geteuid() != 0:
+        words = f"extensions {line.command}"
+        return _fail(f"{words} needs root; try: sudo waagent-ps {words} {line.name}", NOT_PERMITTED)
+    from waagent.supervisor.ps import extension_orders  # records and cgroups, only for these
+
+    carry_out = extension_orders.stop if line.command == "stop" else extension_orders.reset
+    try:
+        print("\n".join(carry_out(paths, line.name)))
+    except extension_orders.Said as said:
+        return _fail(str(said), said.status)
+    return 0
 
 
 def _restart(paths: Paths, name: str) -> int:
@@ -155,6 +165,9 @@ def _provisioned(snapshot: Snapshot) -> str | None:
     """Empty when the VM is provisioned, the reason when that failed, None while it goes on."""
     if snapshot.provisioned:
         return ""
+    told = facts_of(snapshot.workers, "provisioner").failure
+    if told:
+        return f"not provisioned: {told}"
     for worker in snapshot.workers:
         if worker.name == "provisioner" and worker.state == state_table.DONE:
             return (

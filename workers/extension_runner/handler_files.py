@@ -17,7 +17,7 @@ from waagent.protocol.handler.settings_files import environment_file, file_prefi
 from waagent.workers.extension_runner import plan
 from waagent.workers.extension_runner.handler_journal import Journal
 
-KEPT_SETTINGS = 20
+KEPT_SETTINGS, KEPT_SETTINGS_BYTES = 20, 4 * 1024 * 1024
 
 
 class Folders:
@@ -106,5 +106,9 @@ def _drop_old_settings(config: Path, extension: str) -> None:
         (entry for entry in os.scandir(config) if pattern.fullmatch(entry.name)),
         key=lambda entry: entry.stat().st_mtime_ns,
     )
-    for entry in present[:-KEPT_SETTINGS]:
-        os.unlink(entry.path)
+    kept_bytes = 0
+    for number, entry in enumerate(reversed(present)):
+        kept_bytes += entry.stat().st_size
+        is_newest = number == 0  # kept however large
+        if number >= KEPT_SETTINGS or (kept_bytes > KEPT_SETTINGS_BYTES and not is_newest):
+            os.unlink(entry.path)

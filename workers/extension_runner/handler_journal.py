@@ -56,6 +56,10 @@ class Outcome(Record):
     exit_code: int | None = None
     signal: int | None = None
     timed_out: bool = False
+    profile: str = ""
+    """What it was fenced by."""
+    denied: tuple[str, ...] = ()
+    """What that kept it from."""
     warning: str = ""
     """Not empty: it succeeded, and this should be known."""
 
@@ -138,6 +142,12 @@ class Journal:
                 self.handler = self._said(outcome)
             self._prune(outcome.goal_state_id)
             self._is_dirty = True
+        self.save()
+
+    def forget_failures(self) -> None:
+        """What failed was never tried."""
+        self.outcomes = {key: one for key, one in self.outcomes.items() if one.succeeded}
+        self._is_dirty = True
         self.save()
 
     def forget(self, extension: str) -> None:

@@ -19,6 +19,7 @@ from waagent.workers.extension_runner import (
     lane_record,
     lane_start,
     plan,
+    resetting,
 )
 from waagent.workers.extension_runner.handler_journal import Journal, Outcome
 from waagent.workers.extension_runner.lane_context import LaneContext
@@ -75,6 +76,7 @@ class Lane:
         """Take up what is recorded. Raises OSError, and whatever a journal of nonsense brings."""
         self.journal = self._empty_journal()
         self.journal.read()
+        resetting.carry_out(self.paths.operations, self.journal, self._context.worker.log)
 
     # what comes in
 

@@ -10,6 +10,7 @@ from waagent.workers.extension_runner.command_log import append_log
 from waagent.workers.extension_runner.handler_journal import Journal, Outcome
 from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.messages import failure, output_part, redact
+from waagent.workers.extension_runner.sshd_of_handlers import leave_sshd_to_handler
 from waagent.workers.extension_runner.tracking import UnderWay
 
 LOGGED_OUTPUT = 32_000
@@ -28,6 +29,7 @@ def record_end(
     context: LaneContext, journal: Journal, under_way: UnderWay, seen: Observation
 ) -> None:
     """The command has ended."""
+    leave_sshd_to_handler(context, journal.name, seen)
     code, message = handler_errors.OK, ""
     if not seen.succeeded:
         is_noexec = prerequisites.is_noexec(context.paths.library)
@@ -133,6 +135,8 @@ def _outcome(
         seen.exit_code if seen is not None else None,
         seen.signal if seen is not None else None,
         timed_out=seen is not None and seen.timed_out,
+        profile=seen.profile if seen is not None else "",
+        denied=seen.denied if seen is not None else (),
     )
 
 

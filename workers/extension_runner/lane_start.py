@@ -6,7 +6,7 @@ import json
 import os
 from typing import Union
 
-from waagent.distro.operations.launch import OperationError
+from waagent.distro.operations.launch import OperationError, Sandbox
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import HandlerGoal
 from waagent.protocol.handler import handler_errors
@@ -19,8 +19,16 @@ from waagent.workers.extension_runner.handler_files import Folders
 from waagent.workers.extension_runner.handler_journal import Journal
 from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun, log_command
-from waagent.workers.extension_runner.limits import HandlerLimits
+from waagent.workers.extension_runner.limits import HandlerLimits, with_strict_ceilings
 from waagent.workers.extension_runner.messages import redact
+from waagent.workers.extension_runner.sandbox_wishes import (
+    STRICT,
+    Wish,
+    WishError,
+    read_wish,
+    together,
+)
+from waagent.workers.extension_runner.sandboxes import sandbox_of
 from waagent.workers.extension_runner.tracking import UnderWay
 
 CERTIFICATE_PATIENCE_S = 60.0
@@ -70,8 +78,11 @@ def start(
         return NotRun(code, f"the handler's manifest has no {key.operation}Command")
     try:
         line = command_line(str(folders.base), command)
-        return _begin(context, journal, key, folders, line, limits)
-    except OperationError as error:
+        sandbox = _sandbox(context, journal, step, folders, manifest, limits)
+        if sandbox.profile == STRICT:
+            limits = with_strict_ceilings(limits)
+        return _begin(context, journal, key, folders, line, limits, sandbox)
+    except (OperationError, HandlerError) as error:
         return NotRun(handler_errors.UNKNOWN, f"Failed to start the operation: {error}")
 
 
@@ -95,6 +106,31 @@ def _prepare(
     return manifest, limits
 
 
+def _sandbox(
+    context: LaneContext,
+    journal: Journal,
+    step: plan.Run,
+    folders: Folders,
+    manifest: Manifest,
+    limits: HandlerLimits,
+) -> Sandbox:
+    """What the command is fenced by. Raises HandlerError when somebody asked for what cannot be
+    understood.
+    """
+    try:
+        asked = read_wish(manifest.sandbox) if manifest.sandbox is not None else Wish()
+        wish = together(limits.wish, asked)
+    except WishError as error:
+        raise HandlerError(
+            f"not run: sandbox of {journal.name}: {error}",
+            f"{context.paths.sandbox_folder / journal.name}.conf and the package's manifest",
+            "correct it there",
+        ) from error
+    thumbprint = step.settings.certificate_thumbprint if step.settings is not None else ""
+    wanted = (thumbprint,) if thumbprint else ()
+    return sandbox_of(wish, context.paths, journal.name, folders, wanted)
+
+
 def _begin(
     context: LaneContext,
     journal: Journal,
@@ -102,9 +138,10 @@ def _begin(
     folders: Folders,
     command: str,
     limits: HandlerLimits,
+    sandbox: Sandbox,
 ) -> UnderWay:
     environment = command_environment(key, str(folders.base), context.goal.endpoint, os.environ)
-    under_way = context.operations.begin(key, command, folders.base, environment, limits)
+    under_way = context.operations.begin(key, command, folders.base, environment, limits, sandbox)
     shown = json.dumps(shown_environment(environment))
     limit_s = limits.timeouts_s[key.operation]
     text = f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n"

@@ -19,6 +19,8 @@ from waagent.workers.extension_runner.status_collector import Collector, Watch
 if TYPE_CHECKING:
     from waagent.workers.extension_runner.lane import Lane
 
+KEPT_ROWS = 12  # of a handler
+
 
 def watches(lane: Lane) -> list[Watch]:
     """The status files of the extensions that are wanted."""
@@ -85,8 +87,8 @@ def parked_situation(lane: Lane) -> Situation | None:
 
 
 def rows(lane: Lane, reported: Mapping[str, str]) -> list[Operation]:
-    """What `waagent-ps extensions` shows: what is under way first, then the last outcome of each
-    extension.
+    """What `waagent-ps extensions` shows: what is under way first, then the last outcomes, the
+    newest first.
     """
     goal = shown_goal(lane)
     if goal is None:
@@ -108,12 +110,10 @@ def rows(lane: Lane, reported: Mapping[str, str]) -> list[Operation]:
         )
     elif lane.activity() and lane.under_way is None:
         made.append(operations_file.row_waiting(name, version, lane.activity(), said))
-    for outcome in reversed(list(lane.journal.outcomes.values())):
-        if outcome.extension not in shown:
-            shown.add(outcome.extension)
-            made.append(
-                operations_file.row_ended(name, outcome, reported.get(outcome.extension, said))
-            )
+    for outcome in reversed(list(lane.journal.outcomes.values())[-KEPT_ROWS:]):
+        told = "" if outcome.extension in shown else reported.get(outcome.extension, said)
+        shown.add(outcome.extension)
+        made.append(operations_file.row_ended(name, outcome, told))
     return made
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from waagent.distro import boot_marks
 from waagent.workers.extension_runner.runner import Runner
 from waagent.workers.extension_runner.wanted_handlers import Goals
 
@@ -26,14 +27,14 @@ PERIOD_S = 6.0
 
 
 def main(worker: Worker) -> None:
-    """Follow the goal state once this VM is provisioned."""
+    """Follow the goal state once this VM is provisioned, or given up: it can be repaired then."""
     paths = worker.paths.configured(worker.configuration)
     client = worker.bus.client("fabric_client")
     runner = Runner(worker, client, paths, _period_s(worker))
     goals = Goals(worker, client, runner.accepted, runner.summarised)
 
     def begin() -> None:
-        if not paths.provisioned.exists():
+        if not (paths.provisioned.exists() or boot_marks.provisioning_failed(paths).exists()):
             worker.supervisor.doing("waiting for the provisioner")
             worker.loop.after(MARKER_S, begin)
             return

@@ -74,7 +74,8 @@ def row_ended(handler: str, outcome: Outcome, reported: str) -> Operation:
         limit_s=outcome.limit_s,
         exit_code=outcome.exit_code,
         signal=outcome.signal,
-        profile=PROFILE,
+        profile=outcome.profile or PROFILE,
+        denied="; ".join(outcome.denied)[:MESSAGE_LIMIT],
         reported=reported,
         message=(outcome.message or outcome.warning)[:MESSAGE_LIMIT],
     )
@@ -89,6 +90,12 @@ def reported_states(reports: Sequence[ExtensionReport]) -> Mapping[str, str]:
 
 
 def write_view(path: Path, goal_state: str, now: float, rows: Sequence[Operation]) -> None:
-    """Replace the file. Raises OSError."""
-    file = OperationsFile(goal_state=goal_state, updated_at=round(now, 3), operations=tuple(rows))
+    """Replace the file; when not all fits, earlier operations are left out before the last one of
+    anybody. Raises OSError.
+    """
+    last = {(row.handler, row.extension): number for number, row in reversed(list(enumerate(rows)))}
+    chosen = set(last.values())
+    ordered = sorted(range(len(rows)), key=lambda number: number not in chosen)
+    operations = tuple(rows[number] for number in ordered)
+    file = OperationsFile(goal_state=goal_state, updated_at=round(now, 3), operations=operations)
     files.write_atomic(path, operations_file.packed(file), mode=0o644)

@@ -71,6 +71,7 @@ class Tracking:
         cwd: Path,
         environment: Mapping[str, str],
         limits: HandlerLimits,
+        sandbox: launch.Sandbox = launch.Sandbox(),  # noqa: B008 - an immutable default
     ) -> UnderWay:
         """Record the plan, then start the shim. Raises OSError or OperationError; then nothing has
         run, and nothing will.
@@ -99,6 +100,8 @@ class Tracking:
                     goal_state_id=key.goal_state_id,
                     boot_id=key.boot_id,
                     limits=ceiling,
+                    cpu_percent=limits.cpu_percent,
+                    sandbox=sandbox,
                     place=place,
                     systemd=self._systemd,
                     subreaper=self._subreaper,
@@ -173,8 +176,11 @@ class Tracking:
         """A journal has its outcome: it is never taken up again, also when the journal has
         forgotten it.
         """
+        folder = self._paths.operations / identity
         try:
-            (self._paths.operations / identity / RECORDED).touch(0o600)
+            (folder / RECORDED).touch(0o600)
+            # told in the handler's log, and the largest thing in here
+            (folder / shim_plan.OUTPUT).unlink(missing_ok=True)
         except OSError:
             # no folder: it needed no process; or a full disk: the journal knows it for long enough
             return

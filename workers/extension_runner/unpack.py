@@ -34,6 +34,7 @@ RATIO_FLOOR_BYTES = 16 * MIB
 RESERVE_BYTES = 16 * MIB  # of the file system, never filled by a package
 OWN_FOLDERS = ("config", "status")
 OWN_FILES = ("HandlerEnvironment.json", "HandlerState", "mrseq", "heartbeat.log")
+LINK_BYTES, FOLLOWED_LINKS = 1024, 40
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -64,16 +65,38 @@ def unpack(job: Job) -> list[str]:
     files.make_folder(staging, 0o700)
     try:
         package, tree = staging / "package.zip", staging / "tree"
+        refuse_without_room(job, staging)
         copy_hashed(job, package)
         tree.mkdir(mode=0o700)
         warnings = extract(package, tree, _room(job, tree))
         adopt_manifest(tree)
         sync_file_system(tree)
         exchange(tree, Path(job.target), staging / "replaced")
+        drop_archive(job)
         return warnings
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
+
+
+def refuse_without_room(job: Job, staging: Path) -> None:
+    """Before anything is written: the archive at least must fit, and RESERVE_BYTES beside it, of
+    which the agent's own records live. Raises PackageRefused.
+    """
+    free_bytes = _free_bytes(staging)
+    if job.size_bytes > free_bytes - RESERVE_BYTES:
+        raise PackageRefused(
+            f"the package of {_mib(job.size_bytes)} MiB does not fit: {staging.parent.parent} has"
+            f" {_mib(free_bytes)} MiB free, {_mib(RESERVE_BYTES)} of them reserved: make room there"
+        )
+
+
+def drop_archive(job: Job) -> None:
+    """The archive in the spool is not needed any more: its content stands in the folder."""
+    try:
+        os.unlink(os.path.join(job.spool, job.file))
+    except OSError:
+        pass  # its owner removed it, or will: it keeps nothing for long
 
 
 def copy_hashed(job: Job, copy: Path) -> None:
@@ -122,7 +145,17 @@ def extract(package: Path, tree: Path, bounds: Bounds) -> list[str]:
             chosen, warnings = choose_entries(archive.infolist(), bounds)
             left_bytes = bounds.unpacked_bytes
             for path, entry in chosen.items():
-                left_bytes -= _write_entry(archive, entry, tree.joinpath(*path), left_bytes, bounds)
+                if not _is_link(entry):
+                    left_bytes -= _write_entry(
+                        archive, entry, tree.joinpath(*path), left_bytes, bounds
+                    )
+            links = {
+                tree.joinpath(*path): entry for path, entry in chosen.items() if _is_link(entry)
+            }
+            for place, entry in links.items():
+                _write_link(archive, entry, place)
+            for place, entry in links.items():
+                _refuse_escape(place, entry, tree)
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -179,9 +212,10 @@ def entry_path(entry: zipfile.ZipInfo) -> tuple[str, ...]:
     if entry.compress_type not in METHODS:
         raise PackageRefused(f"entry {_shown(entry)} is compressed by method {entry.compress_type}")
     kind = stat.S_IFMT(entry.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise PackageRefused(
-            f"entry {_shown(entry)} is neither file nor folder (mode {entry.external_attr >> 16:o})"
+            f"entry {_shown(entry)} is neither file, folder nor link"
+            f" (mode {entry.external_attr >> 16:o})"
         )
     if name.startswith("/") or _DRIVE.match(name):
         raise PackageRefused(f"entry {_shown(entry)} has an absolute path")
@@ -256,9 +290,18 @@ def sync_file_system(tree: Path) -> None:
 
 
 def _room(job: Job, folder: Path) -> Bounds:
-    facts = os.statvfs(folder)
-    free_bytes = facts.f_bavail * facts.f_frsize - RESERVE_BYTES
+    free_bytes = _free_bytes(folder) - RESERVE_BYTES
     return job.bounds._replace(unpacked_bytes=max(0, min(job.bounds.unpacked_bytes, free_bytes)))
+
+
+def _free_bytes(folder: Path) -> int:
+    facts = os.statvfs(folder)
+    return facts.f_bavail * facts.f_frsize
+
+
+def _mib(count_bytes: int) -> int:
+    """Whole MiB, rounded up."""
+    return -(-count_bytes // MIB)
 
 
 def _refuse_many_entries(package: Path, bounds: Bounds) -> None:
@@ -302,6 +345,48 @@ def _write_entry(
             file.write(chunk)
         os.fchmod(file.fileno(), file_mode(entry))
     return written
+
+
+def _is_link(entry: zipfile.ZipInfo) -> bool:
+    return stat.S_ISLNK(entry.external_attr >> 16)
+
+
+def _write_link(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, place: Path) -> None:
+    """Make the link that the entry's content names. Nothing is ever written through it: entries
+    below a link were refused.
+    """
+    with archive.open(entry) as packed:
+        goal = packed.read(LINK_BYTES + 1).decode("utf-8")
+    if not goal or len(goal) > LINK_BYTES or "\\" in goal or _CONTROL.search(goal):
+        raise PackageRefused(f"entry {_shown(entry)} is a link to nothing that can be")
+    if goal.startswith("/"):
+        raise PackageRefused(f"entry {_shown(entry)} is a link to the absolute path {goal[:120]!r}")
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.symlink(goal, place)
+
+
+def _refuse_escape(place: Path, entry: zipfile.ZipInfo, tree: Path) -> None:
+    """When all links stand: followed over all others to its end, it never leaves the folder, whose
+    name will be another one.
+    """
+    ahead, below, left = list(place.relative_to(tree).parts), Path(), FOLLOWED_LINKS
+    while ahead:
+        part = ahead.pop(0)
+        step = tree / below / part
+        if part == ".." and below == Path():
+            raise PackageRefused(
+                f"entry {_shown(entry)} is a link that leads out of the folder, to"
+                f" {os.readlink(place)[:120]!r}"
+            )
+        if part == "..":
+            below = below.parent
+        elif step.is_symlink():
+            left -= 1
+            if left < 0:
+                raise PackageRefused(f"entry {_shown(entry)} is a link that leads to itself")
+            ahead = [one for one in os.readlink(step).split("/") if one not in ("", ".")] + ahead
+        else:
+            below = below / part
 
 
 def _private(path: str, flags: int) -> int:

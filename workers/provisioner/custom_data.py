@@ -7,19 +7,17 @@ Source: spec/provisioning.md §7 with its Rule, traps 24, 33; design §7 (operat
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from waagent.distro.cgroups.trees import tree_name
 from waagent.distro.files import make_folder, write_atomic
-from waagent.distro.operations import launch, records
-from waagent.distro.operations.operation_tree import operation_tree
+from waagent.distro.operations import records, single
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
+from waagent.workers.provisioner.custom_data_faults import cause_of_failure
 from waagent.workers.provisioner.identity import is_executable_place
 from waagent.workers.provisioner.plan import Options
 
@@ -30,9 +28,9 @@ FILE_NAME = "CustomData"
 FOLDER = "custom-data"  # its operation's records
 NAME = "CustomData"
 _TOLD = "told"
-_NO_LIMIT_S = 10 * 366 * 86400.0
+_LIMIT_S = 24 * 3600.0  # an installation on the smallest VM takes hours
+_LOOKED_AT_BYTES = 4096
 _SHOWN_BYTES = 1500
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ELSEWHERE = (
     "/run/waagent/custom-data",
     "/dev/shm/waagent-custom-data",
@@ -71,23 +69,8 @@ def plan_execution(paths: Paths, file: Path) -> None:
     folder = paths.library / FOLDER
     if records.observe(folder).state not in ("absent", "planned"):
         shutil.rmtree(folder)  # of an earlier provisioning of this disk
-    without = os.environ.get("WAAGENT_WITHOUT", "").split(",")
-    tree = operation_tree(
-        enabled="cgroups" not in without, name=f"{tree_name(str(paths.root))}-operations"
-    )
-    spec = launch.Spec(
-        command=shlex.quote(str(_executable_copy(paths, file))),
-        cwd="/",
-        environment={"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8"},
-        deadline_s=_NO_LIMIT_S,
-        handler=NAME,
-        version="",
-        operation="execute",
-        place=launch.make_place(tree, NAME, FOLDER),
-        systemd="systemd" not in without and paths.under("/run/systemd/system").is_dir(),
-        subreaper="subreaper" not in without,
-    )
-    launch.plan_operation(folder, spec)
+    command = shlex.quote(str(_executable_copy(paths, file)))
+    single.plan_program(paths, folder, NAME, "execute", command, _LIMIT_S)
 
 
 def is_settled(paths: Paths) -> bool:
@@ -108,7 +91,7 @@ def start_execution(paths: Paths) -> None:
     """Start what was planned and has not run. Harmless when it ran or runs."""
     folder = paths.library / FOLDER
     if records.observe(folder).state == "planned":
-        launch.start_shim(folder, python=sys.executable)
+        single.start(folder)
 
 
 def is_over(paths: Paths) -> bool:
@@ -116,16 +99,35 @@ def is_over(paths: Paths) -> bool:
     return records.observe(paths.library / FOLDER).state in ("finished", "lost", "absent")
 
 
-def describe(paths: Paths) -> str:
-    """How it ended, with the end of what it wrote, for the log."""
+def tell_end(paths: Paths, log: Log) -> None:
+    """Log how it ended, with the end of what it wrote; a failure with its cause, and what to do."""
     seen = records.observe(paths.library / FOLDER)
-    ending = records.describe_end(seen) or "success"
-    parts = [f"custom data was executed: {ending}"]
+    said = []
     for name, kept in (("stdout", seen.stdout), ("stderr", seen.stderr)):
         text = (kept.head + kept.tail)[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
         if text:
-            parts.append(f"{name}={text!r}")
-    return " ".join(parts)
+            said.append(f" {name}={text!r}")
+    if seen.succeeded:
+        log.info("custom data was executed: success%s", "".join(said))
+        return
+    file = paths.library / FILE_NAME
+    try:
+        with file.open("rb") as stream:
+            cause = cause_of_failure(stream.read(_LOOKED_AT_BYTES), _exists_below(paths))
+    except OSError as error:
+        cause = f"it cannot be read ({error.strerror})"
+    log.warning(
+        "custom data failed: %s%s: %s: correct it, and try it on this VM with: sudo %s%s",
+        records.describe_end(seen) or "it did not end",
+        f" ({cause})" if cause else "",
+        file,
+        file,
+        "".join(said),
+    )
+
+
+def _exists_below(paths: Paths) -> Callable[[str], bool]:
+    return lambda program: paths.under(program).exists()
 
 
 def _executable_copy(paths: Paths, file: Path) -> Path:

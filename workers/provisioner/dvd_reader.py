@@ -2,8 +2,9 @@
 
 A child, because a drive may hang, an image may be hostile to its parser, and the document holds a
 password that is then gone with this process. First the image is read in user space (hardened
-kernels have no udf); what pycdlib refuses is mounted in a mount namespace of our own, so that
-nobody else sees it and nothing stays mounted. Exit status: 0 printed; 3 no such file on the disc; 4
+kernels have no udf), by pycdlib and, where UDF stands alone, by a reader of our own; what both
+refuse is mounted in a mount namespace of our own, so that nobody else sees it and nothing stays
+mounted. Exit status: 0 printed; 3 no such file on the disc; 4
 no disc; 5 unreadable (why: standard error).
 """
 
@@ -46,7 +47,7 @@ def main() -> int:
         print(f"{device}: {error.strerror}", file=sys.stderr)
         return EXIT_NO_DISC if error.errno in _NO_DISC else EXIT_UNREADABLE
     reasons = []
-    for read in (read_in_user_space, read_by_mounting):
+    for read in (read_in_user_space, read_udf, read_by_mounting):
         try:
             document = read(device, mount_point)
         except NoFile:
@@ -118,6 +119,23 @@ def _content(image: Any, keyword: str, name: str) -> bytes:
     into = io.BytesIO()
     image.get_file_from_iso_fp(into, **{keyword: f"/{name}"})
     return into.getvalue()
+
+
+def read_udf(device: str, _: str) -> bytes:
+    """A disc that has UDF alone."""
+    from waagent.workers.provisioner import udf
+
+    try:
+        with open(device, "rb") as disc:
+            document = udf.Volume(disc).read_file(NAME, LIMIT_BYTES)
+    except (udf.UdfError, OSError) as error:
+        raise Unreadable(f"udf: {error}") from error
+    # as above: foreign bytes, in a process made for them
+    except Exception as error:
+        raise Unreadable(f"udf: {type(error).__name__}") from error
+    if document is None:
+        raise NoFile
+    return document
 
 
 def read_by_mounting(device: str, mount_point: str) -> bytes:

@@ -17,6 +17,7 @@ READY = topics.HealthReport("Ready")
 _DEADLINE_S = 30.0
 _AGAIN_S = 2.0
 _WAIT_S = 300.0
+FAILURE_LIMIT = 300  # of what goes with each heartbeat
 _DESCRIPTION_LIMIT = 2048  # fabric_client cuts exactly; this keeps the message small
 
 

@@ -10,20 +10,19 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from waagent.distro.run import Finished, ToolError, ToolNotFound
+from waagent.distro import programs
+from waagent.distro.run import tool_environment
 from waagent.protocol.base.log import Log
 from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
-_KEYGEN_LIMIT_S = 120.0  # RSA on a small VM without entropy
+KEYGEN_LIMIT_S = 120.0  # RSA on a small VM without entropy
 _AUTO = ("rsa", "ecdsa", "ed25519")
-_KNOWN = ("rsa", "dsa", "ecdsa", "ed25519")
+_ASIDE = ".waagent-keys-"
+_SAID_BYTES = 4096
 _PUBLIC_LIMIT_BYTES = 64 * 1024
-
-Run = Callable[..., Finished]
 
 
 class HostKeyError(ProvisioningError):
@@ -46,62 +45,92 @@ def has_host_keys(folder: Path) -> bool:
     return any(folder.glob("ssh_host_*_key"))
 
 
-def renew_host_keys(folder: Path, kind: str, run: Run, log: Log) -> bool:
-    """Replace all host keys by new ones of ``kind`` (`auto`: all common types). False when there is
-    no ssh-keygen.
-
-    The new ones are made aside; only then the old ones go. Raises HostKeyError.
+class Making:
+    """ssh-keygen at work, while others go on. Invariant: the new keys are made aside, and nothing
+    of the old ones changes before `take_over`.
     """
-    kinds = _AUTO if kind == "auto" else (kind if kind in _KNOWN else "rsa",)
-    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-    for left in folder.glob(".waagent-keys-*"):
-        shutil.rmtree(left)  # of a run that was killed
-    aside = Path(tempfile.mkdtemp(prefix=".waagent-keys-", dir=folder))
-    try:
-        made = _generate(aside, kinds, run)
-        for old in folder.glob("ssh_host_*key*"):
-            if old.name not in made and (old.is_file() or old.is_symlink()):
-                old.unlink()
-        for name in made:
-            os.replace(aside / name, folder / name)
-    except ToolNotFound:
-        log.warning("no ssh-keygen: host keys stay as they are")
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        """Begin to make keys of ``kind`` (`auto`: all common types) for ``folder``."""
+        self._folder = folder
+        self._is_auto = kind == "auto"
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for left in folder.glob(f"{_ASIDE}*"):
+            shutil.rmtree(left)  # of a run that was killed
+        self._aside = Path(tempfile.mkdtemp(prefix=_ASIDE, dir=folder))
+        self.is_missing = False
+        """There is no ssh-keygen."""
+        self._programs = self._start(_AUTO if self._is_auto else (kind,))
+
+    def is_over(self) -> bool:
+        """Whether nothing is being made any more. Where the wanted type cannot be made the others
+        are tried.
+        """
+        if any(program.poll() is None for program in self._programs.values()):
+            return False
+        if self.is_missing or self._is_auto or any(self._aside.iterdir()):
+            return True
+        self._is_auto = True
+        self._programs.update(self._start(tuple(k for k in _AUTO if k not in self._programs)))
         return False
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    log.info("made new SSH host keys types=%s", ",".join(kinds))
-    return True
 
-
-def _generate(folder: Path, kinds: tuple[str, ...], run: Run) -> list[str]:
-    problems = []
-    for kind in kinds:
+    def take_over(self, log: Log) -> bool:
+        """Put the new keys in the place of all old ones; False when there is no ssh-keygen. Raises
+        HostKeyError when none could be made.
+        """
         try:
-            run(
-                [
-                    "ssh-keygen",
-                    "-q",
-                    "-N",
-                    "",
-                    "-t",
-                    kind,
-                    "-f",
-                    str(folder / f"ssh_host_{kind}_key"),
-                ],
-                deadline_s=_KEYGEN_LIMIT_S,
-            )
-        except ToolNotFound:
-            raise
-        except ToolError as error:
-            problems.append(f"{kind}: {error.where}")  # FIPS builds refuse some types
-    made = sorted(path.name for path in folder.iterdir())
-    if not made:
-        raise HostKeyError(
-            "no SSH host key could be made",
-            "; ".join(problems)[:300],
-            "choose another Provisioning.SshHostKeyPairType",
-        )
-    return made
+            if self.is_missing:
+                log.warning("no ssh-keygen: SSH host keys stay as they are: install openssh")
+                return False
+            made = sorted(path.name for path in self._aside.iterdir())
+            failed = [kind for kind, program in self._programs.items() if program.poll()]
+            if not made:
+                raise HostKeyError(
+                    "no SSH host key could be made",
+                    "; ".join(f"{kind}: {self._said(kind)}" for kind in failed)[:300],
+                    "choose another Provisioning.SshHostKeyPairType",
+                )
+            for kind in failed:  # FIPS builds refuse some types
+                log.warning("no SSH host key of type %s: %s", kind, self._said(kind))
+            for name in made:
+                os.replace(self._aside / name, self._folder / name)
+            for old in self._folder.glob("ssh_host_*key*"):
+                if old.name not in made and (old.is_file() or old.is_symlink()):
+                    old.unlink()
+        finally:
+            self.abandon()
+        log.info("made new SSH host keys: %s", " ".join(name for name in made if "." not in name))
+        return True
+
+    def abandon(self) -> None:
+        """Leave everything as it was."""
+        for program in self._programs.values():
+            program.kill()
+            program.wait(1.0)
+            program.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def _start(self, kinds: tuple[str, ...]) -> dict[str, programs.Program]:
+        started = {}
+        for kind in kinds:
+            argv = ["ssh-keygen", "-q", "-N", "", "-t", kind, "-f"]
+            argv.append(str(self._aside / f"ssh_host_{kind}_key"))
+            try:
+                started[kind] = programs.start(
+                    argv, tool_environment(), stderr=programs.PIPE, session=False
+                )
+            except OSError:
+                self.is_missing = True
+        return started
+
+    def _said(self, kind: str) -> str:
+        program = self._programs[kind]
+        try:
+            said = os.read(program.streams[2], _SAID_BYTES)
+        except OSError:
+            said = b""
+        text = said.decode("utf-8", "replace").strip()
+        return text.splitlines()[0][:120] if text else f"ssh-keygen ended with {program.status}"
 
 
 def fingerprint_of(folder: Path, kind: str) -> Fingerprint | None:

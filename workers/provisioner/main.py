@@ -9,23 +9,33 @@ their own and do not end sshd with them.
 
 from __future__ import annotations
 
+import datetime
+
+from waagent import __version__
+from waagent.distro import boot_marks, sshd_later
 from waagent.distro.distributions import Family, family_of
-from waagent.distro.files import FileError
+from waagent.distro.files import FileError, write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
 from waagent.protocol.base.backoff import next_pause_s
 from waagent.protocol.base.input_errors import DocumentError
-from waagent.workers.provisioner import identity, plan
-from waagent.workers.provisioner.health_report import READY, Platform, failed
+from waagent.workers.provisioner import identity, plan, role_state
+from waagent.workers.provisioner.health_report import FAILURE_LIMIT, READY, Platform, failed
 from waagent.workers.provisioner.notes import read_notes
 from waagent.workers.provisioner.plan import Options
-from waagent.workers.provisioner.provisioning_error import ProvisioningError
+from waagent.workers.provisioner.provisioning_error import NoRequest, ProvisioningError
 from waagent.workers.runtime import Worker
 
 PAUSES_S = (5.0, 5.0, 5.0, 5.0, 10.0, 20.0, 30.0)  # the DVD may be attached late
+_LATE_TRIES = 4  # so often the DVD may be missing before scripts that wait are told so
 _FINGERPRINT_LIMIT_S = 20.0
 _CUSTOM_DATA_LOOK_S = 0.5
 _CUSTOM_DATA_WAIT_S = 300.0
+_BEFORE_READY_S = 600.0  # the platform gives up a VM after 20 minutes
+
+
+class GaveUp(Exception):
+    """The time for provisioning is over; the text says what failed last."""
 
 
 def main(worker: Worker) -> None:
@@ -38,22 +48,74 @@ def main(worker: Worker) -> None:
     platform = Platform(worker)
     vm_id = identity.read_vm_id(paths, worker.run)
     marker = identity.judge_marker(identity.read_marker(paths), vm_id)
+    if marker == identity.ABSENT and boot_marks.deprovisioned(paths).exists():
+        worker.log.info("deprovisioned: nothing is done until the next boot")
+        worker.supervisor.done("deprovisioned, until the next boot")
+        return
     worker.supervisor.tell(provisioned=marker != identity.ABSENT)
     if marker == identity.ABSENT:
-        summary, reports_ready = provision_until_done(worker, paths, options, platform, vm_id)
+        try:
+            summary, reports_ready = provision_until_done(worker, paths, options, platform, vm_id)
+        except GaveUp as error:
+            give_up(worker, paths, platform, str(error))
+            return
+        worker.supervisor.tell(failure=None)
+        tell_hypervisor(worker, paths, vm_id, "")
         tell_host_key(worker, paths, options, platform)
-        execute_custom_data(worker, paths)
+        custom_data_for(worker, paths, _BEFORE_READY_S)
     else:
         summary, reports_ready = recognise(worker, paths, marker, vm_id), True
+        leave_sshd_to_others(worker, paths)
     worker.supervisor.tell(provisioned=True)
     if reports_ready:
+        role_state.tell_consumer(worker, paths)
         platform.say(READY)
         platform.wait_accepted()
         worker.supervisor.tell(health="Ready")
+    while not custom_data_for(worker, paths, _CUSTOM_DATA_WAIT_S):
+        continue
     if marker != identity.ABSENT:
-        execute_custom_data(worker, paths)
         tell_host_key(worker, paths, options, platform)
     worker.supervisor.done(summary)
+
+
+def give_up(worker: Worker, paths: Paths, platform: Platform, text: str) -> None:
+    """The VM goes on without being provisioned: extensions may repair it; the next boot tries
+    again.
+    """
+    worker.log.error("provisioning is given up until the next boot: %s", text)
+    platform.wait_accepted(_FINGERPRINT_LIMIT_S)
+    write_atomic(boot_marks.provisioning_failed(paths), text.encode("utf-8"), mode=0o644)
+    worker.supervisor.done(f"failed: {text}")
+
+
+def leave_sshd_to_others(worker: Worker, paths: Paths) -> None:
+    """Options that others have set since we provisioned are theirs."""
+    given = sshd_later.make_way(paths)
+    if given:
+        worker.log.info("sshd: %s was set by others since, our value is removed", " ".join(given))
+        from waagent.workers.provisioner.steps import reload_sshd
+
+        reload_sshd(worker, paths, family_of(paths))
+
+
+def tell_hypervisor(worker: Worker, paths: Paths, vm_id: str, failure: str) -> None:
+    """The second way to the platform; it is there or not, and holds nothing up."""
+    from waagent.workers.provisioner import kvp
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    text = kvp.report(vm_id, f"waagent/{__version__}", failure, now)
+    try:
+        is_told = kvp.tell_host(paths, text, boot_marks.boot_time())
+    except OSError as error:
+        worker.log.warning(
+            "the hypervisor was not told: %s: %s: none needed, the platform is told over the"
+            " network too",
+            kvp.POOL,
+            error.strerror,
+        )
+        return
+    worker.log.debug("told the hypervisor=%s %s", is_told, kvp.KEY)
 
 
 def recognise(worker: Worker, paths: Paths, marker: str, vm_id: str) -> str:
@@ -78,22 +140,32 @@ def provision_until_done(
     worker: Worker, paths: Paths, options: Options, platform: Platform, vm_id: str
 ) -> tuple[str, bool]:
     """Try until it is done; the summary, and whether Ready is ours to report. Each new failure is
-    told to the platform.
+    told to the platform. Raises GaveUp when the time is over.
     """
     said = ""
     tries = 0
     family = family_of(paths)
+    end = worker.loop.now() + options.time_limit_s
     while True:
         try:
             return provision(worker, paths, family, options, platform, vm_id)
         except (ProvisioningError, DocumentError, ToolError, FileError, OSError) as error:
             text = str(error)
+            is_final = not isinstance(error, NoRequest)
+        tries += 1
+        if is_final or tries >= _LATE_TRIES:
+            worker.supervisor.tell(failure=text[:FAILURE_LIMIT])
         if text != said:
             said = text
             worker.log.error("provisioning failed: %s", text)
             platform.say(failed(text))
-        tries += 1
-        worker.wait(lambda: False, next_pause_s(tries, PAUSES_S), f"failed: {text}")
+            worker.supervisor.tell(health="NotReady")
+            tell_hypervisor(worker, paths, vm_id, text)
+        pause_s = min(next_pause_s(tries, PAUSES_S), end - worker.loop.now())
+        if pause_s > 0:
+            worker.wait(lambda: False, pause_s, f"failed: {text}")
+        if worker.loop.now() >= end:
+            raise GaveUp(text)
 
 
 def provision(
@@ -158,24 +230,23 @@ def tell_host_key(worker: Worker, paths: Paths, options: Options, platform: Plat
     )
 
 
-def execute_custom_data(worker: Worker, paths: Paths) -> None:
-    """Start custom data that is planned, wait for its end, without a limit, and tell it once; it
-    outlives us.
+def custom_data_for(worker: Worker, paths: Paths, limit_s: float) -> bool:
+    """Start custom data that is planned and wait for its end, ``limit_s`` at most; its end is told
+    once. Whether nothing is left to wait for; it outlives us.
     """
     if not (paths.library / "custom-data").is_dir():
-        return
+        return True
     from waagent.workers.provisioner import custom_data
 
     if custom_data.is_settled(paths):
-        return
+        return True
     custom_data.start_execution(paths)
     looks = worker.loop.every(_CUSTOM_DATA_LOOK_S, lambda: None)
     try:
-        while not worker.wait(
-            lambda: custom_data.is_over(paths), _CUSTOM_DATA_WAIT_S, "custom data is running"
-        ):
-            continue
+        if not worker.wait(lambda: custom_data.is_over(paths), limit_s, "custom data is running"):
+            return False
     finally:
         looks.cancel()
-    worker.log.info("%s", custom_data.describe(paths))
+    custom_data.tell_end(paths, worker.log)
     custom_data.note_told(paths)
+    return True

@@ -1,6 +1,12 @@
 """What to do, decided from the request, the options and what is there. Pure: no file, no clock, no
 tool.
 
+The order of the steps (`steps.py`) is by what needs what. Host keys are begun first, since RSA
+takes seconds on a small VM, and are waited for last before sshd is asked (`sshd -T` wants a key);
+reading the disc, telling the platform and making the user go on meanwhile. The host name stands
+before the user, since `sudo` looks it up. The marker stands when everything that a login needs is
+there; the fingerprint, custom data and the consumers come after it, so that a kill repeats none of
+them.
 Source: spec/provisioning.md §1, §4.3 Rule, §5, §6, §10.1, §13.
 """
 
@@ -18,17 +24,13 @@ from waagent.workers.provisioner.user_names import ANOTHER, WHERE
 # who provisions
 OURSELVES, CLOUD_INIT, NOBODY = "ourselves", "cloud-init", "nobody"
 
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+_HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\Z")  # a first `-` is an option
 _HOST_NAME_MAX = 64  # Linux; RFC 1123 allows 255
 OWN_UIDS = frozenset((64510, 64511, 65534))
 """The uids of `waagent` and `waagent-probe` (supervisor/roster.py), and the kernel's overflow uid,
 which is nobody's by whatever name.
 """
 _SYSTEM_LIMIT = 1000  # the refusal never reaches higher, whatever login.defs says (trap 30)
-_KEY_TYPE = re.compile(
-    r"(ssh-[a-z0-9-]+|ecdsa-sha2-[a-z0-9-]+|sk-(?:ssh|ecdsa)-[a-z0-9-]+)(@[a-z0-9.-]+)?\Z"
-)
-_KEY_WORD = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}\Z")
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Options:
     shadow: str = ""
     sudoers_folder: str = ""
     client_alive_s: int = 180
+    time_limit_s: int = 1200
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ _OPTIONS: tuple[tuple[str, str], ...] = (
     ("shadow", "OS.PasswordPath"),
     ("sudoers_folder", "OS.SudoersDir"),
     ("client_alive_s", "OS.SshClientAliveInterval"),
+    ("time_limit_s", "Provisioning.TimeLimit"),
 )
 _LOWERED = ("agent", "host_key_type")
 
@@ -121,24 +125,24 @@ def who_provisions(options: Options, cloud_init_enabled: bool) -> str:
     return OURSELVES if options.enabled else NOBODY
 
 
-def check_host_name(name: str) -> str:
-    """``name``, when RFC 1123 allows it and the kernel can hold it. Raises Refused; nothing is cut
-    off.
+def host_name_of(name: str) -> str:
+    """``name`` as it shall be set: what the platform lets customers choose, without a trailing dot.
+    Raises Refused; nothing is cut off.
     """
-    labels = name.split(".")
-    if len(name) > _HOST_NAME_MAX:
+    wanted = name[:-1] if name.endswith(".") else name
+    if len(wanted) > _HOST_NAME_MAX:
         raise Refused(
-            f"host name has {len(name)} characters", repr(name[:80]), f"at most {_HOST_NAME_MAX}"
+            f"host name has {len(wanted)} characters",
+            repr(wanted[:80]),
+            f"at most {_HOST_NAME_MAX}",
         )
-    if not all(_LABEL.match(label) for label in labels) or all(
-        character.isdigit() for character in labels[-1]
-    ):
+    if _HOST_NAME.match(wanted) is None:
         raise Refused(
-            "host name is not one by RFC 1123",
-            repr(name),
-            "letters, digits and inner hyphens, labels of 1 to 63 characters",
+            "host name has other characters than letters, digits, hyphens and inner dots",
+            repr(name[:80]),
+            "set it by hand, or create the VM with another one",
         )
-    return name
+    return wanted
 
 
 def refuse_system_user(
@@ -190,22 +194,6 @@ def sudoers_text(present: str, user_name: str, has_password: bool) -> str:
     ]
     rights = "ALL" if has_password else "NOPASSWD: ALL"
     return "\n".join([*others, f"{user_name} ALL=(ALL) {rights}"]) + "\n"
-
-
-def check_public_key(value: str) -> str:
-    """One line of authorized_keys. Options before the key type are kept. Raises Refused when it is
-    none (trap 7).
-    """
-    line = " ".join(value.split())
-    words = line.split(" ")
-    for at, word in enumerate(words[:-1]):
-        if _KEY_TYPE.match(word) and _KEY_WORD.match(words[at + 1]):
-            return line
-    raise Refused(
-        "public key is not in OpenSSH's form",
-        repr(line[:40]),
-        "it looks like: ssh-ed25519 AAAA… comment",
-    )
 
 
 def wants_password_login(

@@ -67,6 +67,14 @@ def target_of(path: str, home_base: str, account: PasswdEntry) -> Target:
     return Target("/", tuple(parts[:-1]), parts[-1], False)
 
 
+@dataclass(frozen=True)
+class Deployed:
+    """What became of the keys that were asked for."""
+
+    count: int = 0
+    problems: tuple[str, ...] = ()
+
+
 def deploy_public_keys(
     paths: Paths,
     run: Run,
@@ -74,28 +82,36 @@ def deploy_public_keys(
     home_base: str,
     keys: Iterable[tuple[str, str]],
     log: Log,
-) -> int:
-    """Add ``keys`` (path, line) to the files they belong in, each once; how many lines were asked
-    for. Raises DeployError.
+) -> Deployed:
+    """Add ``keys`` (path, line) to the files they belong in, each once. Where a path leads to no
+    file that can be written, the user's own `.ssh/authorized_keys` takes them.
     """
+    problems: list[str] = []
+    usual = target_of("", home_base, account)
     wanted: dict[Target, list[str]] = {}
     for path, line in keys:
-        wanted.setdefault(target_of(path, home_base, account), []).append(line)
-    for target, lines in wanted.items():
-        _write(
-            paths,
-            run,
-            account,
-            target,
-            {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644},
-        )
-        log.info(
-            "deployed %d keys for %s in %s",
-            len(lines),
-            account.name,
-            posixpath.join(target.base, *target.folders, target.name),
-        )
-    return sum(len(lines) for lines in wanted.values())
+        try:
+            target = target_of(path, home_base, account)
+        except DeployError as error:
+            problems.append(str(error))
+            target = usual
+        wanted.setdefault(target, []).append(line)
+    left = list(wanted.items())
+    count = 0
+    while left:
+        target, lines = left.pop(0)
+        told: dict[str, object] = {"lines": lines, "mode": 0o600 if target.is_the_users else 0o644}
+        try:
+            _write(paths, run, account, target, told)
+        except DeployError as error:
+            problems.append(str(error))
+            if target != usual:
+                left.append((usual, lines))
+            continue
+        count += len(lines)
+        place = posixpath.join(target.base, *target.folders, target.name)
+        log.info("deployed %d keys for %s in %s", len(lines), account.name, place)
+    return Deployed(count, tuple(problems))
 
 
 def deploy_key_pair(
@@ -164,18 +180,28 @@ def _write(
     place = posixpath.join(target.base, *target.folders, target.name)
     try:
         run(argv, deadline_s=_LIMIT_S, stdin=json.dumps(told).encode("ascii"))
-        if paths.under("/sys/fs/selinux/enforce").exists():
-            run(
-                ["restorecon", "-R", str(paths.under(posixpath.dirname(place)))],
-                deadline_s=_LIMIT_S,
-                check=False,
-            )
     except ToolError as error:
         raise DeployError(
             "Failed to deploy public key (0x09)",
             f"{place}, {error.where}",
             "remove what stands there",
         ) from error
+    _label(paths, run, paths.under(place))
+
+
+def _label(paths: Paths, run: Run, file: Path) -> None:
+    """Give a key's file and its folder the label by which sshd may read them, where SELinux is on.
+    Enforcement stays as it is; without a tool for it sshd says what it misses.
+    """
+    if not paths.under("/sys/fs/selinux/enforce").exists():
+        return
+    places = [str(file.parent), str(file)]
+    for argv in (["restorecon", "-F"], ["chcon", "-t", "ssh_home_t"]):
+        try:
+            run([*argv, *places], deadline_s=_LIMIT_S)
+        except ToolError:
+            continue
+        return
 
 
 def own_ssh_folder(home: Path, account: PasswdEntry) -> None:

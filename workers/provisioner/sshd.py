@@ -1,162 +1,237 @@
-"""sshd's configuration: what we add, where, tested before it counts; and sshd told to read it
-again.
+"""sshd's configuration: what is in force, what we add and where, checked before and after.
 
-Source: spec/provisioning.md §6.5 with its Rule, §6.6, traps 2 to 5, 28. sshd takes the first value
-it reads.
+What counts is what `sshd -T` answers: an option that has the wanted value already is not written,
+and one that does not have it afterwards is told as not honoured. Our lines go into a drop-in that
+sshd reads before whatever sets the option, else to the top of the main file; a file below /usr is
+never changed, and what sshd refuses is taken back. Source: sshd_config(5), sshd(8).
 """
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from waagent.distro.distributions import Family
-from waagent.distro.files import write_atomic
+from waagent.distro import sshd_later, sshd_settings
+from waagent.distro.files import make_folder, write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound
+from waagent.distro.sshd_settings import Include, Setting
 from waagent.protocol.base.log import Log
-from waagent.workers.provisioner.provisioning_error import ProvisioningError
 
-DROP_IN = "sshd_config.d/10-waagent.conf"
-BEGIN, END = "# waagent: begin", "# waagent: end"
 _TEST_LIMIT_S = 20.0
-_RELOAD_LIMIT_S = 30.0
-_SET_BY_US = (
-    "passwordauthentication",
-    "challengeresponseauthentication",
-    "kbdinteractiveauthentication",
-    "clientaliveinterval",
-)
-_INCLUDE = re.compile(r"(?:\S*/)?sshd_config\.d/\*(?:\.conf)?\Z")
-_PID_FILES = ("/run/sshd.pid", "/var/run/sshd.pid", "/run/sshd/sshd.pid")
+_FROM = "host=client.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22"  # RFC 5737: nobody's address
+# one is an alias of the other since OpenSSH 8.7, older ones know only the second
+_NAMES = {
+    "passwordauthentication": "PasswordAuthentication",
+    "kbdinteractiveauthentication": "KbdInteractiveAuthentication",
+    "challengeresponseauthentication": "ChallengeResponseAuthentication",
+    "clientaliveinterval": "ClientAliveInterval",
+}
 
 Run = Callable[..., Finished]
 
 
-class SshdError(ProvisioningError):
-    """sshd would not accept its configuration with our lines; it is as it was."""
+@dataclass(frozen=True)
+class Sshd:
+    """The sshd of a machine: where it is configured, how it is asked, and for whom."""
+
+    paths: Paths
+    ssh_folder: str
+    run: Run
+    log: Log
+    user_name: str = ""
+    may_edit_main: bool = True
 
 
-def directives(password_login: bool | None, client_alive_s: int) -> tuple[str, ...]:
-    """The lines we want; ``password_login`` None: leave that to the image."""
-    lines = []
+def wanted_settings(password_login: bool | None, client_alive_s: int) -> dict[str, str]:
+    """The values we want; ``password_login`` None: leave that to the image."""
+    wanted = {}
     if password_login is not None:
-        lines.append(f"PasswordAuthentication {'yes' if password_login else 'no'}")
+        wanted["passwordauthentication"] = "yes" if password_login else "no"
     if password_login is False:
-        # one is an alias of the other since OpenSSH 8.7, older ones know only the second
-        lines += ["KbdInteractiveAuthentication no", "ChallengeResponseAuthentication no"]
+        wanted["kbdinteractiveauthentication"] = "no"
+        wanted["challengeresponseauthentication"] = "no"
     if client_alive_s > 0:
-        lines.append(f"ClientAliveInterval {client_alive_s}")
-    return tuple(lines)
+        wanted["clientaliveinterval"] = str(client_alive_s)
+    return wanted
 
 
-def reads_drop_ins_first(text: str) -> bool:
-    """Whether a drop-in would win: the main file includes sshd_config.d before it sets what we set,
-    and outside of Match.
+def configure_sshd(sshd: Sshd, wanted: dict[str, str]) -> str:
+    """Have ``wanted`` in force; the file that was written, empty when nothing was to do or nothing
+    could be done (a warning says which and why).
     """
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).split()
-        if not words or words[0].startswith("#"):
-            continue
-        name = words[0].lower()
-        if name == "include" and any(_INCLUDE.match(word.strip('"')) for word in words[1:]):
-            return True
-        if name == "match" or name in _SET_BY_US:
-            return False
-    return False
-
-
-def with_block(text: str, lines: tuple[str, ...]) -> str:
-    """The main file with our lines in a marked block at its top (never behind a Match, trap 3); an
-    older block goes.
-    """
-    kept: list[str] = []
-    is_ours = False
-    for line in text.splitlines():
-        if line.strip() == BEGIN:
-            is_ours = True
-        elif line.strip() == END and is_ours:
-            is_ours = False
-        elif not is_ours:
-            kept.append(line)
-    block = [BEGIN, *lines, END] if lines else []
-    return "\n".join([*block, *kept]) + "\n"
-
-
-def configure_sshd(
-    paths: Paths, ssh_folder: str, lines: tuple[str, ...], run: Run, log: Log
-) -> str:
-    """Have sshd's configuration begin with ``lines``; the file that was written, empty when nothing
-    was to do.
-
-    Raises SshdError when sshd refuses the result; nothing is changed then.
-    """
-    main = paths.under(ssh_folder) / "sshd_config"
-    try:
-        text = main.read_text("utf-8", "surrogateescape")
-        mode = main.stat().st_mode & 0o777
-    except FileNotFoundError:
-        log.info("no %s: sshd is left alone", main)
+    main = sshd_settings.main_file(sshd.paths, sshd.ssh_folder)
+    if main is None:
+        if _is_installed(sshd):
+            sshd.log.warning(
+                "sshd is not configured, its settings stay: no sshd_config in %s or %s: write one",
+                sshd.ssh_folder,
+                sshd_settings.VENDOR_FOLDER,
+            )
         return ""
-    lines = _known_to_sshd(paths, text, lines, run, log)
-    if reads_drop_ins_first(text) and (main.parent / "sshd_config.d").is_dir():
-        file, content, mode = (
-            main.parent / DROP_IN,
-            "".join(line + "\n" for line in (BEGIN, *lines)),
-            0o600,
-        )
-    else:
-        file, content = main, with_block(text, lines)
-    data = content.encode("utf-8", "surrogateescape")
-    if file.exists() and file.read_bytes() == data:
-        return str(file)
-    write_atomic(file, data, mode=mode)
-    log.info("sshd is configured file=%s %s", file, "; ".join(lines))
-    return str(file)
-
-
-def _known_to_sshd(
-    paths: Paths, text: str, lines: tuple[str, ...], run: Run, log: Log
-) -> tuple[str, ...]:
-    """The lines that this sshd accepts in front of its configuration. Raises SshdError when none of
-    the ways is accepted.
-    """
-    problem = _complaint(paths, with_block(text, lines), run)
-    if not problem:
-        return lines
-    older = tuple(line for line in lines if not line.startswith("KbdInteractive"))
-    if not _complaint(paths, with_block(text, older), run):
-        return older
-    if _complaint(paths, text, run):
-        log.warning(
-            "sshd refuses its configuration also without our lines, they are added all the"
-            " same: %s",
+    _make_run_folder(sshd)
+    problem = _complaint(sshd)
+    if problem:
+        withdraw(sshd)  # an earlier run may have been killed between writing and looking
+        problem = _complaint(sshd)
+    if problem:
+        sshd.log.warning(
+            "sshd refuses its configuration, it is left alone and logins may fail: %s: correct it"
+            " and test it with: sshd -t",
             problem,
         )
-        return lines
-    raise SshdError(
-        "sshd refuses its configuration with our lines",
-        problem,
-        "look at sshd_config with: sshd -t",
-    )
+        return ""
+    missing = _not_in_force(sshd, main, wanted)
+    if not missing:
+        return ""
+    file = _write(sshd, main, {**_ours(sshd, main, wanted), **missing})
+    _tell(sshd, main, wanted, file)
+    return str(file) if file is not None else ""
 
 
-def _complaint(paths: Paths, text: str, run: Run) -> str:
-    """What sshd says of a configuration; empty when it is well, or when there is no sshd to ask."""
-    candidate = paths.library / "sshd_config.test"
-    write_atomic(candidate, text.encode("utf-8", "surrogateescape"), mode=0o600)
+def _write(sshd: Sshd, main: Path, wanted: dict[str, str]) -> Path | None:
+    """Write what is ``wanted`` where it wins, if anywhere and if sshd takes it; the file."""
+    lines = _accepted(sshd, main, tuple(f"{_NAMES[name]} {wanted[name]}" for name in wanted))
+    if not lines:
+        return None
+    read = sshd_settings.read_settings(sshd.paths, main, sshd.ssh_folder)
+    file = sshd_settings.winning_drop_in(sshd.paths, read, frozenset(wanted))
+    if file is None and (not sshd.may_edit_main or sshd_settings.is_vendors(sshd.paths, main)):
+        return None
+    withdraw(sshd)
+    if file is not None:
+        if not file.parent.is_dir():
+            make_folder(file.parent, 0o755)
+        text, mode = "".join(line + "\n" for line in (sshd_settings.BEGIN, *lines)), 0o600
+    else:
+        file = main
+        text = sshd_settings.with_block(sshd_settings.text_of(main), lines)
+        mode = main.stat().st_mode & 0o777
+    write_atomic(file, text.encode("utf-8", "surrogateescape"), mode=mode)
+    problem = _complaint(sshd)
+    if problem:
+        withdraw(sshd)
+        sshd.log.warning(
+            "sshd refuses its configuration with our lines, they were taken back: %s: look at %s",
+            problem,
+            file,
+        )
+        return None
+    sshd_later.remember(sshd.paths, main, sshd.ssh_folder, file)
+    return file
+
+
+def _accepted(sshd: Sshd, main: Path, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that this sshd takes in front of its configuration, asked about a copy."""
+    text = sshd_settings.text_of(main)
+    without: tuple[str, ...]
+    for without in ((), ("Kbd",), ("Challenge",)):
+        tried = tuple(line for line in lines if not line.startswith(without or "\0"))
+        candidate = sshd.paths.library / "sshd_config.test"
+        data = sshd_settings.with_block(text, tried).encode("utf-8", "surrogateescape")
+        write_atomic(candidate, data, mode=0o600)
+        try:
+            problem = _complaint(sshd, "-f", str(candidate))
+        finally:
+            candidate.unlink()
+        if not problem:
+            return tried
+    sshd.log.warning("sshd does not take our lines, nothing is changed: %s", problem)
+    return ()
+
+
+def withdraw(sshd: Sshd) -> None:
+    """Take our lines out of sshd's configuration, wherever an earlier run has put them."""
+    main = sshd_settings.main_file(sshd.paths, sshd.ssh_folder)
+    if main is not None:
+        sshd_later.withdraw_all(sshd.paths, main, sshd.ssh_folder)
+
+
+def _ours(sshd: Sshd, main: Path, wanted: dict[str, str]) -> dict[str, str]:
+    """What our lines say already, and shall say."""
+    read = sshd_settings.read_settings(sshd.paths, main, sshd.ssh_folder)
+    said = {line.option for line in read if isinstance(line, Setting) and line.is_ours}
+    return {name: value for name, value in wanted.items() if name in said}
+
+
+def _not_in_force(sshd: Sshd, main: Path, wanted: dict[str, str]) -> dict[str, str]:
+    """Of ``wanted`` what sshd does not have; all of it when there is no sshd to ask."""
+    answer = effective(sshd, main)
+    if answer is None:
+        return wanted
+    return {name: value for name, value in wanted.items() if answer.get(name, value) != value}
+
+
+def effective(sshd: Sshd, main: Path) -> dict[str, str] | None:
+    """What `sshd -T` answers (option in lower case -> value), for our user where Match blocks
+    exist; None when it does not.
+    """
+    read = sshd_settings.read_settings(sshd.paths, main, sshd.ssh_folder)
+    argv = [_program(sshd.paths), "-T", "-f", str(main)]
+    has_match = any(isinstance(line, (Setting, Include)) and line.is_in_match for line in read)
+    if has_match:
+        argv += ["-C", f"user={sshd.user_name or 'root'},{_FROM}"]
     try:
-        run([_program(paths), "-t", "-f", str(candidate)], deadline_s=_TEST_LIMIT_S)
+        said = sshd.run(argv, deadline_s=_TEST_LIMIT_S).stdout.decode("utf-8", "replace")
+    except ToolError:
+        return None
+    answer: dict[str, str] = {}
+    for line in said.splitlines():
+        option, _, value = line.partition(" ")
+        answer.setdefault(option.lower(), value.strip())
+    return answer
+
+
+def _tell(sshd: Sshd, main: Path, wanted: dict[str, str], file: Path | None) -> None:
+    """Say what is in force now and, for what is not, who stands in the way."""
+    answer = effective(sshd, main)
+    if answer is None:
+        if file is not None:
+            sshd.log.info("sshd's configuration is written, not checked: file=%s", file)
+        return
+    read = sshd_settings.read_settings(sshd.paths, main, sshd.ssh_folder)
+    done = []
+    for name, value in wanted.items():
+        if answer.get(name, value) == value:
+            done.append(f"{_NAMES[name]} {value}")
+            continue
+        by = sshd_settings.first_of(read, name, is_in_match=True) or sshd_settings.first_of(
+            read, name, is_in_match=False
+        )
+        where = f"{by.file}:{by.line}" if by is not None else str(main)
+        sshd.log.warning(
+            "%s %s is not honoured, sshd says %s: %s: change that line",
+            _NAMES[name],
+            value,
+            answer[name],
+            where,
+        )
+    if file is not None and done:
+        sshd.log.info("sshd is configured file=%s %s", file, "; ".join(done))
+
+
+def _complaint(sshd: Sshd, *more: str) -> str:
+    """What `sshd -t` says of the configuration; empty when it is well, or there is no sshd."""
+    main = sshd_settings.main_file(sshd.paths, sshd.ssh_folder)
+    arguments = more or (() if main is None else ("-f", str(main)))
+    try:
+        sshd.run([_program(sshd.paths), "-t", *arguments], deadline_s=_TEST_LIMIT_S)
     except ToolNotFound:
         return ""
     except ToolError as error:
         return error.where
-    finally:
-        candidate.unlink()
     return ""
+
+
+def _make_run_folder(sshd: Sshd) -> None:
+    """Debian's sshd wants its folder even for a test, and only its service makes it."""
+    if sshd.paths.under("/run").is_dir() and _is_installed(sshd):
+        sshd.paths.under("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+
+
+def _is_installed(sshd: Sshd) -> bool:
+    return "/" in _program(sshd.paths)
 
 
 def _program(paths: Paths) -> str:
@@ -165,36 +240,3 @@ def _program(paths: Paths) -> str:
         if paths.under(place).exists():
             return str(paths.under(place))
     return "sshd"
-
-
-def reload_sshd(paths: Paths, family: Family, run: Run, log: Log) -> str:
-    """Have a running sshd read its configuration again, sessions stay; what was done. No sshd is
-    started by us.
-    """
-    if paths.under("/run/systemd/system").is_dir():
-        try:
-            run(
-                ["systemctl", "try-reload-or-restart", family.sshd_unit], deadline_s=_RELOAD_LIMIT_S
-            )
-        except ToolError as error:
-            log.warning(
-                "sshd was not reloaded, it reads its configuration at its next start: %s", error
-            )
-            return ""
-        return f"systemctl {family.sshd_unit}"
-    for name in _PID_FILES:
-        pid = _sshd_pid(paths, paths.under(name))
-        if pid is not None:
-            os.kill(pid, signal.SIGHUP)
-            return f"SIGHUP to {pid}"
-    return ""
-
-
-def _sshd_pid(paths: Paths, file: Path) -> int | None:
-    """The pid in the file, when sshd has it."""
-    try:
-        pid = int(file.read_text("ascii").strip())
-        command = paths.under(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
-    except (OSError, ValueError):
-        return None
-    return pid if pid > 1 and command == "sshd" else None

@@ -1,18 +1,16 @@
-"""The user's account: looked up, made, given a password; and the root password taken away.
+"""The user's account: looked up, made, given a password.
 
-Source: spec/provisioning.md §5 with its Rules, traps 13, 15, 17, 25, 29.
+Source: spec/provisioning.md §5 with its Rules, traps 13, 15, 17, 29.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from waagent.distro.distributions import Family
-from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
 from waagent.protocol.base.log import Log
@@ -25,7 +23,6 @@ TOOL_LIMIT_S = 60.0
 NO_LOGIN_BY_PASSWORD = "*"  # unlike `!` it does not keep a sshd without PAM from taking keys (§5.4)
 _UNSET = ("", "!", "!!", "!*")
 _SHADOW_LIMIT_BYTES = 4 * 1024 * 1024
-_ROOT_LOCKED = "root:*LOCK*:14600::::::"
 
 Run = Callable[..., Finished]
 
@@ -146,23 +143,6 @@ def shadow_field(paths: Paths, shadow: str, name: str) -> str:
         if fields[0] == name and len(fields) > 1:
             return fields[1]
     return ""
-
-
-def delete_root_password(paths: Paths, family: Family, options: Options, run: Run) -> None:
-    """Make root's password unusable, never empty (§5.7 Rule). Owner, mode and label of the file
-    stay. Raises UserError.
-    """
-    if family.name == "freebsd":
-        run(["pw", "usermod", "root", "-h", "-"], deadline_s=TOOL_LIMIT_S)
-        return
-    shadow = paths.under(options.shadow or family.shadow)
-    facts = shadow.stat()
-    lines = shadow.read_bytes().splitlines()
-    others = [line for line in lines if not line.startswith(b"root:")]
-    if f"{_ROOT_LOCKED}".encode("ascii") in lines and len(others) == len(lines) - 1:
-        return
-    data = b"\n".join([_ROOT_LOCKED.encode("ascii"), *others]) + b"\n"
-    write_atomic(shadow, data, mode=stat.S_IMODE(facts.st_mode), owner=(facts.st_uid, facts.st_gid))
 
 
 def _hash(password: Secret, options: Options, log: Log) -> str:

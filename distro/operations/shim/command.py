@@ -8,13 +8,22 @@ import time
 
 from waagent.distro import kernel_files, processes
 from waagent.distro.cgroups import groups
+from waagent.distro.operations.shim import sandbox
 from waagent.distro.operations.shim.plan import Plan
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from waagent.distro.operations.shim.denials import Denials
+
+    Pair = tuple[_socket.socket, _socket.socket]
 SHELL = "/bin/sh"
 OOM_COMMAND = 500
 # soft and hard, what a login or a unit gets; the agent's own ceilings are lower
 _NOFILE = (1024, 524288)
 _READY, _NO_GROUP, _FAILED = b"r", b"g", b"f"
+"""What the child says, a line each: READY and what fences it; that it has no cgroup; why not."""
 _KILL_PAUSE_S = 0.005
 
 
@@ -26,31 +35,42 @@ class Command:
     def __init__(self, plan: Plan, place: list[groups.Group], writers: tuple[int, int]) -> None:
         self.groups = place
         self.status: int | None = None
+        self.fence = ""
+        """What the profile keeps it from, in words."""
+        self.denials: Denials | None = None
+        """Of a strict command: to be answered whenever its listener can be read."""
         gate, self._gate = os.pipe()
         self._report, report = os.pipe()
+        listening = _pair() if plan.values.get("profile") == sandbox.STRICT else None
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
-            _become(plan, place, writers, gate, report)
+            _become(plan, place, writers, gate, report, listening)
         for descriptor in (gate, report, *writers):
             os.close(descriptor)
         self.trouble = self._listen()
+        if listening is not None:
+            self.denials = None if self.trouble else _listener(listening, plan)
         self.start_ticks = processes.start_ticks(self.pid) or 0
 
     def _listen(self) -> str | None:
         """What the child says before the gate: nothing, that it has no cgroup, or why it cannot
         start.
         """
-        said = b""
-        while not said.endswith((_READY, b"\n")):
+        said, ended = b"", False
+        while not ended:
             part = os.read(self._report, 512)
             if not part:
                 return "the child vanished before it could start"
             said += part
-        if said.startswith(_NO_GROUP):
+            ended = said.endswith(b"\n") and said.splitlines()[-1][:1] in (_READY, _FAILED)
+        lines = said.splitlines()
+        if lines[0] == _NO_GROUP:
             self.groups = []
-        if said.startswith(_FAILED):
-            return said[1:].decode("utf-8", "replace").strip()
+        word = lines[-1][1:].decode("utf-8", "replace").strip()
+        if lines[-1].startswith(_FAILED):
+            return word
+        self.fence = word
         return None
 
     def open_gate(self) -> None:
@@ -116,7 +136,12 @@ class Command:
 
 
 def _become(
-    plan: Plan, place: list[groups.Group], writers: tuple[int, int], gate: int, report: int
+    plan: Plan,
+    place: list[groups.Group],
+    writers: tuple[int, int],
+    gate: int,
+    report: int,
+    listening: Pair | None,
 ) -> None:
     """The child's side; never returns."""
     try:
@@ -124,9 +149,10 @@ def _become(
         try:
             groups.join(place)
         except OSError:
-            os.write(report, _NO_GROUP)
+            os.write(report, _NO_GROUP + b"\n")
         _settle(plan, writers)
-        os.write(report, _READY)
+        fence = sandbox.enter(plan, lambda listener: _hand_over(listening, listener))
+        os.write(report, _READY + fence.encode("utf-8", "replace")[:400] + b"\n")
         if os.read(gate, 1) != b"g":
             os._exit(0)  # the shim died before it had written `started`: another one will run this
         os.execve(SHELL, [SHELL, "-c", plan.values["command"]], plan.environment)
@@ -135,6 +161,36 @@ def _become(
         os.write(report, _FAILED + text.encode("utf-8", "replace")[:400] + b"\n")
     finally:
         os._exit(127)
+
+
+def _pair() -> Pair:
+    import _socket  # only strict commands need it
+
+    return _socket.socketpair()
+
+
+def _hand_over(listening: Pair | None, listener: int) -> None:
+    import _socket
+
+    assert listening is not None
+    ancillary = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, listener.to_bytes(4, "little"))
+    listening[1].sendmsg([b"l"], [ancillary])
+    for end in listening:
+        end.close()
+
+
+def _listener(listening: Pair, plan: Plan) -> Denials | None:
+    """Who answers for the sandbox; None where the kernel asks nobody."""
+    import _socket
+
+    listening[1].close()
+    _, ancillary, _, _ = listening[0].recvmsg(1, _socket.CMSG_SPACE(4))
+    listening[0].close()
+    if not ancillary:
+        return None
+    from waagent.distro.operations.shim.denials import Denials  # only strict commands need it
+
+    return Denials(int.from_bytes(ancillary[0][2][:4], "little"), plan)
 
 
 def _settle(plan: Plan, writers: tuple[int, int]) -> None:

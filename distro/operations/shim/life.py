@@ -17,6 +17,7 @@ from waagent.distro import kernel_files, processes
 from waagent.distro.cgroups import groups, oom
 from waagent.distro.cgroups.groups import Group
 from waagent.distro.clock import Deadline
+from waagent.distro.operations.ceilings import limit_cpu
 from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.operations.shim.command import Command
 from waagent.distro.operations.shim.output import Output
@@ -66,12 +67,15 @@ def live(path: str) -> None:
         record_exit(folder, {"error": command.trouble, "exit_code": None, "signal": None})
         return
     output = Output(_open_output(folder), readers)
-    record_start(folder, plan, command, fence)
+    if command.denials is not None:
+        output.watch(command.denials.listener, command.denials.answer)
+    record_start(folder, plan, command, f"{fence}; {command.fence}" if command.fence else fence)
     command.open_gate()
     killed = tend(command, output, Deadline(float(plan.values["deadline_s"]), began), waker)
     drain_rest(output)
     finish(folder, command, output, killed, time.monotonic() - began)
     _say_end()
+    answer_on(command, output)
     become_drainer(output)
 
 
@@ -123,6 +127,9 @@ def settle(plan: Plan) -> tuple[list[Group], str]:
     except OSError as error:
         return [], f"no cgroup ({error.strerror})"
     kernel_files.try_write("/proc/self/oom_score_adj", str(OOM_SHIM))
+    percent = plan.number("cpu_percent")
+    if percent is not None:
+        limit_cpu(command_groups, percent)
     return command_groups, groups.describe(command_groups) if command_groups else "no cgroup"
 
 
@@ -253,8 +260,15 @@ def finish(folder: int, command: Command, output: Output, killed: bool, elapsed_
         "elapsed_s": elapsed_s, "at": time.monotonic(), "time": time.time(),
         "stdout_bytes": output.totals[0], "stderr_bytes": output.totals[1],
         "held": bool(output.held),
+        "denied": denied(command),
     }  # fmt: skip
     record_exit(folder, fields, output)
+
+
+def denied(command: Command) -> list[str]:
+    """What its profile kept it from, as far as anybody was asked."""
+    said = command.denials.said if command.denials is not None else {}
+    return [f"{words} ({count} times)" if count > 1 else words for words, count in said.items()]
 
 
 def record_exit(folder: int, fields: dict[str, object], output: Output | None = None) -> None:
@@ -271,6 +285,13 @@ def record_exit(folder: int, fields: dict[str, object], output: Output | None = 
             while time.monotonic() < until:
                 if output is None or not output.turn(until - time.monotonic()):
                     time.sleep(max(0.0, until - time.monotonic()))
+
+
+def answer_on(command: Command, output: Output) -> None:
+    """What a strict command left behind asks us about its system calls, as long as it lives."""
+    while command.denials is not None and output.is_watched(command.denials.listener):
+        output.turn(TURN_S * 30)
+        command.has_ended()
 
 
 def become_drainer(output: Output) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Callable
 
 MAGIC = b"WAO1"
 HEAD_BYTES, TAIL_BYTES = 32 * 1024, 64 * 1024
@@ -29,9 +30,19 @@ class Output:
         self._index = {readers[0]: 0, readers[1]: 1}
         self._burst = 0
         self.poll = select.poll()
+        self._watched: dict[int, Callable[[], None]] = {}
         for reader in readers:
             os.set_blocking(reader, False)
             self.poll.register(reader, select.POLLIN)
+
+    def watch(self, descriptor: int, call: Callable[[], None]) -> None:
+        """Call this whenever ``descriptor`` can be read, until its other side is gone."""
+        self._watched[descriptor] = call
+        self.poll.register(descriptor, select.POLLIN)
+
+    def is_watched(self, descriptor: int) -> bool:
+        """Its other side is there."""
+        return descriptor in self._watched
 
     @property
     def held(self) -> list[int]:
@@ -43,9 +54,14 @@ class Output:
         anything.
         """
         ready = self.poll.poll(pause_s * 1000)
-        for descriptor, _ in ready:
+        for descriptor, event in ready:
             if descriptor in self._index:
                 self._take(descriptor)
+            elif descriptor in self._watched and event & select.POLLIN:
+                self._watched[descriptor]()
+            elif descriptor in self._watched:
+                self.poll.unregister(descriptor)
+                del self._watched[descriptor]
         if self._burst >= _BURST_BYTES:
             self._burst = 0
             time.sleep(_REST_S)

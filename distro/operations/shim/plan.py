@@ -20,6 +20,8 @@ RESERVE_BYTES = 32 * 1024  # given up for the records when the disk is full
 # an observer holds the lock for microseconds, a dying child for milliseconds
 _LOCK_TRIES, _LOCK_PAUSE_S = 40, 0.05
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+LISTS = ("own_folder", "hidden", "agent_pid", "writable", "readable", "capability")
+"""Of the sandbox: what comes more than once."""
 
 
 class PlanError(Exception):
@@ -34,9 +36,12 @@ class Plan:
         self.environment: dict[str, str] = {}
         self.shim_groups: list[Group] = []
         self.command_groups: list[Group] = []
+        self.lists: dict[str, list[str]] = {key: [] for key in LISTS}
         for text in texts:
             key, _, value = text.partition("=")
-            if key == "environment":
+            if key in self.lists:
+                self.lists[key].append(value)
+            elif key == "environment":
                 name, _, content = value.partition("=")
                 self.environment[name] = content
             elif key in ("shim_group", "command_group"):

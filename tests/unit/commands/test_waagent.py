@@ -80,13 +80,26 @@ def test_an_unknown_word_does_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["-deprovision", "-deprovision+user", "-install", "-setup-firewall=1.2.3.4"],
+    ["-install", "-setup-firewall=1.2.3.4"],
 )
 def test_a_command_of_later_versions_says_so(word: str) -> None:
     finished = run(word)
 
     assert (finished.returncode, finished.stdout) == (1, "")
     assert "is not in this version" in finished.stderr and finished.stderr.count("\n") == 1
+
+
+@needs_root
+@pytest.mark.parametrize("word", ["-deprovision", "-deprovision+user"])
+def test_nothing_is_deprovisioned_without_being_asked_or_forced(tmp_path: Path, word: str) -> None:
+    (tmp_path / "etc/ssh").mkdir(parents=True)
+    (tmp_path / "etc/ssh/ssh_host_rsa_key").write_text("x")
+
+    finished = run(word, "--root", str(tmp_path))
+
+    assert (finished.returncode, finished.stdout) == (1, "")
+    assert "needs -force" in finished.stderr and finished.stderr.count("\n") == 1
+    assert (tmp_path / "etc/ssh/ssh_host_rsa_key").exists()
 
 
 @needs_root

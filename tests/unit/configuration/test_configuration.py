@@ -198,12 +198,14 @@ def test_the_last_of_two_lines_wins_and_both_are_named() -> None:
     ]
 
 
-def test_disabled_provisioning_has_two_names() -> None:
+def test_an_agent_that_is_named_wins_over_the_switch() -> None:
     by_enabled = load_bytes(b"Provisioning.Enabled=n").values
     by_agent = load_bytes(b"Provisioning.Agent=disabled").values
     both = load_bytes(b"Provisioning.Enabled=n\nProvisioning.Agent=auto")
 
-    assert by_enabled["Provisioning.Agent"] == "disabled"
+    # left to cloud-init, where it is enabled
+    assert by_enabled["Provisioning.Agent"] == "auto"
+    assert by_enabled["Provisioning.Enabled"] is False
     assert by_agent["Provisioning.Enabled"] is False
     assert both.values["Provisioning.Enabled"] is True
     assert "Provisioning.Agent is present and wins" in str(both.findings[0])

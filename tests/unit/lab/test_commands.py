@@ -41,15 +41,6 @@ def test_a_dvd_is_written(tmp_path: Path) -> None:
     assert b"<HostName>web1</HostName>" in (tmp_path / "boot.iso").read_bytes()
 
 
-def test_extension_run_is_not_there_yet() -> None:
-    done = lab("extension", "run", "./hello")
-
-    assert (done.returncode, done.stderr) == (
-        1,
-        "waagent-lab: extension run is not in this version\n",
-    )
-
-
 def test_an_unknown_variant_is_named(tmp_path: Path) -> None:
     done = lab("dvd", str(tmp_path / "boot.iso"), "--variant", "round")
 

@@ -102,21 +102,6 @@ def test_without_an_xml_declaration_it_is_read_all_the_same() -> None:
         (a_document()[:300], "not well-formed"),
         (a_document("<HostName>second</HostName>"), "HostName stands 2 times"),
         (a_document(version="2.0"), "has version 2.0"),
-        (
-            a_document(
-                "<DisableSshPasswordAuthentication>maybe</DisableSshPasswordAuthentication>"
-            ),
-            "'maybe'",
-        ),
-        (
-            a_document("<SSH><PublicKey><Path>/x</Path></PublicKey></SSH>"),
-            "neither Value nor Fingerprint",
-        ),
-        (a_document("<SSH><PublicKey><Fingerprint>zz</Fingerprint></PublicKey></SSH>"), "'ZZ'"),
-        (
-            a_document("<SSH><PublicKey><Value>ssh-rsa A\nssh-rsa B</Value></PublicKey></SSH>"),
-            "several lines",
-        ),
         (a_document("x" * (1 << 20)), "limit"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]>' + a_document().partition(b"\n")[2], "DTD"),
     ],
@@ -124,6 +109,44 @@ def test_without_an_xml_declaration_it_is_read_all_the_same() -> None:
 def test_a_bad_document_is_refused_with_its_reason(data: bytes, says: str) -> None:
     with pytest.raises(OvfError, match=says):
         read_ovf(data)
+
+
+@pytest.mark.parametrize(
+    ("inside", "finding"),
+    [
+        (
+            "<DisableSshPasswordAuthentication>maybe</DisableSshPasswordAuthentication>",
+            "DisableSshPasswordAuthentication is 'maybe', neither true nor false: not honoured:"
+            " ovf-env.xml:5",
+        ),
+        ("<SSH><PublicKey><Path>/x</Path></PublicKey></SSH>", "neither Value nor Fingerprint"),
+        ("<SSH><PublicKey><Fingerprint>zz</Fingerprint></PublicKey></SSH>", "'ZZ'"),
+        ("<SSH><KeyPair><Path>/x</Path></KeyPair></SSH>", "KeyPair has no Fingerprint"),
+        ("<CustomData>eA==</CustomData><CustomData>eQ==</CustomData>", "the first one counts"),
+        ("<UserPassword>x</UserPassword><UserPassword>y</UserPassword>", "the first one counts"),
+        (f"<SSH>{'<PublicKey><Value>x</Value></PublicKey>' * 65}</SSH>", "first 64 are taken"),
+    ],
+)
+def test_an_odd_optional_detail_is_a_finding(inside: str, finding: str) -> None:
+    request = read_ovf(a_document(inside))
+
+    assert finding in " ".join(request.findings)
+    assert (request.host_name, request.user_name) == ("tern-07", "harbor")
+
+
+def test_a_name_that_stands_twice_and_means_the_same_is_one() -> None:
+    assert read_ovf(a_document("<HostName>tern-07</HostName>")).host_name == "tern-07"
+
+
+def test_a_fingerprint_may_have_colons_and_small_letters() -> None:
+    with_colons = ":".join(FINGERPRINT[at : at + 2] for at in range(0, 40, 2))
+
+    request = read_ovf(
+        a_document(f"<SSH><PublicKey><Fingerprint>{with_colons}</Fingerprint></PublicKey></SSH>")
+    )
+
+    assert request.public_keys[0].fingerprint == FINGERPRINT.upper()
+    assert request.keys_sent == 1 and not request.findings
 
 
 def test_a_disc_for_somebody_else_is_told_apart() -> None:

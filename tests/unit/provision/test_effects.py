@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from waagent.distro import our_python
+from waagent.distro import host_name, our_python, root_password
 from waagent.distro.distributions import FAMILIES
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError, ToolNotFound, run
@@ -18,7 +18,7 @@ from waagent.lab.dvd import write_dvd
 from waagent.lab.ovf import Order, ovf_env
 from waagent.protocol.base.secret import Secret
 from waagent.protocol.ovf import OvfError
-from waagent.workers.provisioner import dvd, hostname, key_writer, passwords, ssh_keys, sudo, users
+from waagent.workers.provisioner import dvd, key_writer, passwords, ssh_keys, sudo, users
 from waagent.workers.provisioner.plan import Options, PasswdEntry
 from waagent.workers.provisioner.provisioning_error import NoRequest
 
@@ -98,7 +98,6 @@ def test_the_first_disc_with_a_request_wins_and_others_are_passed_over(tmp_path:
         ("without_ovf", "has no ovf-env.xml"),
         ("damaged", "cannot be read"),
         ("empty", "cannot be read"),
-        ("udf_only", "not a block device"),
     ],
 )
 def test_a_useless_disc_is_named_with_its_reason(tmp_path: Path, variant: str, says: str) -> None:
@@ -106,6 +105,13 @@ def test_a_useless_disc_is_named_with_its_reason(tmp_path: Path, variant: str, s
 
     with pytest.raises(NoRequest, match=says):
         dvd.find_disc(paths, str(tmp_path / "mnt"), run, LOG)
+
+
+@pytest.mark.parametrize("variant", ["udf_only", "iso_only"])
+def test_a_disc_of_one_form_alone_is_read(tmp_path: Path, variant: str) -> None:
+    paths = a_root_with_discs(tmp_path, sr0=variant)
+
+    assert dvd.find_disc(paths, str(tmp_path / "mnt"), run, LOG).request.user_name == "azureuser"
 
 
 def test_no_drive_at_all_says_so(tmp_path: Path) -> None:
@@ -248,7 +254,7 @@ def test_the_root_password_is_locked_never_emptied(tmp_path: Path) -> None:
     shadow.chmod(0o640)
 
     for _ in range(2):
-        users.delete_root_password(Paths(tmp_path), DEBIAN, Options(), run)
+        root_password.lock_root_password(Paths(tmp_path), DEBIAN, "", run)
 
     assert shadow.read_text() == "root:*LOCK*:14600::::::\ndaemon:*:1::::::\n"
     assert shadow.stat().st_mode & 0o777 == 0o640
@@ -323,6 +329,6 @@ def test_the_host_name_stands_where_the_distribution_reads_it(
         (tmp_path / file).write_text('a="b"\nhostname="old"\nsshd_enable="YES"\n')
 
     for _ in range(2):
-        hostname.set_host_name(Paths(tmp_path), FAMILIES[family], run, "tern-07")
+        host_name.set_host_name(Paths(tmp_path), FAMILIES[family], run, "tern-07")
 
     assert (tmp_path / file).read_text() == content

@@ -148,7 +148,8 @@ def test_limits_are_read_and_mistakes_named_with_their_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"Profile=strict", b"WritePaths=/x", b"Network=off", b"Capabilities=NONE"]
+    "line",
+    [b"Profile=strong", b"Profile strict", b"WritePaths=x", b"Network='n", b"Capabilities=NONE"],
 )
 def test_a_line_of_security_that_cannot_be_honoured_stops_the_handler(line: bytes) -> None:
     assert "f:1" in parse_limits(line, "f").refusal

@@ -132,15 +132,61 @@ def test_a_name_with_nul_is_refused(house: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK]
-)
-def test_links_and_devices_are_refused(house: Path, kind: int) -> None:
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+def test_devices_are_refused(house: Path, kind: int) -> None:
     error = refused(
         house, a_package((an_entry("link", kind | 0o777), b"/etc"), (an_entry("link/x"), b"x"))
     )
 
     assert error.code == handler_errors.PACKAGE_INVALID and "'link'" in str(error)
+
+
+def test_a_link_inside_the_folder_is_unpacked_as_that_link(house: Path) -> None:
+    data = a_package(
+        (an_entry("lib/libx.so", stat.S_IFLNK | 0o777), b"libx.so.1"),
+        (an_entry("lib/libx.so.1"), b"code"),
+        (an_entry("bin/run", stat.S_IFLNK | 0o777), b"../lib/libx.so"),
+        (an_entry("later", stat.S_IFLNK | 0o777), b"made/by/install"),
+    )
+
+    assert unpack(a_job(house, data)) == []
+
+    folder = house / "lib/C.S-1.0"
+    assert os.readlink(folder / "lib/libx.so") == "libx.so.1"
+    assert (folder / "bin/run").read_bytes() == b"code"
+    assert os.readlink(folder / "later") == "made/by/install"
+
+
+@pytest.mark.parametrize(
+    "links",
+    [
+        {"out": "/etc/passwd"},
+        {"out": ".."},
+        {"a/out": "../../outside"},
+        {"out": "../tree/HandlerManifest.json"},
+        {"d1/d2/up": "../..", "d1/d2/out": "up/../outside"},
+        {"d1/d2/up": "../..", "z": "d1/d2/up/.."},
+        {"out": "out"},
+        {"a": "b", "b": "a"},
+        {"out": ""},
+        {"out": "x\n"},
+        {"out": "x" * 5000},
+    ],
+)
+def test_a_link_that_leads_out_refuses_the_package(house: Path, links: dict[str, str]) -> None:
+    entries = [
+        (an_entry(name, stat.S_IFLNK | 0o777), goal.encode()) for name, goal in links.items()
+    ]
+
+    error = refused(house, a_package(*entries))
+
+    assert error.code == handler_errors.PACKAGE_INVALID and "is a link" in str(error)
+
+
+def test_nothing_is_written_through_a_link(house: Path) -> None:
+    inside = (an_entry("link", stat.S_IFLNK | 0o777), b"bin")
+
+    assert "below a file" in str(refused(house, a_package(inside, (an_entry("link/x"), b"x"))))
 
 
 def test_a_file_used_as_a_folder_is_refused(house: Path) -> None:

@@ -544,17 +544,17 @@ def with_tools_left() -> Story:
     story.run()
     story.wait(6)
     story.exit(left=True)
-    assert (story.state(), story.life().due) == (KILL, story.now + 0.1)
+    assert (story.state(), story.life().due) == (KILL, story.now + 0.01)
     return story
 
 
 def test_tools_left_are_killed_again_for_a_second_then_they_are_stuck() -> None:
     story = with_tools_left()
     began = story.now
-    for _ in range(9):
+    for _ in range(98):
         story.now = story.life().due
         assert story.tick(occupied=CLIENT) == (e.Kill("client"),)
-        assert story.life().due == pytest.approx(story.now + 0.1)
+        assert story.life().due == pytest.approx(story.now + 0.01)
     story.now = began + 1.0
 
     actions = story.tick(occupied=CLIENT)

@@ -19,12 +19,14 @@ from waagent.distro.run import Finished, ToolError
 
 _HOSTNAMECTL_LIMIT_S = 10.0  # early at boot it may wait for a D-Bus that does not come (trap 22)
 _TOOL_LIMIT_S = 20.0
+_LOCAL_ADDRESS = "127.0.1.1"  # as Debian does it: 127.0.0.1 stays localhost
+HOSTS_MARK = "  # waagent"
 
 Run = Callable[..., Finished]
 
 
 def set_host_name(paths: Paths, family: Family, run: Run, name: str) -> None:
-    """Make ``name`` (valid by RFC 1123) the host name, now and after a reboot."""
+    """Make ``name`` (`plan.host_name_of`) the host name, now and after a reboot."""
     if family.host_name == distributions.NO_HOSTNAME:
         return
     if family.host_name != distributions.HOSTNAMECTL or not _by_hostnamectl(paths, run, name):
@@ -33,11 +35,35 @@ def set_host_name(paths: Paths, family: Family, run: Run, name: str) -> None:
         socket.sethostname(name)
 
 
+def resolve_locally(paths: Paths, name: str) -> None:
+    """Have ``name`` found without the network, as sudo wants it: a line of ours in /etc/hosts, in
+    the place of an older one, unless another line has the name.
+    """
+    file = paths.under("/etc/hosts")
+    present = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    write_text(file, with_local_name(present, name))
+
+
+def with_local_name(text: str, name: str) -> str:
+    """The text of /etc/hosts in which ``name``, and its first label, stand."""
+    lines = [line for line in text.splitlines() if not line.endswith(HOSTS_MARK)]
+    known = {word.lower() for line in lines for word in line.partition("#")[0].split()[1:]}
+    short = name.partition(".")[0]
+    wanted = [word for word in dict.fromkeys((name, short)) if word.lower() not in known]
+    if wanted and not short.isdigit():
+        lines.append(f"{_LOCAL_ADDRESS}\t{' '.join(wanted)}{HOSTS_MARK}")
+    elif name.lower() not in known:
+        lines.append(f"{_LOCAL_ADDRESS}\t{name}{HOSTS_MARK}")
+    return "".join(line + "\n" for line in lines)
+
+
 def _by_hostnamectl(paths: Paths, run: Run, name: str) -> bool:
     if not paths.under("/run/systemd/system").is_dir():
         return False
     try:
-        run(["hostnamectl", "set-hostname", "--static", name], deadline_s=_HOSTNAMECTL_LIMIT_S)
+        run(
+            ["hostnamectl", "set-hostname", "--static", "--", name], deadline_s=_HOSTNAMECTL_LIMIT_S
+        )
     except ToolError:
         return False  # the file does as well
     return True
@@ -54,14 +80,14 @@ def _in_file(paths: Paths, family: Family, run: Run, name: str) -> None:
         value = name if method == distributions.SYSCONFIG_NETWORK else f'"{name}"'
         file = paths.under(method)
         present = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
-        _write(file, with_setting(present, key, value))
+        write_text(file, with_setting(present, key, value))
         return
     plain = (
         method
         if method in (distributions.ETC_MYNAME, distributions.ETC_HOSTNAME_CAPITAL)
         else distributions.ETC_HOSTNAME
     )
-    _write(paths.under(plain), name + "\n")
+    write_text(paths.under(plain), name + "\n")
     if method == distributions.UCI:
         run(["uci", "set", f"system.@system[0].hostname={name}"], deadline_s=_TOOL_LIMIT_S)
         run(["uci", "commit", "system"], deadline_s=_TOOL_LIMIT_S)
@@ -81,7 +107,10 @@ def with_setting(text: str, key: str, value: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Make ``text`` the content of a file that a container may have bound; nothing when it is so
+    already. Raises OSError.
+    """
     data = text.encode("utf-8", "surrogateescape")
     if file.is_file() and file.read_bytes() == data:
         return
