@@ -70,7 +70,7 @@ class Box:
         package, old = self._read(self.order.package), self._read(self.order.old_package)
         stage = Path(self.order.root)
         overlay.tmpfs(stage)
-        overlay.mount_root(stage / "root", [], stage / "changed")
+        overlay.mount_root(stage / "root", [Path("/")], stage / "changed")
         upper = os.open(stage / "changed/upper", os.O_RDONLY | os.O_DIRECTORY)
         root = stage / "root"
         for needed in sorted({sys.prefix, sys.base_prefix, str(_house())}):

@@ -16,9 +16,8 @@ from waagent.lab.fabric.control import RemoteFabric
 from waagent.lab.fabric.values import LabError
 from waagent.lab.guest.image import Image
 from waagent.lab.machine.addresses import VM
-from waagent.lab.machine.layers import checkout
 from waagent.lab.machine.machine import Completed
-from waagent.lab.tools import run_tool
+from waagent.lab.tools import checkout, run_tool
 
 BOOT_LIMIT_S = 400.0  # 20 s on a quiet machine
 RESOURCE_DISK_BYTES = 96 << 20

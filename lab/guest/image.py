@@ -16,8 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from waagent.lab.fabric.values import LabError
-from waagent.lab.machine.layers import cache
-from waagent.lab.tools import run_tool
+from waagent.lab.tools import cache, run_tool
 
 SUITE = "bookworm"
 PACKAGES = (

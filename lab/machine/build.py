@@ -130,10 +130,9 @@ def _keep(upper: Path, target: Path) -> None:
     half = target.with_suffix(".part")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir()
-    packed = ["tar", *_XATTRS, "--numeric-owner", "--create", "--directory", upper, "."]
-    content = run_tool(packed, deadline_s=300.0)
-    unpacked = ["tar", *_XATTRS, "--numeric-owner", "--preserve-permissions", "--extract"]
-    run_tool([*unpacked, "--directory", half], deadline_s=300.0, stdin=content)
+    tar = ["tar", *_XATTRS, "--numeric-owner", "--preserve-permissions"]
+    content = run_tool([*tar, "--create", "--directory", str(upper), "."], deadline_s=300.0)
+    run_tool([*tar, "--extract", "--directory", str(half)], deadline_s=300.0, stdin=content)
     half.rename(target)
 
 

@@ -3,9 +3,10 @@ itself.
 
 Standard library only. Says "hello" when it has its namespaces, waits for "go" (its `eth0` is there
 then), makes the machine's root its own and goes on there, with the machine's own Python: nothing of
-the host is open, mapped or mounted from then on. Says "ready" when the agent was started. Later it
-takes orders on a socket, one line each: `start-agent`, `stop-agent`, `eject-dvd`, `status`; each
-is answered by one JSON line.
+the host is open, mapped or mounted from then on. Says "ready" when the agent was started.
+
+Later it takes orders on a socket, one line each: `start-agent`, `stop-agent`, `eject-dvd`,
+`status`; each is answered by one JSON line.
 """
 
 from __future__ import annotations

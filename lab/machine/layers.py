@@ -16,7 +16,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from waagent.lab.root.debian import ensure_root
@@ -101,7 +101,7 @@ def fetch_wheels(python: str, folder: Path, wanted: Iterable[str]) -> None:
     run_tool(argv, deadline_s=BUILD_LIMIT_S)
 
 
-def _build(order: dict[str, object], place: Path, lowers: list[Path]) -> None:
+def _build(order: Mapping[str, object], place: Path, lowers: list[Path]) -> None:
     whole = {
         **order,
         "lowers": [str(path) for path in lowers],
@@ -139,5 +139,5 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def _prune(store: Path, pattern: str, kept: int) -> None:
     for old in sorted(store.glob(pattern), key=lambda path: path.stat().st_mtime)[:-kept]:
-        if time.time() - old.stat().st_mtime > IN_USE_S:
+        if old.is_dir() and time.time() - old.stat().st_mtime > IN_USE_S:
             shutil.rmtree(old)

@@ -77,7 +77,8 @@ def _debootstrap(recipe: Recipe, scratch: Path) -> Path:
         run_tool(
             [
                 *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-                *(*recipe.words, root, sources),
+                *recipe.words,
+                *(root, sources),
             ],
             env={**environment, "TMPDIR": str(scratch)},
             deadline_s=BUILD_LIMIT_S,

@@ -18,7 +18,8 @@ _MERGED = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 
 def sources(suite: str) -> str:
     """A sources.list(5) of ``suite``, from this machine's own mirrors where it names any."""
-    said = run_tool(["apt-get", "indextargets", "--format", "$(REPO_URI)"]).decode()
+    argv = ["apt-get", "-oDir::State::status=/dev/null", "indextargets"]
+    said = run_tool([*argv, "--format", "$(REPO_URI)"]).decode()
     known = [f"{address.rstrip('/')}/" for address in said.split()]
     archive = next((a for a in known if a.endswith("/debian/")), ARCHIVE)
     security = next((a for a in known if a.endswith("/debian-security/")), SECURITY)
