@@ -80,6 +80,8 @@ def describe(paths: Paths, identity: str) -> tuple[bool, str]:
     """Whether it went well, and how it ended, with what it said last."""
     seen = records.observe(_folder(paths, identity))
     said = records.describe_end(seen) or "success"
+    if seen.timed_out:
+        said = f"killed, it had not ended after {seen.limit_s:.0f} s"
     text = (seen.stderr.head + seen.stderr.tail)[-_SHOWN_BYTES:].decode("utf-8", "replace").strip()
     return seen.succeeded, said + (
         f": {text.splitlines()[-1]}" if text and not seen.succeeded else ""
