@@ -76,6 +76,8 @@ class WorkerRow(Record):
     """
     result: str | None = None
     """Of a one-shot that is done."""
+    wants: Mapping[str, Any] = MappingProxyType({})
+    """Which workers want it to run, each with its numbers."""
     stack: str = ""
     """The file that holds the stack of its last hang."""
     waits: tuple[str, ...] = ()

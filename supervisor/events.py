@@ -36,8 +36,6 @@ class StartFailed(Record):
     name: str
     run: int
     reason: str
-    chance: float
-    """0 to 1, for the jitter of the next try."""
 
 
 class Exited(Record):
@@ -50,6 +48,7 @@ class Exited(Record):
     left: bool
     """Something lives in its cgroup still."""
     chance: float
+    """0 to 1, for the jitter of the next try."""
 
 
 # events of words: what workers and root say on the control socket

@@ -11,17 +11,9 @@ from waagent.protocol.state_table import ALIVE, BACKOFF, DONE, IDLE, PARKED, Wor
 from waagent.supervisor.roster import Row
 
 NEVER = float("inf")
-WANT_OUTLIVES_S = 30.0  # so that a restart of the one who wants does not stop the wanted one
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 # fields that a life has in common with its row in the table
-_SHOWN_AS_IT_IS = "state since pid restarts last_exit reason beat_at facts result".split()
-
-
-class Want(Record):
-    """One worker's wish that another one runs; ``lost_at`` is when the wishing one ended."""
-
-    numbers: tuple[int, ...]
-    lost_at: float | None = None
+_SHOWN_AS_IT_IS = "state since pid restarts last_exit reason beat_at facts result wants".split()
 
 
 class Life(Record):
@@ -51,7 +43,8 @@ class Life(Record):
     restarts: int = 0
     short_runs: int = 0
     hangs: tuple[float, ...] = ()
-    wants: Mapping[str, Want] = _NOTHING
+    wants: Mapping[str, tuple[int, ...]] = _NOTHING
+    """Who wants it, with which numbers; until the same one says otherwise, in a later run too."""
     off: bool = False
     result: str | None = None
     last_exit: str = ""
@@ -64,7 +57,7 @@ class Life(Record):
     @property
     def numbers(self) -> tuple[int, ...]:
         """All numbers that anyone wants it with."""
-        return tuple(sorted({number for want in self.wants.values() for number in want.numbers}))
+        return tuple(sorted({number for numbers in self.wants.values() for number in numbers}))
 
 
 class Workers(Record):
@@ -82,7 +75,7 @@ class Workers(Record):
 
 def begin(rows: Iterable[Row], off: Iterable[str], before: Mapping[str, WorkerRow]) -> Workers:
     """The workers of a new supervisor, ``off`` by configuration; of ``before``, which this build
-    wrote in this boot, results and facts still hold.
+    wrote in this boot, results, facts and wishes still hold.
 
     The first event starts the rest.
     """
@@ -90,6 +83,7 @@ def begin(rows: Iterable[Row], off: Iterable[str], before: Mapping[str, WorkerRo
     for row in rows:
         was = before.get(row.name, WorkerRow())
         life = Life(row, off=row.name in off, facts=was.facts)
+        life = life._replace(wants={by: tuple(numbers) for by, numbers in was.wants.items()})
         is_done = was.state == DONE
         lives[row.name] = life._replace(state=DONE, result=was.result or "") if is_done else life
     return Workers(lives)
@@ -98,15 +92,9 @@ def begin(rows: Iterable[Row], off: Iterable[str], before: Mapping[str, WorkerRo
 def next_due(workers: Workers) -> float:
     """When the next Tick is needed."""
     lives = workers.lives.values()
-    lost = (
-        want.lost_at + WANT_OUTLIVES_S
-        for life in lives
-        for want in life.wants.values()
-        if want.lost_at is not None
-    )
     leases = (life.lease_until for life in lives if workers.upgrade and life.state in ALIVE)
     judged = (life.due for life in lives if life.state in ALIVE or not workers.upgrade)
-    return min((*judged, *lost, *leases, NEVER if workers.ended else workers.end_by))
+    return min((*judged, *leases, NEVER if workers.ended else workers.end_by))
 
 
 def overdue(workers: Workers, now: float) -> list[Life]:

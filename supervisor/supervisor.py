@@ -343,7 +343,7 @@ class Supervisor:
     def _start(self, action: e.Start) -> None:
         reason = self.zygote.order(action, time.monotonic())
         if reason is not None:
-            self.step(e.StartFailed(action.name, action.run, reason, machine.chance()))
+            self.step(e.StartFailed(action.name, action.run, reason))
 
     def _open(self, action: e.Open) -> None:
         self._write_state()  # admission to the bus reads the pid there

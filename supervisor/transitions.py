@@ -32,7 +32,7 @@ from waagent.protocol.state_table import (
 )
 from waagent.supervisor import events as e
 from waagent.supervisor.poll import LAG_S
-from waagent.supervisor.states import NEVER, WANT_OUTLIVES_S, Life, Want, Workers, waits_for
+from waagent.supervisor.states import NEVER, Life, Workers, waits_for
 
 if TYPE_CHECKING:
     from waagent.supervisor.events import Action, Event
@@ -43,6 +43,7 @@ HELLO_LIMIT_S, INIT_LIMIT_S, STACK_S, STOP_LIMIT_S, KILL_LIMIT_S = 5.0, 30.0, 1.
 EMPTY_POLL_S, STUCK_POLL_S = 0.01, 1.0
 LEASE_LIMIT_S = 600.0
 SHORT_S = 5.0  # a run that ends sooner after READY counts as a failed one
+NOT_STARTED_S = 0.5  # until the zygote is asked again
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S, JITTER = 0.25, 60.0, 0.2
 SHORT_RUNS_TO_PARK, HANGS_TO_PARK, HANGS_WITHIN_S, PARKED_S = 8, 6, 3600.0, 300.0
 FACTS_KEPT = 16  # of one worker, so that the table always fits
@@ -197,13 +198,6 @@ def _tick(turn: _Turn, event: e.Tick) -> None:
     if event.lag > LAG_S:
         _shift(turn, event.lag)
     for name, life in list(turn.lives.items()):
-        wants = {
-            by: want
-            for by, want in life.wants.items()
-            if want.lost_at is None or want.lost_at + WANT_OUTLIVES_S > turn.now
-        }
-        if wants != life.wants:
-            _set_wants(turn, name, wants)
         if life.due <= turn.now and life.state in (STARTING, INIT, READY) and not life.doubted:
             turn.change(name, doubted=True, due=turn.now + DOUBT_S)
         elif life.due <= turn.now and life.state in _JUDGE:
@@ -214,22 +208,18 @@ def _shift(turn: _Turn, lag: float) -> None:
     """We did not run for ``lag`` s: nobody is late for that."""
     turn.end_by += lag
     for name, life in turn.lives.items():
-        wants = {
-            by: want if want.lost_at is None else Want(want.numbers, want.lost_at + lag)
-            for by, want in life.wants.items()
-        }
         due = life.due + lag
         if life.state in (STARTING, INIT, READY):
             due = max(due, turn.now + LAG_S)
         turn.lives[name] = life._replace(
-            due=due, since=life.since + lag, lease_until=life.lease_until + lag, wants=wants
+            due=due, since=life.since + lag, lease_until=life.lease_until + lag
         )
 
 
 def _judge_start(turn: _Turn, life: Life, event: e.Tick) -> None:
     name = life.row.name
     if life.pid is None:
-        failed = e.StartFailed(name, life.run, "the zygote did not start it in time", 0.5)
+        failed = e.StartFailed(name, life.run, "the zygote did not start it in time")
         _start_failed(turn, failed)
     else:
         turn.note("warning", name, f"no hello within {HELLO_LIMIT_S:.0f} s, killed")
@@ -295,22 +285,22 @@ def _forked(turn: _Turn, event: e.Forked) -> None:
 
 def _start_failed(turn: _Turn, event: e.StartFailed) -> None:
     if _is_awaited(turn, event.name, event.run):
-        turn.change(event.name, last_exit="not started", reason=event.reason)
-        turn.note("warning", event.name, f"not started: {event.reason}")
+        if turn.lives[event.name].reason != event.reason:
+            turn.note("warning", event.name, f"not started: {event.reason}")
         turn.actions.append(e.Abandon(event.name))
-        _after_run(turn, event.name, True, event.chance)
+        # no run, no failure of the worker: neither counted nor parked
+        said = {"last_exit": "not started", "reason": event.reason}
+        turn.enter(event.name, BACKOFF, turn.now + NOT_STARTED_S, **said)
 
 
 def _exited(turn: _Turn, event: e.Exited) -> None:
     name = event.name
     ended = f"exit {event.status}" if event.status >= 0 else f"signal {-event.status}"
-    _lose_wants_of(turn, name)
     life = turn.change(name, last_exit=ended, pid=None, lease_until=0.0)
     if life.result is not None and life.row.kind == ONESHOT:
         turn.enter(name, DONE, NEVER)
         return
-    if life.result is not None:  # on demand, and done with what it was wanted for
-        life = turn.change(name, wants={}, result=None)
+    life = turn.change(name, result=None)
     was_short = life.ready_at is None or turn.now - life.ready_at < SHORT_S
     failed = not life.asked and (was_short or life.hang)
     if not life.asked:
@@ -319,14 +309,6 @@ def _exited(turn: _Turn, event: e.Exited) -> None:
     reason = life.reason if life.hang or life.asked else ended
     turn.change(name, restarts=life.restarts + is_replaced, reason=reason)
     _after_run(turn, name, failed, event.chance, event.left)
-
-
-def _lose_wants_of(turn: _Turn, name: str) -> None:
-    """What it wanted outlives it for a while: its next run will want it again."""
-    for other, life in list(turn.lives.items()):
-        if name in life.wants:
-            lost = Want(life.wants[name].numbers, turn.now)
-            turn.change(other, wants={**life.wants, name: lost})
 
 
 # events of words
@@ -371,11 +353,12 @@ def _busy(turn: _Turn, event: e.Busy) -> None:
 def _done(turn: _Turn, event: e.Done) -> None:
     life = turn.lives[event.name]
     if life.state in (INIT, READY) and life.row.kind in (ONESHOT, ONDEMAND):
-        said = {"result": event.summary, "doing": event.summary}
+        # what it was wanted for; a wish that comes while it ends is a new one
+        said = {"result": event.summary, "doing": event.summary, "wants": {}}
         turn.enter(event.name, STOPPING, turn.now + STOP_LIMIT_S, asked=True, **said)
 
 
-def _set_wants(turn: _Turn, name: str, wants: Mapping[str, Want]) -> None:
+def _set_wants(turn: _Turn, name: str, wants: Mapping[str, tuple[int, ...]]) -> None:
     before = turn.lives[name].numbers
     life = turn.change(name, wants=wants)
     if life.numbers != before and wants and life.state in (INIT, READY):
@@ -385,7 +368,7 @@ def _set_wants(turn: _Turn, name: str, wants: Mapping[str, Want]) -> None:
 def _wanted(turn: _Turn, event: e.Wanted) -> None:
     if event.by in turn.lives and event.name in turn.lives[event.by].row.wants:
         wants = turn.lives[event.name].wants
-        _set_wants(turn, event.name, {**wants, event.by: Want(event.numbers)})
+        _set_wants(turn, event.name, {**wants, event.by: event.numbers})
 
 
 def _unwanted(turn: _Turn, event: e.Unwanted) -> None:

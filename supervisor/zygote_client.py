@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import waagent
-from waagent.distro import children, machine, our_python, process_tree, sockets, users
+from waagent.distro import children, our_python, process_tree, sockets, users
 from waagent.distro.paths import Paths
 from waagent.protocol import control
 from waagent.protocol.base.backoff import doubled_pause_s
@@ -152,10 +152,7 @@ class ZygoteClient:
         if self._failures > 1:
             self.due += doubled_pause_s(self._failures - 1, FIRST_PAUSE_S, LONGEST_PAUSE_S)
         lost, self._asked = self._asked, {}
-        return [
-            e.StartFailed(name, run, f"the zygote {reason}", machine.chance())
-            for name, (run, _) in lost.items()
-        ]
+        return [e.StartFailed(name, run, f"the zygote {reason}") for name, (run, _) in lost.items()]
 
     def open_gate(self, name: str) -> None:
         """Let it through."""
@@ -181,7 +178,7 @@ def _event_of(message: Mapping[str, Any]) -> Event:
     if message["type"] == "forked":
         return e.Forked(message["name"], message["run"], message["pid"])
     if message["type"] == "failed":
-        return e.StartFailed(message["name"], message["run"], message["reason"], machine.chance())
+        return e.StartFailed(message["name"], message["run"], message["reason"])
     return e.Upgrade()
 
 

@@ -1,8 +1,10 @@
-"""Blob storage: what was put where, block and page blobs alike (spec: wire §2.13.2)."""
+"""Blob storage: what was put where, block and page blobs alike."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +19,9 @@ PAGES_LIMIT_BYTES = 4 * 1024 * 1024
 class Blobs:
     """All blobs by path. Invariant: a page blob has a size that is a multiple of 512."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = STORAGE_HOST) -> None:
+        """``host`` stands in the URLs of our blobs; with a port when it is not the usual one."""
+        self._host = host
         self._lock = threading.Lock()
         self._blobs: dict[str, bytes] = {}
         self._types: dict[str, str] = {}
@@ -38,26 +42,32 @@ class Blobs:
 
     def get(self, url: str) -> Answer:
         """What storage answers to GET ``url``."""
-        refused = _refused(url)
+        refused = _refused(url, self._host)
         if refused is not None:
             return refused
+        path = urlsplit(url).path
         with self._lock:
-            content = self._blobs.get(urlsplit(url).path)
+            content, kind = self._blobs.get(path), self._types.get(path, "BlockBlob")
         if content is None:
-            return Answer(404, b"<Error><Code>BlobNotFound</Code></Error>")
-        return Answer(200, content, "application/octet-stream")
+            return _error(404, "BlobNotFound")
+        tag = hashlib.sha256(content).hexdigest()[:16]
+        headers = {"ETag": f'"0x{tag.upper()}"', "x-ms-blob-type": kind}
+        return Answer(200, content, "application/octet-stream", headers)
 
     def put(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """What storage answers to PUT ``url``; header names in lower case."""
-        refused = _refused(url)
+        refused = _refused(url, self._host)
         if refused is not None:
             return refused
         path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
-        if headers.get("x-ms-version", "") < "2009":
-            return Answer(
-                400,
-                b"<Error><Code>MissingRequiredHeader</Code><HeaderName>x-ms-version</HeaderName></Error>",
-            )
+        version = headers.get("x-ms-version", "")
+        if not version:
+            return _error(400, "MissingRequiredHeader")
+        # the versions that storage has are dates; those before 2009 are gone
+        if not re.fullmatch(r"20(09|1\d|2\d)-[01]\d-[0-3]\d", version):
+            return _error(400, "InvalidHeaderValue")
+        if "content-length" not in headers:
+            return _error(411, "MissingContentLengthHeader")
         with self._lock:
             if query.get("comp") == ["page"]:
                 return self._put_pages(path, headers, body)
@@ -67,7 +77,7 @@ class Blobs:
                 return Answer(201)
             size = headers.get("x-ms-blob-content-length", "")
             if kind != "PageBlob" or not size.isdigit() or int(size) % PAGE_BYTES or body:
-                return Answer(400, b"<Error><Code>InvalidHeaderValue</Code></Error>")
+                return _error(400, "InvalidHeaderValue")
             self._blobs[path], self._types[path] = b"\0" * int(size), kind
         return Answer(201)
 
@@ -80,11 +90,11 @@ class Blobs:
             or not last.isdigit()
             or headers.get("x-ms-page-write") != "update"
         ):
-            return Answer(400, b"<Error><Code>InvalidHeaderValue</Code></Error>")
+            return _error(400, "InvalidHeaderValue")
         start, end = int(first), int(last) + 1
         content = self._blobs.get(path)
         if self._types.get(path) != "PageBlob" or content is None:
-            return Answer(409, b"<Error><Code>InvalidBlobType</Code></Error>")
+            return _error(409, "InvalidBlobType")
         aligned = start % PAGE_BYTES == 0 and end % PAGE_BYTES == 0
         if (
             not aligned
@@ -92,7 +102,7 @@ class Blobs:
             or end > len(content)
             or len(body) > PAGES_LIMIT_BYTES
         ):
-            return Answer(416, b"<Error><Code>InvalidPageRange</Code></Error>")
+            return _error(416, "InvalidPageRange")
         self._blobs[path] = content[:start] + body + content[end:]
         return Answer(201)
 
@@ -106,10 +116,16 @@ def document_in(content: bytes | None) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
-def _refused(url: str) -> Answer | None:
+def _error(status: int, code: str) -> Answer:
+    """An error as storage words it: the code in the body and in a header."""
+    body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code></Error>'
+    return Answer(status, body.encode(), "application/xml", {"x-ms-error-code": code})
+
+
+def _refused(url: str, host: str) -> Answer | None:
     parts = urlsplit(url)
-    if parts.hostname != STORAGE_HOST:
-        return Answer(404, b"<Error><Code>ResourceNotFound</Code></Error>")
+    if parts.netloc != host:
+        return _error(404, "ResourceNotFound")
     if parse_qs(SAS)["sig"] != parse_qs(parts.query).get("sig"):
-        return Answer(403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+        return _error(403, "AuthenticationFailed")
     return None

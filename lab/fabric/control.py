@@ -19,11 +19,24 @@ from waagent.lab.fabric.values import LabError, Recorded
 from waagent.lab.fabric.watching import Watching
 from waagent.lab.tools import short_path
 
-VALUES = ("health", "properties", "statuses", "complaints")
+VALUES = (
+    "health",
+    "properties",
+    "statuses",
+    "complaints",
+    "telemetry",
+    "observations",
+    "agent_logs",
+)
 CALLS = (
     "goal_state",
     "change",
     "set_extensions",
+    "set_fast_track",
+    "set_remote_users",
+    "vanish",
+    "go_away",
+    "come_back",
     "move_container",
     "miss_role_instance",
     "fault",
@@ -120,6 +133,18 @@ class RemoteFabric(Watching):
     @property
     def complaints(self) -> list[str]:
         return list(self.ask("complaints"))
+
+    @property
+    def telemetry(self) -> list[dict[str, Any]]:
+        return list(self.ask("telemetry"))
+
+    @property
+    def observations(self) -> list[dict[str, Any]]:
+        return list(self.ask("observations"))
+
+    @property
+    def agent_logs(self) -> list[str]:
+        return list(self.ask("agent_logs"))
 
     def __getattr__(self, name: str) -> Any:
         if name in CALLS:

@@ -61,6 +61,17 @@ class Tenant:
         )
         return base64.b64encode(envelope).decode()
 
+    def sign(self, package: bytes) -> str:
+        """encodedSignature of ``package``: a detached CMS signature by the tenant's key, base64."""
+        argv = ["openssl", "cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256"]
+        with tempfile.NamedTemporaryFile(prefix="waagent-lab-") as scratch:
+            scratch.write(package)
+            scratch.flush()
+            made = run_tool(
+                [*argv, "-in", scratch.name, "-signer", self.certificate, "-inkey", self.key]
+            )
+        return base64.b64encode(made).decode()
+
     def pfx(self, case: str = "good") -> bytes:
         """The PFX with an empty password; ``case`` as in VirtualMachine.certificates_case."""
         argv: list[str | Path] = [
@@ -123,6 +134,18 @@ def certificates_data(tenant: Tenant, transport_base64: str, cipher: str, case: 
             stdin=tenant.pfx(case),
         )
     return "\n".join(textwrap.wrap(base64.b64encode(envelope).decode(), 64)) + "\n"
+
+
+def encrypted_password(transport_base64: str, password: str) -> str:
+    """A just-in-time user's password as the RemoteAccess document has it: UTF-16 with BOM, CMS to
+    the transport certificate, base64. Raises LabError for a certificate that cannot be used.
+    """
+    with tempfile.TemporaryDirectory(prefix="waagent-lab-") as scratch:
+        recipient = Path(scratch) / "transport.pem"
+        recipient.write_text(_armour(transport_base64), encoding="ascii")
+        argv = ["openssl", "cms", "-encrypt", "-binary", "-outform", "DER", "-aes-128-cbc"]
+        made = run_tool([*argv, recipient], stdin=password.encode("utf-16"))
+    return base64.b64encode(made).decode()
 
 
 def thumbprint(certificate: Path) -> str:

@@ -1,4 +1,4 @@
-"""Switches: how an answer of the platform goes wrong (spec: wire §9). A fault names its target and
+"""Switches: how an answer of the platform goes wrong. A fault names its target and
 how often it acts.
 """
 
@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from waagent.lab.fabric.authority import WRONG
 from waagent.lab.fabric.values import Answer
 
 TARGETS = (
@@ -19,7 +20,9 @@ TARGETS = (
     "hosting_environment",
     "shared_config",
     "extensions_config",
+    "full_config",
     "certificates",
+    "remote_access",
     "health",
     "role_properties",
     "telemetry",
@@ -32,6 +35,7 @@ TARGETS = (
     "agent_log",
     "storage",
     "metadata",
+    "tls",
 )
 HUGE_BYTES = 50 * 1024 * 1024
 
@@ -60,7 +64,9 @@ class Fault:
     times: int | None = None
     """How many requests it spoils; None: until it is taken away."""
     argument: float = 0.0
-    """Seconds, for drip (between two bytes) and hang (before the connection is closed)."""
+    """Seconds: between two bytes (drip), before the connection is closed (hang, stall), before the
+    answer (delay), that the platform's clock is ahead (clock).
+    """
 
 
 def spoil(answer: Answer, kind: str) -> Answer:
@@ -93,8 +99,14 @@ KINDS: dict[str, Callable[[Answer], Answer] | None] = {
     "huge_open": None,  # 50 MB, without
     "drip": None,  # one byte every `argument` seconds
     "hang": None,  # nothing for `argument` seconds, then the connection ends
+    "stall": None,  # half of the body, nothing for `argument` seconds, then the connection ends
+    "delay": None,  # the answer comes whole, `argument` seconds late
     "reset": None,  # the connection is reset
+    "clock": None,  # the `Date` of the answer is `argument` seconds ahead
+    # of the target `tls` only: the certificate that is shown
+    **dict.fromkeys(WRONG),
 }
+ENDS_CONNECTION = ("short", "huge", "huge_open", "hang", "stall", "reset")
 
 
 def transmit(
@@ -114,6 +126,12 @@ def transmit(
     if kind == "hang":
         time.sleep(seconds or 30.0)
         return
+    if kind == "stall":
+        connection.sendall(head(len(answer.body)) + answer.body[: len(answer.body) // 2])
+        time.sleep(seconds or 30.0)
+        return
+    if kind == "delay":
+        time.sleep(seconds or 5.0)
     if kind in ("huge", "huge_open"):
         connection.sendall(head(HUGE_BYTES if kind == "huge" else None))
         for piece in _huge(answer.body):

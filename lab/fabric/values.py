@@ -15,6 +15,11 @@ PLUGIN_VERSION = "2015-09-01"
 STORAGE_HOST = "lab.blob.core.windows.net"
 SAS = "sv=2019-12-12&sr=b&sig=c2VjcmV0LW9mLXRoZS1sYWI%3D&sp=rw"
 """The query of every blob URL; its `sig` must never be met in a log."""
+JSON = "application/json; charset=utf-8"
+TEXT = "text/plain; charset=utf-8"
+TLS_PORT = 443
+FIRST_TICKS = 638852750771746340
+TICKS_PER_S = 10_000_000
 
 
 class LabError(ExplainedError):
@@ -33,6 +38,8 @@ class Recorded(NamedTuple):
     """wire, plugin, storage or metadata."""
     status: int = 0
     """What was answered; 0 while nothing was."""
+    target: str = ""
+    """What was asked for: one of faults.TARGETS, or unknown."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Settings:
-    """One set of settings of a handler (spec: wire, ExtensionsConfig)."""
+    """One set of settings of a handler."""
 
     public: Any = None
     """A JSON object, or None."""
@@ -74,6 +81,12 @@ class Extension:
     settings: tuple[Settings, ...] = ()
     """Empty: a handler without settings."""
     multi_config: bool = False
+    additional_locations: int = 0
+    """How many further places of the manifest are named beside location and failoverlocation."""
+    signature: str = ""
+    """encodedSignature: base64 of a detached CMS over the package; the word "make" has the fabric
+    make one.
+    """
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Extension:
@@ -100,6 +113,30 @@ class Extension:
             settings = [settings]
         made = tuple(item if isinstance(item, Settings) else _settings(item) for item in settings)
         return cls(package=package, settings=made, **values)
+
+
+@dataclass(frozen=True)
+class GaFamily:
+    """One family of agent versions (GAFamily of ExtensionsConfig, gaFamilies of vmSettings)."""
+
+    name: str = "Prod"
+    version: str = ""
+    from_version: str = ""
+    is_version_from_rsm: bool | None = None
+    is_enabled_for_rsm: bool | None = None
+    manifests: int = 2
+    """How many places of the family's manifest are named; 0 gives `<Uris />`."""
+
+
+@dataclass(frozen=True)
+class RemoteUser:
+    """One just-in-time user of the RemoteAccess document."""
+
+    name: str
+    password: str
+    """Goes out encrypted to the transport certificate."""
+    expires: str
+    """`Fri, 05 Jun 2026 14:00:00 UTC`, or something that is no time."""
 
 
 def _settings(plain: Mapping[str, Any]) -> Settings:
@@ -135,4 +172,23 @@ class VirtualMachine:
     """good, empty, wrong_recipient, key_only or many (20 certificates)."""
     answers_latest_incarnation: bool = True
     """Whether health answers carry x-ms-latest-goal-state-incarnation-number."""
-    supports_vm_settings: bool = False
+    ga_families: tuple[GaFamily, ...] = (GaFamily(),)
+    remote_users: tuple[RemoteUser, ...] | None = None
+    """None: the goal state has no RemoteAccessInfo."""
+    on_hold: bool | None = None
+    """What the artifacts profile blob says; None: no InVMArtifactsProfileBlob."""
+    created_on_ticks: int = FIRST_TICKS
+    """When the extensions of ExtensionsConfig were created: 100 ns since 0001-01-01 UTC."""
+    supports_vm_settings: bool = True
+    """False: GET /vmSettings is answered 404."""
+    fast_track: tuple[Extension, ...] | None = None
+    """The extensions of a FastTrack goal state; None: vmSettings says the same as ExtensionsConfig,
+    source Fabric.
+    """
+    fast_track_ticks: int = FIRST_TICKS
+    plugin_software_version: str = "1.0.8.175"
+    """hostGAPluginVersion."""
+    vm_settings_case: str = "camel"
+    """How keys of vmSettings are spelled: camel, pascal or lower; versions of the host differ."""
+    compute: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `compute` that the instance metadata gives another value than usual."""

@@ -48,6 +48,23 @@ class Watching:
         """What a stricter platform would not have accepted."""
         raise NotImplementedError
 
+    @property
+    def telemetry(self) -> list[dict[str, Any]]:
+        """Telemetry events that were accepted: provider, id, parameters, time."""
+        raise NotImplementedError
+
+    @property
+    def observations(self) -> list[dict[str, Any]]:
+        """What the health service was told: ObservationName, IsHealthy, Description, Value and
+        time.
+        """
+        raise NotImplementedError
+
+    @property
+    def agent_logs(self) -> list[str]:
+        """The uploaded log bundles, zips in base64."""
+        raise NotImplementedError
+
     def wait_for(
         self, is_there: Callable[[Any], T | None], deadline_s: float = 90.0, what: str = ""
     ) -> T:

@@ -160,6 +160,23 @@ def make_network(dhcp: bool) -> None:
     )
 
 
+def trust(authority: str) -> None:
+    """Have the machine's programs believe the certificates of the lab's storage: the bundle for
+    those that read one, a file of its own for those that look for the subject's hash.
+    """
+    if not authority:
+        return
+    own = "/usr/local/share/ca-certificates/waagent-lab.crt"
+    os.makedirs(os.path.dirname(own), exist_ok=True)
+    with open(own, "w", encoding="ascii") as stream:
+        stream.write(authority)
+    with open("/etc/ssl/certs/ca-certificates.crt", "a", encoding="ascii") as stream:
+        stream.write(authority)
+    argv = ("openssl", "x509", "-noout", "-subject_hash", "-in", own)
+    name = subprocess.check_output(argv, stdin=subprocess.DEVNULL, text=True).strip()
+    os.symlink(own, f"/etc/ssl/certs/{name}.0")
+
+
 class Agent:
     """The supervisor and its restarts. Invariant: while it is wanted, one runs or is started at the
     next turn.
@@ -326,6 +343,7 @@ def run_machine(order: dict[str, Any], control: socket.socket) -> None:
         stream.write(order["host_name"] + "\n")
     place = settle_cgroups(order)
     make_network(order["dhcp"])
+    trust(order["authority"])
     if order["sshd"]:
         call("/etc/init.d/ssh", "start", check=False)
     for path, text in order["files"].items():

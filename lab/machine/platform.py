@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 from waagent.lab.fabric import control
 from waagent.lab.fabric.fabric import Fabric
+from waagent.lab.fabric.values import TLS_PORT
 from waagent.lab.machine import loop, overlay
 from waagent.lab.machine.addresses import (
     ENDPOINT,
@@ -42,17 +43,22 @@ def main() -> int:
     _make_network()
     tools = _tools_root(stage, lowers)
     _start_dnsmasq(tools, order)
-    fabric = (
-        Fabric(ENDPOINT, folder=stage / "tenant", scheme=order["scheme"], also=(METADATA, STORAGE))
-        if order["fabric"]
-        else None
-    )
-    if fabric is not None:
+    authority = ""
+    if order["fabric"]:
+        fabric = Fabric(
+            ENDPOINT,
+            folder=stage / "tenant",
+            scheme=order["scheme"],
+            also=(METADATA, STORAGE),
+            tls=(STORAGE, TLS_PORT),
+        )
         control.serve(fabric, Path(order["folder"]) / "fabric")
+        authority = fabric.authority.certificate.read_text(encoding="ascii")
     disc = loop.bind(Path(order["dvd"]), stage) if order["dvd"] else None
     root = stage / "root"
     overlay.mount_root(root, lowers, stage / "vm")
-    vm = {**order, "root": str(root), "dvd_device": disc.device if disc is not None else 0}
+    device = disc.device if disc is not None else 0
+    vm = {**order, "root": str(root), "dvd_device": device, "authority": authority}
     init = _start_vm(vm)
     assert init.stdout is not None and init.stdin is not None
     _expect(init.stdout, "hello")

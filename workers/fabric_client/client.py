@@ -76,7 +76,7 @@ class FabricClient:
             stale=stale,
         )
         self._runs_extensions = False
-        self._probe_ports: tuple[int, ...] = ()
+        self._probe_ports: tuple[int, ...] | None = None
 
     # messages in
 

@@ -214,7 +214,7 @@ def test_a_health_report_is_kept_and_a_stale_container_is_answered_410(fabric: F
     report = (
         '<?xml version="1.0"'
         ' encoding="utf-8"?><Health><GoalStateIncarnation>1</GoalStateIncarnation>'
-        "<Container><ContainerId>{}</ContainerId><RoleInstanceList><Role><InstanceId>i</InstanceId><Health><State>Ready</State></Health></Role></RoleInstanceList></Container></Health>"
+        "<Container><ContainerId>{}</ContainerId><RoleInstanceList><Role><InstanceId>aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee._vm1</InstanceId><Health><State>Ready</State></Health></Role></RoleInstanceList></Container></Health>"
     )
     headers = {**HEADERS, "Content-Type": "text/xml;charset=utf-8"}
     old = fabric.vm.container_id

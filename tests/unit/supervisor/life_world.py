@@ -166,7 +166,7 @@ class World:
     def refuse_fork(self) -> None:
         if self.asked:
             name, run = self.asked.pop()
-            self.tell(e.StartFailed(name, run, "no process left", self.chance.random()))
+            self.tell(e.StartFailed(name, run, "no process left"))
 
     def lose_answer(self) -> None:
         if self.asked:

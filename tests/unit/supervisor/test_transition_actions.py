@@ -22,10 +22,11 @@ from waagent.protocol.state_table import (
     STARTING,
     STOPPING,
     STUCK,
+    WorkerRow,
 )
 from waagent.supervisor import events as e
 from waagent.supervisor import transitions
-from waagent.supervisor.states import NEVER, Want, begin, next_due
+from waagent.supervisor.states import NEVER, begin, next_due
 from waagent.supervisor.transitions import step
 
 CLIENT = frozenset({"client"})
@@ -74,7 +75,7 @@ def test_a_fork_of_another_run_is_nobody(run: int) -> None:
     story = Story()
 
     assert story.say(e.Forked("client", run, 7)) == ()
-    assert story.say(e.StartFailed("client", run, "no process left", 0.5)) == ()
+    assert story.say(e.StartFailed("client", run, "no process left")) == ()
     assert (story.state(), story.life().pid) == (STARTING, None)
 
 
@@ -83,7 +84,7 @@ def test_a_second_fork_and_a_failure_after_the_fork_change_nothing() -> None:
     story.run(upto=STARTING)
 
     assert story.say(e.Forked("client", 1, 8)) == ()
-    assert story.say(e.StartFailed("client", 1, "no process left", 0.5)) == ()
+    assert story.say(e.StartFailed("client", 1, "no process left")) == ()
     assert (story.state(), story.life().pid) == (STARTING, 7)
 
 
@@ -98,7 +99,7 @@ def test_a_fork_that_comes_when_nobody_waits_for_it_changes_nothing() -> None:
 def test_a_failed_start_closes_the_gate_and_is_tried_again() -> None:
     story = Story()
 
-    actions = story.say(e.StartFailed("client", 1, "no process left", 1.0))
+    actions = story.say(e.StartFailed("client", 1, "no process left"))
 
     assert actions == (
         e.Note("warning", "client", "not started: no process left"),
@@ -110,7 +111,22 @@ def test_a_failed_start_closes_the_gate_and_is_tried_again() -> None:
         "not started",
         "no process left",
     )
-    assert (life.short_runs, life.due) == (1, pytest.approx(100.0 + 0.25 * 1.2))
+    assert (life.short_runs, life.due) == (0, 100.5)
+
+
+def test_starts_that_the_zygote_cannot_do_never_park_a_worker_and_are_said_once() -> None:
+    story = Story()
+    story.say(e.StartFailed("client", 1, "no process left"))
+    said = []
+
+    for run in range(2, 102):
+        story.wait(0.5)
+        said += story.say(e.StartFailed("client", run, "no process left"))
+
+    assert (story.state(), story.life().short_runs) == (BACKOFF, 0)
+    assert said == [e.Abandon("client")] * 100
+    story.wait(0.5)
+    assert (story.state(), story.life().run) == (STARTING, 102)
 
 
 def test_a_zygote_that_does_not_answer_is_a_failed_start() -> None:
@@ -123,7 +139,7 @@ def test_a_zygote_that_does_not_answer_is_a_failed_start() -> None:
         e.Note("warning", "client", "not started: the zygote did not start it in time"),
         e.Abandon("client"),
     )
-    assert (story.state(), story.life().due) == (BACKOFF, pytest.approx(story.now + 0.25))
+    assert (story.state(), story.life().due) == (BACKOFF, pytest.approx(story.now + 0.5))
 
 
 def test_no_hello_is_said_and_killed() -> None:
@@ -383,35 +399,38 @@ def test_another_one_s_wish_stays() -> None:
 
     story.say(e.Unwanted("other", "probe"))
 
-    assert story.life("probe").wants == {"client": Want((80,))}
+    assert story.life("probe").wants == {"client": (80,)}
 
 
-def test_a_wish_outlives_the_one_who_had_it_by_30_s_and_a_lag_counts_for_nothing() -> None:
-    story = two_with_a_wish()
-    story.exit()
-    assert story.life("probe").wants == {"client": Want((80,), 100.0)}
-    story.now += 1000
-
-    story.tick(lag=1000.0)
-
-    assert story.life("probe").wants == {"client": Want((80,), 1100.0)}
-    story.now = 1129.9
-    story.tick()
-    assert story.life("probe").wants
-    story.now = 1130.0
-    story.tick()
-    assert story.state("probe") == STOPPING and not story.life("probe").wants
-
-
-def test_a_wish_that_is_renewed_stays() -> None:
+def test_a_wish_outlives_the_one_who_had_it_until_its_next_run_says_otherwise() -> None:
     story = two_with_a_wish()
     story.exit()
     story.wait(1)  # the try after a short run
     story.run(pid=9)
+    assert story.state("probe") == READY and story.life("probe").wants == {"client": (80,)}
 
-    story.say(e.Wanted("client", "probe", (80,)))
+    story.say(e.Unwanted("client", "probe"))
 
-    assert story.life("probe").wants == {"client": Want((80,))}
+    assert story.state("probe") == STOPPING and not story.life("probe").wants
+
+
+def test_a_wish_that_comes_while_the_worker_ends_is_a_new_one() -> None:
+    story = two_with_a_wish()
+    story.say(e.Done("probe", 8, "decrypted"))
+    assert story.state("probe") == STOPPING
+
+    story.say(e.Wanted("client", "probe", (443,)))
+    story.exit("probe", 8)
+
+    assert story.state("probe") == STARTING and story.life("probe").wants == {"client": (443,)}
+
+
+def test_what_was_wanted_before_the_supervisor_s_restart_is_wanted_still() -> None:
+    before = {"probe": WorkerRow(wants={"client": [80]})}
+
+    workers = begin((a_row(wants=("probe",)), a_row("probe", ONDEMAND)), (), before)
+
+    assert workers.lives["probe"].wants == {"client": (80,)}
 
 
 def test_an_on_demand_worker_that_dies_is_replaced_while_it_is_wanted() -> None:

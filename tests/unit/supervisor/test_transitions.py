@@ -19,7 +19,6 @@ from waagent.protocol.state_table import (
     PARKED,
     READY,
     STARTING,
-    STOPPING,
     STUCK,
 )
 from waagent.supervisor import events as e
@@ -182,21 +181,6 @@ def test_a_result_of_this_boot_is_kept() -> None:
     story = Story(a_row(kind=ONESHOT), results={"client": "azureuser"})
 
     assert story.state() == DONE and not story.did(e.Start)
-
-
-def test_an_on_demand_worker_runs_while_wanted_and_30_s_longer_when_the_wanting_one_dies() -> None:
-    story = Story(a_row(wants=("probe",)), a_row("probe", ONDEMAND, beat_limit_s=100.0))
-    story.run()
-    story.say(e.Wanted("client", "probe", (80,)))
-    story.run("probe", 8)
-    story.wait(6)
-
-    story.exit()
-    story.wait(29)
-    during = story.state("probe")
-    story.wait(2)
-
-    assert (during, story.state("probe")) == (READY, STOPPING)
 
 
 def test_other_numbers_are_told_to_the_wanted_worker() -> None:
