@@ -79,6 +79,7 @@ ROSTER: tuple[Row, ...] = (
             "Provisioning.MonitorHostName",
             "Provisioning.MonitorHostNamePeriod",
             "Protocol.EndpointDiscovery",
+            "Logs.Console",
             "OS.",
             *_COMMON_KEYS,
         ),

@@ -261,7 +261,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "Take a raw NVMe temporary disk as the resource disk, where the VM has no other.",
             ),
             _switch(
-                "ResourceDisk.EnableSwapEncryption", False, IN_USE, "Encrypt swap (FreeBSD only)."
+                "ResourceDisk.EnableSwapEncryption", False, KEPT, "Encrypt swap (FreeBSD only)."
             ),
         ),
     ),
@@ -345,11 +345,11 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "ClientAliveInterval written to sshd_config; 0 turns it off.",
                 lowest=0,
             ),
-            _switch("OS.AllowHTTP", False, IN_USE, "Fall back to HTTP where Python has no TLS."),
+            _switch("OS.AllowHTTP", False, KEPT, "Fall back to HTTP where Python has no TLS."),
             _switch(
                 "OS.EnableFIPS",
                 False,
-                IN_USE,
+                KEPT,
                 "Export OPENSSL_FIPS=1 to the openssl that the agent runs.",
             ),
             _switch(
@@ -367,7 +367,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _seconds(
                 "OS.MonitorDhcpClientRestartPeriod",
                 30,
-                IN_USE,
+                KEPT,
                 "Seconds between two looks whether the DHCP client was restarted.",
             ),
             _switch(
@@ -479,7 +479,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _seconds(
                 "Extensions.InitialGoalStatePeriod",
                 6,
-                IN_USE,
+                KEPT,
                 "The same before the VM is provisioned; follows Extensions.GoalStatePeriod when"
                 " absent.",
                 lowest=1,
@@ -488,13 +488,13 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _switch(
                 "Extensions.WaitForCloudInit",
                 False,
-                IN_USE,
+                KEPT,
                 "Wait for cloud-init to finish before the first extension.",
             ),
             _seconds(
                 "Extensions.WaitForCloudInitTimeout",
                 3600,
-                IN_USE,
+                KEPT,
                 "Longest such wait in seconds.",
                 lowest=1,
             ),
@@ -502,7 +502,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _switch(
                 "EnableOverProvisioning",
                 True,
-                IN_USE,
+                KEPT,
                 "Hold extensions while the platform says that the VM is on hold.",
             ),
             _path(
