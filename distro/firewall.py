@@ -8,7 +8,7 @@ never was switched on.
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -42,14 +42,14 @@ Run = Callable[..., Finished]
 
 
 def nft_script(address: str, uid: int) -> str:
-    """What `nft -f -` is told. Raises ValueError when ``address`` is no IPv4 address."""
-    checked = str(ipaddress.IPv4Address(address))
+    """What `nft -f -` is told. Raises OSError when ``address`` is no IPv4 address."""
+    checked = _checked(address)
     return _ANEW.format(table=TABLE) + _RULES.format(table=TABLE, address=checked, uid=uid)
 
 
 def iptables_rules(address: str, uid: int) -> list[list[str]]:
-    """The rules of our chain, one argv each. Raises ValueError."""
-    ipaddress.IPv4Address(address)
+    """The rules of our chain, one argv each. Raises OSError."""
+    _checked(address)
     return [
         ["-p", "udp", "--dport", "53", "-j", "RETURN"],
         ["-p", "tcp", "--dport", "53", "-j", "RETURN"],
@@ -57,6 +57,10 @@ def iptables_rules(address: str, uid: int) -> list[list[str]]:
         ["-m", "owner", "--uid-owner", str(uid), "-j", "RETURN"],
         ["-m", "conntrack", "--ctstate", "INVALID,NEW", "-j", "DROP"],
     ]
+
+
+def _checked(address: str) -> str:
+    return socket.inet_ntoa(socket.inet_pton(socket.AF_INET, address))
 
 
 class Firewall:
@@ -142,3 +146,11 @@ def try_ensure(firewall: Firewall, address: str, uid: int, log: Log) -> str:
     except (ToolError, OSError) as error:
         log.warning("firewall: %s: everyone may connect to the WireServer", error)
         return ""
+
+
+def try_remove(firewall: Firewall, log: Log) -> None:
+    """`remove`, and a warning where that failed: it is tried again."""
+    try:
+        firewall.remove()
+    except (ToolError, OSError) as error:
+        log.warning("firewall: our rules stay: %s", error)

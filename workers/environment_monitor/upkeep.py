@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from waagent.distro import interface_names, scsi_timeouts
-from waagent.distro.firewall import Firewall, try_ensure
-from waagent.distro.run import ToolError
 
 if TYPE_CHECKING:
+    from waagent.distro.firewall import Firewall
     from waagent.workers.runtime import Worker
 
 AGENT_ACCOUNT, AGENT_UID = "waagent", 64510  # as supervisor/roster.py starts fabric_client
@@ -30,7 +29,7 @@ class Upkeep:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._paths = worker.paths.configured(worker.configuration)
-        self._rules = Firewall(self._paths, worker.run, worker.log)
+        self._rules: Firewall | None = None
         self._address = ""
 
     def begin(self) -> None:
@@ -65,13 +64,18 @@ class Upkeep:
             self._worker.log.info("interface names are not tied to addresses any more: %s", name)
 
     def _firewall(self) -> None:
-        if not self._worker.configuration.get("OS.EnableFirewall"):
-            try:
-                self._rules.remove()
-            except (ToolError, OSError) as error:
-                self._worker.faults.seen("firewall", f"our firewall rules stay: {error}")
+        is_wanted = bool(self._worker.configuration.get("OS.EnableFirewall"))
+        if not is_wanted and not (self._paths.library / "firewall").exists():
+            return
+        # where it is used only: 0.2 MiB with what runs tools
+        from waagent.distro.firewall import Firewall, try_ensure, try_remove
+
+        log = self._worker.log
+        self._rules = self._rules or Firewall(self._paths, self._worker.run, log)
+        if not is_wanted:
+            try_remove(self._rules, log)
         elif self._address:
-            try_ensure(self._rules, self._address, _agent_uid(), self._worker.log)
+            try_ensure(self._rules, self._address, _agent_uid(), log)
 
 
 def _agent_uid() -> int:

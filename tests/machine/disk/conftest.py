@@ -119,7 +119,7 @@ def vm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         pytest.skip("needs root: namespaces, overlay, loop device")
     folder = tmp_path_factory.mktemp("disk")
     with Machine(folder, agent=False, fabric=False, dhcp=False, sshd=False) as machine:
-        for name in ("disk_floor.py", "make_nodes.py"):
+        for name in ("disk_floor.py", "make_nodes.py", "kill_after.py"):
             machine.write(f"/root/{name}", (HERE / name).read_bytes())
         nodes = machine.popen(
             [PYTHON, "/root/make_nodes.py"],

@@ -13,10 +13,15 @@ from waagent.lab.machine import Machine
 OPTIONS = "OS.EnableFirewall=y\nOS.EnableFirewallPeriod=5\nProvisioning.Enabled=n\n"
 OTHERS = """
 table inet customer {
-  chain input { type filter hook input priority 0; policy accept; tcp dport 4444 counter drop; }
-  chain output { type filter hook output priority 0; policy accept; ip daddr 192.0.2.1 drop; }
+  chain input {
+    type filter hook input priority 0; policy accept;
+    tcp dport 4444 drop
+  }
+  chain output {
+    type filter hook output priority 0; policy accept;
+    ip daddr 192.0.2.1 drop
+  }
 }
-table ip nat { chain post { type nat hook postrouting priority 100; oif "lo" masquerade; } }
 """
 RESTARTS = 20
 
