@@ -8,7 +8,9 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export HYPOTHESIS_STORAGE_DIRECTORY := .cache/hypothesis
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test unit machine guest far lint mutate bench clean venv
+PACKAGES := $(CURDIR)/dist
+
+.PHONY: packages packages-try packages-lint guest-take-over budget handlers demo test unit machine kills guest far faults lint mutate bench clean venv
 
 demo: root-needed venv
 	@$(BIN)/python -m waagent.lab.commands demo
@@ -25,11 +27,17 @@ unit: venv
 machine: venv
 	@$(BIN)/python -m pytest tests/machine
 
+kills: venv
+	@WAAGENT_KILL_POINTS=50 $(BIN)/python -m pytest -q -s tests/machine/provision/test_kill_points.py
+
 guest: venv
 	@$(BIN)/python -m pytest tests/guest
 
 far: venv
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=far tests/unit
+
+faults: venv
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal tests/faults
 
 lint: venv
 	@sh tests/lint $(BIN)
@@ -39,6 +47,31 @@ mutate: venv
 
 bench: venv
 	@$(BIN)/pip install -qq -e '.[bench]' && rm -rf waagent.egg-info build && PEER="$(PEER)" $(BIN)/python -m bench.run
+
+budget: root-needed venv
+	@WAAGENT_ROUNDS=300 $(BIN)/python -m pytest -q tests/machine/agent/test_budget.py
+
+handlers: root-needed venv
+	@SOURCES="$(SOURCES)" PEER="$(PEER)" GO="$(GO)" KEEP="$(KEEP)" $(BIN)/python -m tests.real_handlers.run
+
+# for Debian's own Python, so that the packages fit a Debian
+packages:
+	@sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+
+# install, upgrade and erase of the .rpm in a scratch root; two builds, so that there is something to upgrade
+packages-try:
+	@BUILD_NUMBER=2 sh tests/make_packages /usr/bin/python3 $(PACKAGES)
+	@mv $(PACKAGES)/*.rpm .cache/next.rpm
+	@$(MAKE) packages
+	@$(MAKE) packages-lint
+	@sh tests/try_rpm $(PACKAGES)/*.rpm .cache/next.rpm
+
+packages-lint:
+	@lintian --allow-root $(PACKAGES)/*.deb && echo "lintian: nothing to say"
+	@rpmlint -c rpm/rpmlint.toml $(PACKAGES)/*.rpm
+
+guest-take-over: venv
+	@$(BIN)/python -m pytest tests/guest_take_over
 
 venv: $(VENV)/.complete
 

@@ -1,66 +1,32 @@
-"""Build of the package (setup.cfg and pyproject.toml), and `setup.py install`, which puts the agent
-into an environment of its own.
+"""Build of the package (setup.cfg and pyproject.toml), and `setup.py install` and `uninstall`,
+which put the agent into an environment of its own and remove it: docs/install.md.
 """
 
 import sys
 from pathlib import Path
 
-from setuptools import Command, setup
-
 HERE = Path(__file__).resolve().parent
 
 
-class install(Command):
-    """`python3 setup.py install [--register-service]`: docs/install.md."""
+def main():
+    """Our own commands need no setuptools; everything else is its."""
+    if sys.version_info < (3, 9):  # noqa: UP036 - pip asks python_requires, nobody else does
+        sys.exit("setup.py: the agent needs Python 3.9 or newer, this is " + sys.version.split()[0])
+    sys.path.insert(0, str(HERE))
+    import waagent
 
-    description = (
-        "install the agent into <prefix>/lib/waagent, its launchers, its files in /etc, and with"
-        " --register-service its service"
-    )
-    user_options = [
-        ("register-service", None, "enable and start the service"),
-        ("init-system=", None, "systemd, openrc, sysv, upstart or rc.d (default: what is found)"),
-        ("lnx-distro=", None, "accepted for old callers; the init system is what matters"),
-        ("force", "f", "replace configuration files that were changed"),
-        ("root=", None, "stage the installation below this folder"),
-        ("prefix=", None, "default /usr (FreeBSD: /usr/local)"),
-        ("wheels=", None, "a folder with wheels of everything needed, for hosts without a network"),
-    ]
-    boolean_options = ["register-service", "force"]
+    # a copy without symbolic links (a zip download, scp) has the rooms at the top only
+    waagent.__path__.append(str(HERE))
+    from waagent.distro import installation_command
 
-    def initialize_options(self):
-        self.register_service = self.init_system = self.lnx_distro = self.force = self.root = (
-            self.prefix
-        ) = self.wheels = None
-
-    def finalize_options(self):
-        if self.register_service and self.root:
-            raise SystemExit(
-                "setup.py: --register-service works on the running system only: without --root"
-            )
-
-    def run(self):
-        # a build back end does not do this: import late, and only here
-        sys.path.insert(0, str(HERE))
-        from waagent.distro import installation
-
-        root = Path(self.root or "/").resolve()
-        options = installation.Options(
-            checkout=HERE,
-            root=root,
-            prefix=self.prefix or ("/usr/local" if sys.platform.startswith("freebsd") else "/usr"),
-            init_system=self.init_system or installation.find_init_system(root),
-            python=sys.executable,
-            wheels=Path(self.wheels).resolve() if self.wheels else None,
-            force=bool(self.force),
-            register_service=bool(self.register_service),
-        )
-        try:
-            installation.carry_out(installation.plan_installation(options))
-        except (installation.InstallationError, OSError) as error:
-            raise SystemExit(f"setup.py: {error}") from error
+    return installation_command.main(HERE, sys.argv[1:])
 
 
-# Building a wheel runs the command named "install" as well: ours exists only when a person asks for
+# Building a wheel runs a command named "install" as well: ours exists only when a person asks for
 # it by name.
-setup(cmdclass={"install": install} if "install" in sys.argv[1:] else {})
+if sys.argv[1:2] in (["install"], ["uninstall"]):
+    sys.exit(main())
+
+from setuptools import setup  # noqa: E402 - not there on every machine, and only a build needs it
+
+setup()

@@ -36,25 +36,38 @@ def started(checkout: Path, folder: Path, scheme: str) -> Iterator[Machine]:
     provisioned.
     """
     with Machine(folder, with_agent=False, scheme=scheme) as machine:
-        machine.write("/root/peer.tar", _packed(checkout))
-        machine.run(["mkdir", "-p", PLACE, "/var/lib/waagent", "/var/log/azure"], check=True)
-        machine.run(["tar", "-C", PLACE, "-xf", "/root/peer.tar"], check=True)
-        machine.write("/etc/waagent.conf", CONFIGURATION.encode())
-        machine.write("/var/lib/waagent/provisioned", b"")
-        argv = ["env", f"PYTHONPATH={PLACE}", "python3", "-u", f"{PLACE}/bin/waagent", "-daemon"]
-        with machine.popen(
-            argv,
-            joined=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as agent:
-            try:
-                machine.fabric.wait_ready(120)
-                yield machine
-            finally:
-                machine.run(["pkill", "-TERM", "-f", f"{PLACE}/bin/waagent"])
-                agent.terminate()
+        put_in(machine, checkout)
+        with running(machine):
+            machine.fabric.wait_ready(120)
+            yield machine
+
+
+def put_in(machine: Machine, checkout: Path) -> None:
+    """Its code and its configuration, for a VM that is provisioned."""
+    machine.write("/root/peer.tar", _packed(checkout))
+    machine.run(["mkdir", "-p", PLACE, "/var/lib/waagent", "/var/log/azure"], check=True)
+    machine.run(["tar", "-C", PLACE, "-xf", "/root/peer.tar"], check=True)
+    machine.write("/etc/waagent.conf", CONFIGURATION.encode())
+    machine.write("/var/lib/waagent/provisioned", b"")
+
+
+@contextmanager
+def running(machine: Machine) -> Iterator[None]:
+    """It runs, as its unit starts it."""
+    argv = ["env", f"PYTHONPATH={PLACE}", "python3", "-u", f"{PLACE}/bin/waagent", "-daemon"]
+    with machine.popen(
+        argv,
+        joined=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as agent:
+        try:
+            yield
+        finally:
+            machine.run(["pkill", "-TERM", "-f", f"{PLACE}/bin/waagent"])
+            machine.run(["pkill", "-TERM", "-f", "run-exthandlers"])
+            agent.terminate()
 
 
 def _packed(checkout: Path) -> bytes:

@@ -44,17 +44,25 @@ class Family:
     name: str
     sshd_unit: str = "sshd"
     """Name of the service that systemd, or `service`, knows."""
+    sshd_restart: tuple[str, ...] = ()
+    """How a running sshd is told where there is no systemd; empty: SIGHUP."""
     edits_sshd: bool = True
     """Whether sshd's configuration may be changed (image-based systems keep theirs)."""
     sudo_group: str = ""
     """Group whose members may use sudo; empty where there is none by custom."""
     sudoers_folder: str = "/etc/sudoers.d"
+    doas_file: str = ""
+    """Where doas stands in the place of sudo: its configuration."""
     host_name: str = ETC_HOSTNAME
     create_user: tuple[str, ...] = ("useradd", "-m", "{name}")
     """`{name}` stands for the user."""
     set_password: tuple[str, ...] = ("chpasswd", "-e")
     """Takes a hash on its standard input, as the next field says."""
     set_password_stdin: str = "{name}:{hash}\n"
+    make_database: tuple[str, ...] = ()
+    """Where no tool takes a hash on its input: the field is written into ``shadow``, and this makes
+    the database of it.
+    """
     shadow: str = "/etc/shadow"
     lock_root_password: tuple[str, ...] = ()
     """The tool that does it where a file of its own makes a database."""
@@ -83,10 +91,20 @@ INSTALL = {
 _ROWS: tuple[Family, ...] = (
     Family("debian", packages="debian", sshd_unit="ssh", sudo_group="sudo"),
     Family("ubuntu", packages="debian", sshd_unit="ssh", sudo_group="sudo"),
-    Family("redhat6", sudo_group="wheel", host_name=SYSCONFIG_NETWORK, uid_minimum=500),
+    Family(
+        "redhat6",
+        sudo_group="wheel",
+        host_name=SYSCONFIG_NETWORK,
+        uid_minimum=500,
+        sshd_restart=("/sbin/service", "sshd", "condrestart"),
+    ),
     Family("redhat", packages="redhat", sudo_group="wheel", host_name=HOSTNAMECTL),
     Family("fedora", packages="redhat", sudo_group="wheel", edits_sshd=False),
-    Family("suse11", host_name=ETC_HOSTNAME_CAPITAL),
+    Family(
+        "suse11",
+        host_name=ETC_HOSTNAME_CAPITAL,
+        sshd_restart=("/sbin/service", "sshd", "restart"),
+    ),
     Family("suse", packages="suse", host_name=HOSTNAMECTL),
     Family(
         "coreos",
@@ -107,11 +125,12 @@ _ROWS: tuple[Family, ...] = (
         configuration="/usr/share/defaults/waagent/waagent.conf",
     ),
     Family("chainguard"),
-    Family("gentoo", host_name=CONF_D_HOSTNAME),
+    Family("gentoo", host_name=CONF_D_HOSTNAME, sshd_restart=("/sbin/service", "sshd", "restart")),
     Family("nixos", sudo_group="wheel"),
     Family("openwrt", host_name=UCI, create_user=("useradd", "-m", "-s", "/bin/ash", "{name}")),
     Family(
         "freebsd",
+        sshd_restart=("service", "sshd", "restart"),
         sudoers_folder="/usr/local/etc/sudoers.d",
         host_name=RC_CONF,
         create_user=("pw", "useradd", "{name}", "-m"),
@@ -126,10 +145,12 @@ _ROWS: tuple[Family, ...] = (
     ),
     Family(
         "openbsd",
+        sshd_restart=("rcctl", "restart", "sshd"),
+        doas_file="/etc/doas.conf",
         host_name=ETC_MYNAME,
         shadow="/etc/master.passwd",
         lock_root_password=("usermod", "-p", "*", "root"),
-        set_password=("usermod", "-p", "{hash}", "{name}"),
+        make_database=("pwd_mkdb", "-p", "/etc/master.passwd"),
         delete_user=("userdel", "-r", "{name}"),
         keep_home=("userdel", "{name}"),
     ),
@@ -228,6 +249,35 @@ def choose_family(release: Release) -> Family:
         if row is not None:
             return _by_version(row, release)
     return FAMILIES["default"]
+
+
+_CAPABILITIES = {
+    # what is there -> how it is called
+    "/run/systemd/system": "systemd",
+    "/etc/ssh/sshd_config.d": "drop-ins of sshd",
+    "/etc/sudoers.d": "sudoers.d",
+    "/run/systemd/netif": "systemd-networkd",
+    "/run/NetworkManager": "NetworkManager",
+    "/sys/fs/selinux/enforce": "SELinux",
+    "/run/openrc": "OpenRC",
+}
+
+
+def describe_unknown(paths: Paths) -> str:
+    """What the agent goes by on a distribution that no row is for."""
+    release = release_of(paths)
+    found = [name for path, name in _CAPABILITIES.items() if paths.under(path).exists()]
+    name = f"{release.id} {release.version}".strip() or "this distribution"
+    return f"{name[:60]} is not known, going by what is there: {', '.join(found) or 'files alone'}"
+
+
+def sshd_unit(paths: Paths, family: Family) -> str:
+    """The unit of sshd that is there: the row's, else the other usual one."""
+    for name in (family.sshd_unit, "sshd", "ssh"):
+        for folder in ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"):
+            if paths.under(f"{folder}/{name}.service").exists():
+                return name
+    return family.sshd_unit
 
 
 def release_of(paths: Paths) -> Release:

@@ -1,4 +1,5 @@
-"""What `python3 setup.py install` does: a plan as frozen data, and the hand that carries it out.
+"""What `python3 setup.py install` does, as a plan of frozen data. Pure but for two looks at what is
+there; `installation_steps` carries the plan out.
 
 The agent lives in a virtual environment of its own below ``<prefix>/lib/waagent``; the running
 Python's site-packages are never touched (PEP 668). An upgrade builds ``waagent.new`` beside the
@@ -7,12 +8,12 @@ running one and renames. Standard library only: nothing is installed yet.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
+import configparser
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from waagent.distro.compatible_module import as_module
 from waagent.protocol.base.errors import ExplainedError
 
 COMMANDS = {
@@ -20,7 +21,13 @@ COMMANDS = {
     "waagent-ps": "waagent.supervisor.ps.main",
     "waagent-lab": "waagent.lab.commands",
 }
-_PIP_LIMIT_S = 1800  # a slow mirror; lxml and cryptography may have to be built on FreeBSD
+FOLDERS = {"waagent": "sbin"}
+"""Of the commands' links for people, where that is not bin."""
+ROOMS = ("supervisor", "workers", "protocol", "distro", "lab", "etc")
+DEFAULT_PREFIX = "/usr"
+PRIVATE = "lib/waagent"
+MANIFEST = "installed.json"
+PREDECESSOR_UNIT = "walinuxagent.service"
 
 
 class InstallationError(ExplainedError):
@@ -39,12 +46,19 @@ class Options:
     wheels: Path | None = None
     force: bool = False
     register_service: bool = False
+    compile: bool = True
+    distro: str = ""
+
+    @property
+    def private(self) -> Path:
+        """The folder of the environment."""
+        return self.root / self.prefix.strip("/") / PRIVATE
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Build the virtual environment at ``target`` with the checkout in it, then put it in the place
-    of ``final``.
+    """Build the virtual environment at ``target`` with the checkout's rooms and ``launchers`` in
+    it, then put it in the place of ``final``.
     """
 
     target: Path
@@ -52,6 +66,9 @@ class Environment:
     python: str
     checkout: Path
     wheels: Path | None
+    requirements: tuple[str, ...]
+    launchers: tuple[tuple[str, bytes], ...]
+    compile: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,92 +83,213 @@ class Write:
 
 @dataclass(frozen=True)
 class Copy:
-    """A file of `etc/`, ``source`` relative to it."""
+    """A file of the checkout, ``source`` relative to it; ``replaced`` changes paths in it."""
 
     source: str
     path: Path
     mode: int
     keep: bool = False
+    replaced: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
-class Execute:
-    """A command of the init system; its failure is an error that names it."""
+class Link:
+    """A symbolic link."""
 
-    argv: tuple[str, ...]
+    path: Path
+    target: str
 
 
-# source below etc/            installed as                              mode   init systems ("" =
-# all)  keep a changed one
+@dataclass(frozen=True)
+class Accounts:
+    """Make the accounts of sysusers.d(5) ``lines`` that are missing, where systemd does not."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Register:
+    """Enable and start the service, and say what came of it."""
+
+    init_system: str
+    paths: tuple[Path, ...]
+    """The command that says the state of the agent, and its log."""
+
+
+# what in the checkout, where it goes, its mode, for which init systems ("": all), whether a person
+# may change it
 FILES: tuple[tuple[str, str, int, str, bool], ...] = (
-    ("waagent.conf", "/etc/waagent.conf", 0o644, "", True),
-    ("logrotate.d/waagent", "/etc/logrotate.d/waagent", 0o644, "", True),
-    ("tmpfiles.d/waagent.conf", "/usr/lib/tmpfiles.d/waagent.conf", 0o644, "systemd", False),
-    ("sysusers.d/waagent.conf", "/usr/lib/sysusers.d/waagent.conf", 0o644, "systemd", False),
-    ("systemd/waagent.service", "/usr/lib/systemd/system/waagent.service", 0o644, "systemd", False),
-    ("openrc/waagent", "/etc/init.d/waagent", 0o755, "openrc", False),
-    ("sysv/waagent", "/etc/init.d/waagent", 0o755, "sysv", False),
-    ("upstart/waagent.conf", "/etc/init/waagent.conf", 0o644, "upstart", False),
-    ("freebsd/waagent", "/usr/local/etc/rc.d/waagent", 0o755, "rc.d", False),
-)
-
-REGISTRATION: dict[str, tuple[tuple[str, ...], ...]] = {
-    "systemd": (
-        ("systemd-sysusers",),
-        ("systemctl", "daemon-reload"),
-        ("systemctl", "enable", "--now", "waagent.service"),
+    ("etc/waagent.conf", "/etc/waagent.conf", 0o644, "", True),
+    ("etc/waagent/sandbox.d/README", "/etc/waagent/sandbox.d/README", 0o644, "", False),
+    ("etc/logrotate.d/waagent", "/etc/logrotate.d/waagent", 0o644, "", True),
+    (
+        "etc/bash_completion.d/waagent",
+        "/usr/share/bash-completion/completions/waagent",
+        0o644,
+        "",
+        False,
     ),
-    "openrc": (("rc-update", "add", "waagent", "default"), ("rc-service", "waagent", "start")),
-    "sysv": (("update-rc.d", "waagent", "defaults"), ("service", "waagent", "start")),
-    "upstart": (("initctl", "reload-configuration"), ("start", "waagent")),
-    "rc.d": (("sysrc", "waagent_enable=YES"), ("service", "waagent", "start")),
+    ("docs/man/waagent.8", "/usr/share/man/man8/waagent.8", 0o644, "", False),
+    ("docs/man/waagent-ps.1", "/usr/share/man/man1/waagent-ps.1", 0o644, "", False),
+    ("docs/man/waagent-lab.1", "/usr/share/man/man1/waagent-lab.1", 0o644, "", False),
+    ("docs/man/waagent.conf.5", "/usr/share/man/man5/waagent.conf.5", 0o644, "", False),
+    (
+        "etc/udev/rules.d/66-azure-storage.rules",
+        "/usr/lib/udev/rules.d/66-azure-storage.rules",
+        0o644,
+        "systemd openrc sysv upstart",
+        False,
+    ),
+    (
+        "etc/udev/rules.d/99-azure-product-uuid.rules",
+        "/usr/lib/udev/rules.d/99-azure-product-uuid.rules",
+        0o644,
+        "systemd openrc sysv upstart",
+        False,
+    ),
+    ("etc/tmpfiles.d/waagent.conf", "/usr/lib/tmpfiles.d/waagent.conf", 0o644, "systemd", False),
+    ("etc/sysusers.d/waagent.conf", "/usr/lib/sysusers.d/waagent.conf", 0o644, "systemd", False),
+    (
+        "etc/systemd/waagent.service",
+        "/usr/lib/systemd/system/waagent.service",
+        0o644,
+        "systemd",
+        False,
+    ),
+    ("etc/openrc/waagent", "/etc/init.d/waagent", 0o755, "openrc", False),
+    ("etc/sysv/waagent", "/etc/init.d/waagent", 0o755, "sysv", False),
+    ("etc/upstart/waagent.conf", "/etc/init/waagent.conf", 0o644, "upstart", False),
+    ("etc/freebsd/waagent", "/usr/local/etc/rc.d/waagent", 0o755, "rc.d", False),
+    ("etc/openbsd/waagent", "/etc/rc.d/waagent", 0o755, "rcctl", False),
+    ("etc/coreos/cloud-config.yml", "/usr/share/oem/cloud-config.yml", 0o644, "coreos", False),
+)
+_SECOND_COMPLETION = "/usr/share/bash-completion/completions/waagent-ps"
+
+# The name by which the predecessor's documentation restarts it, where that is another file.
+ALIASES: Mapping[str, tuple[str, str]] = {
+    "sysv": ("/etc/init.d/walinuxagent", "waagent"),
+    "openrc": ("/etc/init.d/walinuxagent", "waagent"),
+    "upstart": ("/etc/init/walinuxagent.conf", "waagent.conf"),
+}
+
+INIT_SYSTEMS = ("systemd", "sysv", "upstart", "openrc", "rc.d", "rcctl", "coreos")
+_OTHER_SPELLINGS = {"sysvinit": "sysv", "sysV": "sysv", "SysV": "sysv", "rcd": "rc.d"}
+
+# Where something lies elsewhere than by default: its prefix, and folders that are others there.
+_READ_ONLY_USR = {"/etc/": "/usr/share/oem/", "/usr/share/": "/usr/share/oem/share/"}
+PLACES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "coreos": ("/usr/share/oem", _READ_ONLY_USR),
+    "flatcar": ("/usr/share/oem", _READ_ONLY_USR),
+    "freebsd": ("/usr/local", {"/usr/share/": "/usr/local/share/"}),
+    "openbsd": ("/usr/local", {"/usr/share/": "/usr/local/share/"}),
 }
 
 
 def find_init_system(root: Path) -> str:
-    """Which init system the machine at ``root`` starts with: a key of REGISTRATION."""
+    """Which init system the machine at ``root`` starts with: one of INIT_SYSTEMS."""
     signs = (
+        ("usr/share/oem/oem-release", "coreos"),
         ("run/systemd/system", "systemd"),
         ("sbin/openrc-run", "openrc"),
         ("sbin/initctl", "upstart"),
+        ("usr/sbin/rcctl", "rcctl"),
         ("etc/rc.subr", "rc.d"),
+        ("etc/inittab", "sysv"),
         ("usr/lib/systemd/systemd", "systemd"),
         ("lib/systemd/systemd", "systemd"),
     )
     return next((name for sign, name in signs if (root / sign).exists()), "sysv")
 
 
+def init_system_of(word: str) -> str:
+    """The init system that a person means. Raises InstallationError."""
+    found = _OTHER_SPELLINGS.get(word, word)
+    if found not in INIT_SYSTEMS:
+        known = ", ".join(sorted(INIT_SYSTEMS))
+        raise InstallationError(
+            "unknown init system", f"--init-system={word}", f"choose one of {known}"
+        )
+    return found
+
+
+def place(target: str, distro: str) -> str:
+    """Where ``target`` lies on ``distro``."""
+    for folder, there in PLACES.get(distro, ("", {}))[1].items():
+        if target.startswith(folder) and not target.startswith("/usr/share/oem/"):
+            return there + target[len(folder) :]
+    return target
+
+
+def requirements(checkout: Path) -> tuple[str, ...]:
+    """What the agent imports that is not of the standard library, as in setup.cfg."""
+    parser = configparser.ConfigParser()
+    parser.read(checkout / "setup.cfg", encoding="utf-8")
+    return tuple(parser["options"]["install_requires"].split())
+
+
+def missing_parts(checkout: Path) -> tuple[str, ...]:
+    """What of the checkout is not there; links that a zip download lost are not needed."""
+    needed = (*ROOMS, "waagent/__init__.py", "setup.cfg", "docs/man")
+    return tuple(part for part in needed if not (checkout / part).exists())
+
+
 def plan_installation(options: Options) -> tuple[object, ...]:
     """Every step in order. Raises InstallationError for an init system that nobody knows."""
-    if options.init_system not in REGISTRATION:
-        known = ", ".join(sorted(REGISTRATION))
-        raise InstallationError(
-            "unknown init system", f"--init-system={options.init_system}", f"choose one of {known}"
-        )
-    prefix = options.root / options.prefix.lstrip("/")
+    init_system = init_system_of(options.init_system)
+    prefix = options.prefix.rstrip("/")
+    launchers = tuple(
+        (name, command_file(name, f"{prefix}/{PRIVATE}/bin/python", module))
+        for name, module in COMMANDS.items()
+    )
     environment = Environment(
-        prefix / "lib" / "waagent.new",
-        prefix / "lib" / "waagent",
+        options.private.with_name("waagent.new"),
+        options.private,
         options.python,
         options.checkout,
         options.wheels,
+        requirements(options.checkout),
+        launchers,
+        options.compile,
     )
-    interpreter = f"{options.prefix.rstrip('/')}/lib/waagent/bin/python"
-    launchers = [
-        Write(prefix / "sbin" / name, launcher(interpreter, module), 0o755)
-        for name, module in COMMANDS.items()
-    ]
-    files = [
-        Copy(source, options.root / target.lstrip("/"), mode, keep and not options.force)
-        for source, target, mode, init, keep in FILES
-        if init in ("", options.init_system)
-    ]
     service = (
-        [Execute(argv) for argv in REGISTRATION[options.init_system]]
+        [Register(init_system, (options.private / "sbin/waagent-ps", Path("/var/log/waagent.log")))]
         if options.register_service
         else []
     )
-    return (environment, *launchers, *files, *service)
+    return (environment, *_files(options, init_system, launchers), *service)
+
+
+def _files(
+    options: Options, init_system: str, launchers: tuple[tuple[str, bytes], ...]
+) -> list[object]:
+    prefix, distro = options.prefix.rstrip("/"), options.distro
+    moved: tuple[tuple[str, str], ...] = ((f"{DEFAULT_PREFIX}/{PRIVATE}/", f"{prefix}/{PRIVATE}/"),)
+    for name, (default, _) in PLACES.items():
+        if distro == name:
+            moved += ((f"{default}/{PRIVATE}/", f"{prefix}/{PRIVATE}/"),)
+    steps: list[object] = [
+        Write(options.root / prefix.strip("/") / FOLDERS.get(name, "bin") / name, content, 0o755)
+        for name, content in launchers
+    ]
+    for source, target, mode, inits, keep in FILES:
+        if inits == "" or init_system in inits.split():
+            path = options.root / place(target, distro).lstrip("/")
+            steps.append(Copy(source, path, mode, keep and not options.force, moved))
+    second = options.root / place(_SECOND_COMPLETION, distro).lstrip("/")
+    steps.append(Link(second, "waagent"))
+    if init_system in ALIASES:
+        alias, target = ALIASES[init_system]
+        steps.append(Link(options.root / alias.lstrip("/"), target))
+    if options.root == Path("/") and init_system != "systemd":
+        lines = (options.checkout / "etc/sysusers.d/waagent.conf").read_text("ascii").splitlines()
+        steps.append(Accounts(tuple(line for line in lines if line[:1] in ("u", "g"))))
+    return steps
+
+
+def command_file(name: str, interpreter: str, module: str) -> bytes:
+    """The file of a command; `waagent` is a module for old handlers, too."""
+    environment = interpreter[: -len("/bin/python")]
+    return launcher(interpreter, module) + (as_module(environment) if name == "waagent" else b"")
 
 
 def launcher(interpreter: str, module: str) -> bytes:
@@ -159,94 +297,28 @@ def launcher(interpreter: str, module: str) -> bytes:
     root process.
 
     Its top level imports nothing: handlers of the old school load `/usr/sbin/waagent` as a module
-    with a Python of their own.
+    with a Python of their own. An environment that this Python cannot use (its minor version has
+    changed) is named in one line, and a daemon waits before init tries again.
     """
     return (
         f"#!{interpreter} -I\n"
         "# -*- coding: utf-8 -*-\n"
         'if __name__ == "__main__":\n'
         "    import sys\n"
-        f"    from {module} import main\n"
+        "\n"
+        "    try:\n"
+        f"        from {module} import main\n"
+        "    except ImportError as error:\n"
+        "        import time\n"
+        "\n"
+        '        version = "%d.%d" % sys.version_info[:2]\n'
+        "        sys.stderr.write(\n"
+        '            "%s: not usable by Python %s (%s): %s: install the agent again\\n"\n'
+        f'            % (sys.argv[0], version, error, "{interpreter[: -len("/bin/python")]}")\n'
+        "        )\n"
+        '        if "daemon" in "".join(sys.argv[1:2]):\n'
+        "            sys.stderr.flush()\n"
+        "            time.sleep(10)\n"
+        "        sys.exit(1)\n"
         "    sys.exit(main())\n"
     ).encode()
-
-
-def carry_out(steps: tuple[object, ...]) -> None:
-    """Carry out every step, saying each on stdout. Raises InstallationError at the first that
-    fails.
-    """
-    for step in steps:
-        if isinstance(step, Environment):
-            print(f"environment {step.final}")
-            _build_environment(step)
-        elif isinstance(step, Write):
-            print(f"write       {step.path}")
-            _put(step.path, step.content, step.mode, step.keep)
-        elif isinstance(step, Copy):
-            print(f"write       {step.path}")
-            _put(step.path, _data_file(step.source), step.mode, step.keep)
-        elif isinstance(step, Execute):
-            print(f"run         {' '.join(step.argv)}")
-            _execute(list(step.argv), 120)
-
-
-def _build_environment(step: Environment) -> None:
-    shutil.rmtree(step.target, ignore_errors=True)
-    step.target.parent.mkdir(parents=True, exist_ok=True)
-    # setuptools would pack modules that are gone
-    shutil.rmtree(step.checkout / "build", ignore_errors=True)
-    old_umask = os.umask(0o022)  # workers under other uids import from here
-    try:
-        _execute([step.python, "-m", "venv", str(step.target)], 120, hint="install python3-venv")
-        source = ["--no-index", "--find-links", str(step.wheels)] if step.wheels else []
-        pip = [
-            str(step.target / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            *source,
-        ]
-        _execute(
-            [*pip, str(step.checkout)],
-            _PIP_LIMIT_S,
-            hint="see pip's message; without a network: --wheels FOLDER",
-        )
-    finally:
-        os.umask(old_umask)
-    for script in (step.target / "bin").iterdir():
-        if not script.name.startswith("python"):
-            script.unlink()  # they name the folder they were made in; ours are the launchers
-    old = step.final.with_name("waagent.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if step.final.exists():
-        step.final.rename(old)
-    step.target.rename(step.final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _data_file(source: str) -> bytes:
-    return (Path(__file__).resolve().parent.parent / "etc" / source).read_bytes()
-
-
-def _put(path: Path, content: bytes, mode: int, keep: bool) -> None:
-    if keep and path.exists() and path.read_bytes() != content:
-        path = path.with_name(path.name + ".new")
-        print(f"            kept yours, the new one is {path.name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    temporary.write_bytes(content)
-    temporary.chmod(mode)
-    temporary.rename(path)
-
-
-def _execute(argv: list[str], deadline_s: int, hint: str = "see its message above") -> None:
-    try:
-        finished = subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=deadline_s, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InstallationError(f"{argv[0]} failed", str(error), hint) from error
-    if finished.returncode != 0:
-        raise InstallationError(
-            f"{' '.join(argv[:4])} failed", f"exit status {finished.returncode}", hint
-        )

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from waagent.distro.distributions import Family, sshd_unit
 from waagent.distro.files import read_state_json, write_atomic, write_json
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished
@@ -97,13 +98,17 @@ def withdraw_all(paths: Paths, main: Path, ssh_folder: str) -> None:
         _rewrite(main, ())
 
 
-def reload_sshd(paths: Paths, unit: str, run: Run) -> str:
+def reload_sshd(paths: Paths, family: Family, run: Run) -> str:
     """Have a running sshd read its configuration again, sessions stay; what was done, empty when
     none runs. No sshd is started by us. Raises ToolError.
     """
     if paths.under("/run/systemd/system").is_dir():
+        unit = sshd_unit(paths, family)
         run(["systemctl", "try-reload-or-restart", unit], deadline_s=_RELOAD_LIMIT_S)
         return f"systemctl {unit}"
+    if family.sshd_restart:
+        run(family.sshd_restart, deadline_s=_RELOAD_LIMIT_S)
+        return " ".join(family.sshd_restart)
     for name in _PID_FILES:
         pid = _sshd_pid(paths, paths.under(name))
         if pid is not None:

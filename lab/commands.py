@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"-{word}" if word in ("-help", "-version") else word
         for word in (sys.argv[1:] if argv is None else argv)
     ]
-    line = _parser().parse_args(words)
+    line = parser().parse_args(words)
     try:
         status: int = line.call(line)
     except LabError as error:
@@ -40,13 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The words of `waagent-lab`: for the command line, and for its manual."""
+    made = argparse.ArgumentParser(
         prog="waagent-lab",
         description="An emulated Azure platform on this machine, for development.",
     )
-    parser.add_argument("--version", action="version", version=f"waagent-lab {waagent.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    made.add_argument("--version", action="version", version=f"waagent-lab {waagent.__version__}")
+    commands = made.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo = commands.add_parser(
         "demo", help="one VM's life, from boot DVD to killed workers, in two minutes (needs root)"
     )
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     dvd.set_defaults(call=_dvd)
     _add_extension(commands.add_parser("extension", help="run or lint an extension handler"))
-    return parser
+    return made
 
 
 def _add_extension(extension: argparse.ArgumentParser) -> None:

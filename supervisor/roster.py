@@ -59,7 +59,11 @@ class Row(Record):
 _DISKS_AND_USERS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETUID", "SETGID", "KILL")
 _SYSTEM = (*_DISKS_AND_USERS, "SYS_ADMIN", "SYS_RESOURCE", "SYS_CHROOT")
 _NETWORK = ("NET_RAW", "NET_ADMIN", "NET_BIND_SERVICE", "DAC_OVERRIDE", "SYS_ADMIN")
-_COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface")
+_HOST_NAME_KEYS = ("Provisioning.MonitorHostName", "Provisioning.MonitorHostNamePeriod")
+_PLATFORM_KEYS = ("HttpProxy.", "OS.AllowHTTP", "Protocol.", "AutoUpdate.", "Telemetry.Enabled")
+_GOAL_KEYS = ("Extensions.", "EnableOverProvisioning", "Debug.EnableFastTrack")
+_HANDLER_KEYS = ("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning")
+_COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface", "Role.")
 
 
 def _once(name: str, *keys: str) -> Row:
@@ -75,14 +79,7 @@ ROSTER: tuple[Row, ...] = (
         capabilities=_NETWORK,
         serves=True,
         hands_over=True,
-        keys=(
-            "Provisioning.MonitorHostName",
-            "Provisioning.MonitorHostNamePeriod",
-            "Protocol.EndpointDiscovery",
-            "Logs.Console",
-            "OS.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_HOST_NAME_KEYS, "Protocol.EndpointDiscovery", "Logs.Console", "OS.", *_COMMON_KEYS),
     ),
     Row(
         "fabric_client",
@@ -90,17 +87,10 @@ ROSTER: tuple[Row, ...] = (
         WAAGENT,
         memory_mib=64,
         serves=True,
-        wants=("probe_responder", "extension_runner", "certificate_keeper"),
+        wants=("probe_responder", "extension_runner", "certificate_keeper", "account_keeper"),
         writes=("/var/cache/waagent",),
         tools_mib=256,
-        keys=(
-            "HttpProxy.",
-            "OS.AllowHTTP",
-            "Extensions.",
-            "Protocol.",
-            "AutoUpdate.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_PLATFORM_KEYS, *_GOAL_KEYS, *_COMMON_KEYS),
     ),
     Row(
         "certificate_keeper",
@@ -113,7 +103,17 @@ ROSTER: tuple[Row, ...] = (
         is_brief=True,
         keys=("OS.OpensslPath", "OS.EnableFIPS", *_COMMON_KEYS),
     ),
-    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS.", "Role.StateConsumer"),
+    Row(
+        "account_keeper",
+        ONDEMAND,
+        capabilities=_DISKS_AND_USERS,
+        serves=True,
+        changes_system=True,
+        is_brief=True,
+        wants=("certificate_keeper",),
+        keys=("OS.SudoersDir", *_COMMON_KEYS),
+    ),
+    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS."),
     _once("disk_manager", "ResourceDisk.", "OS.RootDeviceScsiTimeout"),
     _once("kernel_tuner"),
     _once("vmm_bootstrapper", "DetectScvmmEnv", "DVD.MountPoint"),
@@ -124,15 +124,7 @@ ROSTER: tuple[Row, ...] = (
         nofile=512,
         after=("provisioner",),
         changes_system=True,
-        keys=(
-            "Extensions.",
-            "Extension.LogDir",
-            "Policy.",
-            "EnableOverProvisioning",
-            "HttpProxy.",
-            "Debug.",
-            *_COMMON_KEYS,
-        ),
+        keys=(*_HANDLER_KEYS, "HttpProxy.", "Debug.", *_COMMON_KEYS),
     ),
     Row(
         "probe_responder",

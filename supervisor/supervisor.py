@@ -82,14 +82,14 @@ def supervise(
     except locks.Held as error:
         print(f"waagent: {error}", file=sys.stderr)
         return exit_codes.FAILED
-    log = log_file.open_log(paths.log)
+    log, standard_error = log_file.open_log(paths.log), os.dup(2)
     try:
         return Supervisor(paths, rows, settings, reader, switches, log).run()
     # the outermost loop of this process: the workers die with us, and init starts us again
     except Exception:
-        import traceback  # 1 MiB for our last words only
+        from waagent.supervisor import last_words  # and `traceback`: 1 MiB, only now
 
-        os.write(log, traceback.format_exc().encode())
+        last_words.say(paths.run, log, standard_error)
         return exit_codes.FAILED
 
 

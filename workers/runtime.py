@@ -22,6 +22,7 @@ from waagent.protocol.base.repeated_faults import Faults
 from waagent.protocol.worker_start import WorkerStart
 from waagent.workers.bus_sockets import BusSockets
 from waagent.workers.control import Configured, Control, SupervisorGone
+from waagent.workers.journal_lines import JournalLines
 from waagent.workers.loop import Loop
 from waagent.workers.supervisor_link import LEASE_LIMIT_S, SupervisorLink
 
@@ -140,6 +141,7 @@ def run(name: str, start: WorkerStart, main: Callable[[Worker], None] | None = N
     """
     log = PROCESS
     log.owner = name
+    log.also = JournalLines(name, Paths(start.root))
     try:
         status = _live(start, log, main)
     except SupervisorGone as error:

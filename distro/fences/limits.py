@@ -11,9 +11,11 @@ def set_limits(
     processes: int | None = None,
     core_bytes: int | None = 0,
     data_mib: int | None = None,
+    lowers_hard_nofile: bool = True,
 ) -> None:
     """Set soft and hard rlimits; None leaves one alone. ``processes`` counts all of the uid and
-    does not bind root.
+    does not bind root. A hard limit that is left lets a child have again what init gave us, also
+    where nobody has CAP_SYS_RESOURCE.
     """
     wanted = (
         (resource.RLIMIT_NOFILE, nofile),
@@ -25,4 +27,5 @@ def set_limits(
         if value is not None:
             hard = resource.getrlimit(which)[1]
             ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(which, (ceiling, ceiling))
+            keeps = which == resource.RLIMIT_NOFILE and not lowers_hard_nofile
+            resource.setrlimit(which, (ceiling, hard if keeps else ceiling))

@@ -27,7 +27,7 @@ from waagent.distro.fences.mounts import (
     NO_EXECUTE,
     NO_SUID,
     PRIVATE,
-    READ_ONLY,
+    enter_mounts,
     mount,
     mounts_of_self,
     unshare,
@@ -35,6 +35,7 @@ from waagent.distro.fences.mounts import (
 from waagent.distro.fences.process_flags import FenceError
 from waagent.distro.fences.system_calls import BY_NAME
 
+MARK = ".masked"
 # the call, and which of its arguments is a pid
 _TRACING = (("ptrace", 1), ("process_vm_readv", 0), ("process_vm_writev", 0), ("pidfd_open", 0))
 
@@ -67,10 +68,21 @@ def hide(own_folders: Iterable[str], hidden: Iterable[str]) -> None:
         if os.path.isdir(folder):
             make_private(folder)
     unshare(NEW_MOUNTS)
-    flags = READ_ONLY | NO_SUID | NO_DEVICES | NO_EXECUTE
+    # writable: an installer that runs inside a handler makes its folders there, and finds no error
+    flags = NO_SUID | NO_DEVICES | NO_EXECUTE
     for folder in hidden:
         if os.path.isdir(folder):
-            mount("waagent-mask", folder, "tmpfs", flags, "mode=700,size=4k")
+            mount("waagent-mask", folder, "tmpfs", flags, "mode=755,size=64k")
+            os.close(os.open(f"{folder}/{MARK}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o400))
+
+
+def leave() -> None:
+    """Back into the system's own mounts, for a command of the agent that runs inside a handler: it
+    would see, start or clean up only what is not hidden. Raises OSError.
+    """
+    here = os.getcwd()
+    enter_mounts("/proc/1/ns/mnt")
+    os.chdir(here)
 
 
 def make_private(folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Mounts and namespaces in plain calls (mount(2), unshare(2)), and the table of mounts."""
+"""Mounts and namespaces: mount(2), unshare(2), setns(2), and the table of mounts."""
 
 from __future__ import annotations
 
@@ -86,6 +86,17 @@ def remount(point: str, flags: int) -> None:
 def unshare(flags: int) -> None:
     """Namespaces of this process's own. Raises FenceError."""
     must(libc.unshare(ctypes.c_int(flags)) == 0, "namespaces are refused")
+
+
+def enter_mounts(path: str) -> None:
+    """The mounts of the namespace at ``path`` instead of ours. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.setns(ctypes.c_int(descriptor), ctypes.c_int(NEW_MOUNTS)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
 
 
 def _plain(text: str) -> str:

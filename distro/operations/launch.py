@@ -77,6 +77,12 @@ class Spec(Record):
     log_file: str = ""
     umask: int = 0o022
     limits: Limits = DEFAULT_LIMITS
+    left_pids: int | None = None
+    """How many processes it may leave behind; None: as many as the machine takes. Its memory
+    ceiling stays, its CPU weight becomes everybody's.
+    """
+    nofile: tuple[int, int] = (1024, 524288)
+    """Soft and hard RLIMIT_NOFILE, those that init gave the service."""
     cpu_percent: int | None = None
     """Of one processor; None: all there is."""
     place: Place = Place()
@@ -278,6 +284,8 @@ def crossing(planned: Mapping[str, Any], name: str) -> list[tuple[str, str]]:
         ("memory_mib", _text(limits.memory_mib)),
         ("pids", _text(limits.pids)),
         ("cpu_weight", _text(limits.cpu_weight)),
+        ("left_pids", _text(planned.get("left_pids"))),
+        ("nofile", ":".join(map(str, planned.get("nofile", Spec._field_defaults["nofile"])))),
         ("cpu_percent", _text(planned.get("cpu_percent"))),
     ]
     values += _sandbox_values(planned.get("sandbox", {}))

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import stat
 from pathlib import Path
 
+from waagent.distro.files import remove_tree
 from waagent.distro.operations import records, single
 from waagent.distro.paths import Paths
 from waagent.protocol.base.errors import ExplainedError
@@ -65,5 +65,5 @@ def _new_folder(paths: Paths, option: str) -> Path:
     present = sorted(base.glob(f"{kind}-*"), key=lambda folder: folder.stat().st_mtime)
     for old in present[:-_KEPT]:
         if records.observe(old).has_ended:
-            shutil.rmtree(old, ignore_errors=True)
+            remove_tree(old)
     return base / f"{kind}-{os.urandom(6).hex()}"

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from waagent.distro.cgroups.trees import tree_name
-from waagent.distro.operations import launch
+from waagent.distro.operations import launch, records
 from waagent.distro.operations.operation_tree import operation_tree
 from waagent.distro.paths import Paths
 
+_TAKEN_OVER_S = 10.0  # tens of milliseconds on a machine that has time
+_LOOK_S = 0.01
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -42,5 +45,11 @@ def plan_program(
 
 
 def start(folder: Path) -> None:
-    """Start what was planned in ``folder``; harmless when it ran or runs. Raises OperationError."""
+    """Start what was planned in ``folder`` and wait until its shim has taken it over: a caller that
+    ends at once would take a shim along that is still among its own processes. Harmless when it
+    ran or runs. Raises OperationError.
+    """
     launch.start_shim(folder, python=sys.executable)
+    end = time.monotonic() + _TAKEN_OVER_S
+    while records.observe(folder).state == records.WAITING and time.monotonic() < end:
+        time.sleep(_LOOK_S)

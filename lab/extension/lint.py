@@ -98,7 +98,7 @@ def _unpacked(scratch: Path, package: bytes) -> tuple[Path, list[str]]:
     (spool / "package").write_bytes(package)
     digest = hashlib.sha256(package).hexdigest()
     job = Job(str(spool), "package", len(package), digest, str(scratch / "staging"), str(target))
-    return target, unpack(job)
+    return target, unpack(job)[0]
 
 
 def _top(folder: Path) -> Mapping[str, Any]:

@@ -65,6 +65,14 @@ def handler_zip(
     return zipped(files)
 
 
+def with_filler(package: bytes, name: str, content: bytes) -> bytes:
+    """``package`` and one file more, not compressed."""
+    stream = io.BytesIO(package)
+    with zipfile.ZipFile(stream, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(name, content)
+    return stream.getvalue()
+
+
 def zipped(files: Mapping[str, str | bytes]) -> bytes:
     """A plain zip of ``files`` (name in the archive -> content), mode 0644."""
     stream = io.BytesIO()

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from waagent.distro.installation import command_file
 from waagent.lab.fabric.values import LabError
 from waagent.lab.machine import overlay
 from waagent.lab.tools import run_tool
@@ -33,13 +34,6 @@ _XATTRS = (
     "--xattrs-include=trusted.overlay.opaque",
     "--xattrs-include=security.capability",
 )
-_LAUNCHER = """#!{environment}/bin/python -I
-import sys
-
-from {module} import main
-
-sys.exit(main())
-"""
 _LAUNCHERS = (
     ("usr/sbin/waagent", "waagent.supervisor.commands.main"),
     ("usr/bin/waagent-ps", "waagent.supervisor.ps.main"),
@@ -107,9 +101,8 @@ def _agent(root: Path, order: dict[str, Any]) -> None:
     for name, module in _LAUNCHERS:
         launcher = root / name
         launcher.unlink(missing_ok=True)
-        launcher.write_text(
-            _LAUNCHER.format(environment=ENVIRONMENT, module=module), encoding="ascii"
-        )
+        command = launcher.name
+        launcher.write_bytes(command_file(command, f"{ENVIRONMENT}/bin/python", module))
         launcher.chmod(0o755)
     configuration = Path(order["source"]) / "etc" / "waagent.conf"
     if configuration.exists():

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
 
 LINE_LIMIT = 8192
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -25,6 +26,8 @@ class Log:
         self.owner = owner
         self.verbose = verbose
         """Decisions with their inputs too, or changes only."""
+        self.also: Callable[[str, str], None] | None = None
+        """Who is told level and text of each record besides the file: the journal."""
         self._descriptor = descriptor
 
     def debug(self, text: str, *values: object) -> None:
@@ -53,9 +56,10 @@ class Log:
     def _write(
         self, level: str, text: str, values: tuple[object, ...], trace: list[str] | tuple[()] = ()
     ) -> None:
-        data = "".join(
-            lines(level, f"{self.owner}[{os.getpid()}]", text % values if values else text, trace)
-        )
+        said = text % values if values else text
+        if self.also is not None:
+            self.also(level, said)
+        data = "".join(lines(level, f"{self.owner}[{os.getpid()}]", said, trace))
         try:
             os.write(self._descriptor, data.encode("utf-8", "backslashreplace"))
         except OSError:

@@ -12,20 +12,23 @@ from typing import Any, TypeVar
 
 from waagent.protocol.base import records
 from waagent.protocol.base.records import Record
+from waagent.protocol.bus.parts import Part
 
 V = TypeVar("V")
 
 # one handler's settings; above it is a configuration error of that handler
-HANDLER_LIMIT_BYTES = 768 * 1024
+HANDLER_LIMIT_BYTES = 1280 * 1024
 STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 
 # values (subscribe)
 ENDPOINT = "environment_monitor.endpoint"  # Endpoint
 GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
+# {HostingEnvironmentConfig, SharedConfig}: SHA-256 of the document, in the spool by `spool_name`
+ROLE_DOCUMENTS = "fabric_client.role_documents"
 # requests
 # {} -> {reachable}: whether uid 0 can connect to the WireServer
 REACHABLE = "environment_monitor.reachable"
-HANDLER = "fabric_client.handler"  # {name} -> HandlerGoal
+HANDLER = "fabric_client.handler"  # {name, part} -> HandlerGoal, or that part of a large one
 # {name, version} -> PackageFile, or an error whose text starts with its code
 PACKAGE = "fabric_client.package"
 STATUS = "fabric_client.status"  # ExtensionReport -> {}
@@ -33,10 +36,19 @@ HEALTH = "fabric_client.health"  # HealthReport -> {} once the platform has acce
 PROPERTIES = "fabric_client.properties"  # {fingerprint} -> {} once accepted
 TRANSPORT = "certificate_keeper.transport"  # {} -> {certificate: PEM text}
 CERTIFICATES = "certificate_keeper.open"  # {cms: DER bytes} -> CertificatesPresent
+# {name, data}: a document of the goal state that others look for below <lib> -> {}
+DOCUMENT = "certificate_keeper.document"
+PASSWORD = "certificate_keeper.password"  # {cms: DER bytes} -> {password: UTF-8 bytes}
+REMOTE_USERS = "account_keeper.users"  # RemoteUsers: all there shall be -> {}
 
 
 class BodyError(ValueError):
     """A body that is not of its topic's shape; the text names the key."""
+
+
+def spool_name(document: str, sha256: str) -> str:
+    """The file of fabric_client's spool that holds this content of a document."""
+    return f"{document}-{sha256}.xml"
 
 
 def to_body(value: Any) -> dict[str, Any]:
@@ -56,6 +68,11 @@ def from_body(kind: type[V], body: Mapping[str, Any]) -> V:
         elif name not in defaults:
             raise BodyError(f"{kind.__name__}: {name} is missing")
     return kind(**taken)
+
+
+def from_part(body: Mapping[str, Any]) -> Part:
+    """`from_body` of a part."""
+    return from_body(Part, body)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -202,3 +219,19 @@ class CertificatesPresent(Record):
 
     thumbprints: tuple[str, ...] = ()
     with_keys: tuple[str, ...] = ()
+
+
+class RemoteUser(Record):
+    """One account for a time."""
+
+    name: str
+    password: bytes
+    """CMS, encrypted to the transport certificate."""
+    expires_at: int
+    """Seconds since 1970; from then on there is no such account."""
+
+
+class RemoteUsers(Record):
+    """All accounts of this kind; others of it are removed."""
+
+    users: tuple[RemoteUser, ...] = ()

@@ -295,6 +295,13 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _path(
                 "Logs.File", "/var/log/waagent.log", GONE, "The log is always /var/log/waagent.log."
             ),
+            _switch(
+                "Telemetry.Enabled",
+                True,
+                IN_USE,
+                "Tell the platform's analysis what the agent does: starts, goal states, results of"
+                " extensions; no settings, no output.",
+            ),
             _switch("Logs.Collect", True, KEPT, "Collect logs for the platform now and then."),
             _seconds("Logs.CollectPeriod", 3600, KEPT, "Seconds between two collections of logs."),
         ),
@@ -502,7 +509,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _switch(
                 "EnableOverProvisioning",
                 True,
-                KEPT,
+                IN_USE,
                 "Hold extensions while the platform says that the VM is on hold.",
             ),
             _path(
@@ -579,7 +586,12 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 KEPT,
                 "Restart the agent above its memory quota.",
             ),
-            _switch("Debug.EnableFastTrack", True, KEPT, "Take fast-track goal states."),
+            _switch(
+                "Debug.EnableFastTrack",
+                True,
+                IN_USE,
+                "Follow goal states that the host hands out without a new incarnation.",
+            ),
             _switch(
                 "Debug.EnableGAVersioning",
                 True,

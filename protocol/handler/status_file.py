@@ -30,6 +30,7 @@ LARGE_SUBSTATUS_SUM = 131072
 MESSAGE_LIMIT = 32 * 1024
 SUBSTATUS_LIMIT = 2000
 JSON_LIMIT_BYTES = 200 * 1024  # one status event is at most 256 KiB, the handler's part included
+LANG = "en-US"  # the predecessor says so whatever the handler wrote
 CUT = " ... [TRUNCATED]"
 
 _DECIMAL = re.compile(r" *-?[0-9]{1,9} *")
@@ -41,7 +42,6 @@ class Substatus(Record):
     name: str
     status: str
     code: int
-    lang: str
     message: str
 
 
@@ -52,9 +52,8 @@ class ExtensionStatus(Record):
     """transitioning, warning, error or success."""
     code: int
     message: str
-    operation: str = ""
+    operation: str | None = ""
     configuration_applied_time: str | None = None
-    lang: str = "en-US"
     substatus: tuple[Substatus, ...] = ()
 
     @property
@@ -81,7 +80,7 @@ def _document(status: ExtensionStatus, name: str) -> dict[str, Any]:
         "operation": status.operation,
         "status": status.status,
         "code": status.code,
-        "formattedMessage": {"lang": status.lang, "message": status.message},
+        "formattedMessage": {"lang": LANG, "message": status.message},
     }
     if status.substatus:
         document["substatus"] = [
@@ -89,7 +88,7 @@ def _document(status: ExtensionStatus, name: str) -> dict[str, Any]:
                 "name": part.name,
                 "status": part.status,
                 "code": part.code,
-                "formattedMessage": {"lang": part.lang, "message": part.message},
+                "formattedMessage": {"lang": LANG, "message": part.message},
             }
             for part in status.substatus
         ]
@@ -116,15 +115,14 @@ def _read_status(status: Mapping[str, Any]) -> ExtensionStatus:
     if "status" not in status:
         raise _invalid("status.status is missing")
     state = status["status"]
-    lang, message = _formatted(status.get("formattedMessage"))
-    applied = status.get("configurationAppliedTime")
+    message = _formatted(status.get("formattedMessage"))
+    applied, operation = status.get("configurationAppliedTime"), status.get("operation")
     return ExtensionStatus(
         status=state if isinstance(state, str) and state in STATES else "error",
         code=_code(status.get("code")),
         message=message,
-        operation=plain_text(status.get("operation"))[:LARGE_MESSAGE],
+        operation=None if operation is None else plain_text(operation)[:LARGE_MESSAGE],
         configuration_applied_time=None if applied is None else plain_text(applied)[:LARGE_MESSAGE],
-        lang=lang,
         substatus=_read_substatus(status.get("substatus")),
     )
 
@@ -140,21 +138,21 @@ def _read_substatus(parts: Any) -> tuple[Substatus, ...]:
             continue
         if not isinstance(part, Mapping) or part.get("status") not in STATES:
             raise _invalid("a substatus without one of the four states")
-        lang, message = _formatted(part.get("formattedMessage"))
+        message = _formatted(part.get("formattedMessage"))
         taken.append(
             Substatus(
-                plain_text(part.get("name")), part["status"], _code(part.get("code")), lang, message
+                plain_text(part.get("name")), part["status"], _code(part.get("code")), message
             )
         )
     return tuple(taken)
 
 
-def _formatted(value: Any) -> tuple[str, str]:
+def _formatted(value: Any) -> str:
     if value is None:
-        return "en-US", ""
+        return ""
     if not isinstance(value, Mapping) or "lang" not in value or "message" not in value:
         raise _invalid("formattedMessage without lang and message")
-    return plain_text(value["lang"])[:64] or "en-US", plain_text(value["message"])
+    return plain_text(value["message"])
 
 
 def _code(value: Any) -> int:

@@ -7,6 +7,8 @@ cannot be read at all raises.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from waagent.protocol.base import xml
@@ -16,10 +18,11 @@ from waagent.protocol.wire import blob_requests, constants, identifiers, urls
 from waagent.protocol.wire.plugin_settings import SettingsError, read_extensions
 
 WHERE = "ExtensionsConfig"
-SUPPORTED_FEATURES = frozenset({"MultipleExtensionsPerHandler"})
+SUPPORTED_FEATURES = frozenset({"MultipleExtensionsPerHandler", "FastTrack"})
 HANDLERS_LIMIT = 1024
 # one text on the bus (bus/envelope.py); larger ones are real with scripts in protected settings
-SETTING_LIMIT_BYTES = 256 * 1024
+SETTING_LIMIT_BYTES = 512 * 1024
+FABRIC, FAST_TRACK = "Fabric", "FastTrack"
 CONFIG_ERRORS = "Ran into config errors: "
 _STATES = ("enabled", "disabled", "uninstall")
 
@@ -43,6 +46,19 @@ class ExtensionsGoal:
     status_blob_type: str = constants.BLOCK_BLOB
     findings: tuple[str, ...] = ()
     """Oddities that concern no handler, for the log."""
+    goal_state_id: str = ""
+    """`incarnation_N` or `etag_X`."""
+    source: str = FABRIC
+    """FABRIC: written with an incarnation; FAST_TRACK: by the host, without one."""
+    created_ticks: int = 0
+    """Units of 100 ns since 0001-01-01 UTC; the newer of two goal states is the one to follow."""
+    sequence: str = ""
+    """What the status blob names as inSvdSeqNo: of a FAST_TRACK document its own number, else the
+    incarnation.
+    """
+    profile_url: str = ""
+    """The artifacts profile, which may say `onHold`; empty: none."""
+    is_on_hold: bool = False
 
 
 def read_extensions_config(data: bytes, goal_state_id: str) -> ExtensionsGoal:
@@ -67,7 +83,7 @@ def read_extensions_config(data: bytes, goal_state_id: str) -> ExtensionsGoal:
         goal = _handler_goal(plugin, settings, goal_state_id)
         earlier = goals.get(name.lower())
         if earlier is not None:
-            goals[name.lower()] = _in_error(
+            goals[name.lower()] = in_error(
                 earlier, "the goal state names this handler more than once"
             )
             continue
@@ -77,42 +93,79 @@ def read_extensions_config(data: bytes, goal_state_id: str) -> ExtensionsGoal:
     return ExtensionsGoal(
         tuple(goals.values()),
         tuple(artifacts.values()),
-        _unsupported_features(root),
+        unsupported_features(
+            xml.text_at(item, "Name")
+            for item in xml.children(xml.child(root, "RequiredFeatures"), "RequiredFeature")
+        ),
         url,
         kind,
         tuple(findings),
+        goal_state_id,
+        FABRIC,
+        read_ticks(xml.attribute(xml.child(root, "InVMGoalStateMetaData"), "createdOnTicks")),
+        goal_state_id.rpartition("_")[2],
+        _profile_url(root, findings),
     )
+
+
+def read_ticks(text: str) -> int:
+    """A time in ticks, exact (it exceeds 2^53); 0 for what is none."""
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text) else 0
+
+
+def _profile_url(root: xml.Element, findings: list[str]) -> str:
+    text = xml.text_of(xml.child(root, "InVMArtifactsProfileBlob"))
+    try:
+        return urls.storage_url(text, f"{WHERE}: InVMArtifactsProfileBlob") if text else ""
+    except DocumentError as error:
+        findings.append(str(error))
+        return ""
+
+
+def bare_goal(name: str, version: str, state: str, goal_state_id: str) -> HandlerGoal:
+    """A handler as its entry names it, in error when that cannot be; without settings."""
+    state = state.lower()
+    goal = HandlerGoal(
+        printable(name),
+        printable(version),
+        state if state in _STATES else "enabled",
+        goal_state_id,
+    )
+    if not identifiers.is_handler_name(name):
+        return in_error(goal, "the handler's name holds characters that no name may have")
+    if not identifiers.is_version(version):
+        return in_error(goal, f"{version[:60]!r} is not a version")
+    if state not in _STATES:
+        return in_error(goal, f"the state {state[:60]!r} is not enabled, disabled or uninstall")
+    return goal
 
 
 def _handler_goal(
     plugin: xml.Element, settings: list[xml.Element], goal_state_id: str
 ) -> HandlerGoal:
     name, version = xml.attribute(plugin, "name"), xml.attribute(plugin, "version")
-    state = xml.attribute(plugin, "state").lower()
-    goal = HandlerGoal(
-        _printable(name),
-        _printable(version),
-        state if state in _STATES else "enabled",
-        goal_state_id,
-    )
-    if not identifiers.is_handler_name(name):
-        return _in_error(goal, "the handler's name holds characters that no name may have")
-    if not identifiers.is_version(version):
-        return _in_error(goal, f"{version[:60]!r} is not a version")
-    if state not in _STATES:
-        return _in_error(goal, f"the state {state[:60]!r} is not enabled, disabled or uninstall")
+    goal = bare_goal(name, version, xml.attribute(plugin, "state"), goal_state_id)
+    if goal.error:
+        return goal
     try:
         mine = _settings_of(name, version, settings)
     except SettingsError as error:
-        return _in_error(goal, str(error))
+        return in_error(goal, str(error))
     if mine is None:
         return goal
     multi_config, extensions, error_text = read_extensions(mine)
     goal = goal._replace(multi_config=multi_config, extensions=extensions)
+    return in_bounds(goal, error_text)
+
+
+def in_bounds(goal: HandlerGoal, error_text: str) -> HandlerGoal:
+    """The goal, in error when ``error_text`` says so or its settings are larger than the bus
+    carries.
+    """
     largest = max(
         (
             len(text.encode())
-            for item in extensions
+            for item in goal.extensions
             for text in (item.public_settings, item.protected_settings or "")
         ),
         default=0,
@@ -122,7 +175,7 @@ def _handler_goal(
             f"the settings have {_size_bytes(goal)} bytes, the limit is {SETTING_LIMIT_BYTES} each,"
             f" {HANDLER_LIMIT_BYTES} together"
         )
-    return _in_error(goal, error_text) if error_text else goal
+    return in_error(goal, error_text) if error_text else goal
 
 
 def _settings_of(name: str, version: str, settings: list[xml.Element]) -> xml.Element | None:
@@ -134,14 +187,14 @@ def _settings_of(name: str, version: str, settings: list[xml.Element]) -> xml.El
     if len(matching) > 1:
         raise SettingsError("several PluginSettings entries for one name and version")
     if same_name and not matching:
-        found = _printable(xml.attribute(same_name[0], "version"))
+        found = printable(xml.attribute(same_name[0], "version"))
         raise SettingsError(
             f"PluginSettings Version Mismatch: {found} in PluginSettings, {version} in Plugins"
         )
     return matching[0] if matching else None
 
 
-def _in_error(goal: HandlerGoal, text: str) -> HandlerGoal:
+def in_error(goal: HandlerGoal, text: str) -> HandlerGoal:
     """The goal with an error and without any setting, but with its sequence numbers, so that it can
     be reported.
     """
@@ -161,16 +214,28 @@ def _size_bytes(goal: HandlerGoal) -> int:
     )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """``text`` as it may stand in a log or a report."""
     return "".join(character for character in text if character.isprintable())[:128]
 
 
 def _manifest_urls(plugin: xml.Element) -> tuple[str, ...]:
     found = [xml.attribute(plugin, "location"), xml.attribute(plugin, "failoverlocation")]
-    found += [
-        xml.text_of(item)
-        for item in xml.children(xml.child(plugin, "additionalLocations"), "additionalLocation")
-    ]
+    return usable_urls(
+        [
+            *found,
+            *(
+                xml.text_of(item)
+                for item in xml.children(
+                    xml.child(plugin, "additionalLocations"), "additionalLocation"
+                )
+            ),
+        ]
+    )
+
+
+def usable_urls(found: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``found`` that lead to a storage, each once, in their order."""
     usable: list[str] = []
     for text in found:
         try:
@@ -182,12 +247,9 @@ def _manifest_urls(plugin: xml.Element) -> tuple[str, ...]:
     return tuple(usable[:16])
 
 
-def _unsupported_features(root: xml.Element) -> tuple[str, ...]:
-    required = [
-        xml.text_at(item, "Name")
-        for item in xml.children(xml.child(root, "RequiredFeatures"), "RequiredFeature")
-    ]
-    return tuple(_printable(name) for name in required if name not in SUPPORTED_FEATURES)[:64]
+def unsupported_features(required: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``required`` that this agent does not have."""
+    return tuple(printable(name) for name in required if name not in SUPPORTED_FEATURES)[:64]
 
 
 def _status_blob(root: xml.Element, findings: list[str]) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from waagent.protocol.wire import constants
 
 Headers = dict[str, str]
@@ -41,11 +43,64 @@ def hostplugin_status_headers(container_id: str, config_name: str) -> Headers:
     return {**hostplugin_headers(container_id, config_name), "Content-type": "application/json"}
 
 
+def vm_settings_headers(container_id: str, config_name: str, etag: str) -> Headers:
+    """GET /vmSettings; ``etag`` of the document that is known, sent back as it came."""
+    headers = {
+        **hostplugin_headers(container_id, config_name),
+        "x-ms-client-correlationid": new_guid(),
+    }
+    if etag:
+        headers["if-none-match"] = etag
+    return headers
+
+
+def plugin_versions_headers(container_id: str) -> Headers:
+    """GET /versions."""
+    return {"x-ms-containerid": container_id}
+
+
+def metadata_headers() -> Headers:
+    """The instance metadata service; without it a request is refused."""
+    return {"Metadata": "True"}
+
+
+def json_headers() -> Headers:
+    """POST /HealthService, which wants none of the WireServer's."""
+    return {"Content-Type": "application/json"}
+
+
+def agent_log_headers(container_id: str, config_name: str, version: str) -> Headers:
+    """PUT /vmAgentLog; the deployment's id is the config name up to its first dot."""
+    return {
+        "x-ms-version": constants.HOSTPLUGIN_VERSION,
+        "x-ms-containerid": container_id,
+        "x-ms-vmagentlog-deploymentid": config_name.partition(".")[0],
+        "x-ms-client-name": constants.AGENT_NAME,
+        "x-ms-client-version": version,
+        "x-ms-client-correlationid": new_guid(),
+    }
+
+
+def new_guid() -> str:
+    """A random one (RFC 4122, version 4), without the 0.5 MiB of `uuid`."""
+    data = bytearray(os.urandom(16))
+    data[6], data[8] = data[6] & 0x0F | 0x40, data[8] & 0x3F | 0x80
+    text = data.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+
+
 def artifact_headers(
-    container_id: str, config_name: str, url: str, manifest_url: str = ""
+    container_id: str,
+    config_name: str,
+    url: str,
+    manifest_url: str = "",
+    *,
+    is_fast_track: bool = False,
 ) -> Headers:
     """GET /extensionArtifact; ``manifest_url`` for packages: where their manifest came from."""
     headers = {**hostplugin_headers(container_id, config_name), "x-ms-artifact-location": url}
     if manifest_url:
         headers["x-ms-artifact-manifest-location"] = manifest_url
+    if is_fast_track:
+        headers["x-ms-verify-from-artifacts-blob"] = "true"
     return headers

@@ -56,6 +56,12 @@ def build_request(
     return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii") + (body or b"")
 
 
+def host_header(address: str, port: int) -> str:
+    """``address`` as the Host header names it: the port only when it is not HTTP's own."""
+    name = f"[{address}]" if ":" in address else address
+    return name if port == 80 else f"{name}:{port}"
+
+
 class StreamReader:
     """Takes what arrives and gives the body in pieces. Invariant: keeps no more than a head or a
     chunk's line.

@@ -102,14 +102,15 @@ def read_settings(text: str) -> tuple[str, str | None, str | None]:
         raise SettingsError("the settings are not JSON") from error
     except (KeyError, TypeError) as error:
         raise SettingsError("the settings have no runtimeSettings or handlerSettings") from error
-    return public, *_protected(handler)
-
-
-def _protected(handler: dict[str, Any]) -> tuple[str | None, str | None]:
-    protected, thumbprint = (
-        handler.get("protectedSettings"),
-        handler.get("protectedSettingsCertThumbprint"),
+    return public, *read_protected(
+        handler.get("protectedSettings"), handler.get("protectedSettingsCertThumbprint")
     )
+
+
+def read_protected(protected: Any, thumbprint: Any) -> tuple[str | None, str | None]:
+    """Protected settings and the thumbprint of their certificate, as either document has them.
+    Raises SettingsError.
+    """
     if protected is not None and (
         not isinstance(protected, str) or not _BASE64.fullmatch(protected)
     ):

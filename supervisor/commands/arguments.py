@@ -55,6 +55,11 @@ COMMANDS: tuple[Word, ...] = (
         value_name="FILE",
     ),
     Word(
+        "take-over",
+        "go on from the state of another agent, which is stopped; with -plan only say so",
+        needs_root=True,
+    ),
+    Word(
         "deprovision",
         "make the VM ready to be imaged: host keys, leases, state and logs go; asks first",
         needs_root=True,
@@ -104,7 +109,7 @@ FLAGS: tuple[Word, ...] = (
         aliases=("conf",),
     ),
     Word("root", "work on the system below DIR", is_command=False, value=NEEDED, value_name="DIR"),
-    Word("plan", "only say what -deprovision would do", is_command=False),
+    Word("plan", "only say what -deprovision or -take-over would do", is_command=False),
     Word("verify", "only say what is there that an image must not contain", is_command=False),
     Word("json", "print what --plan and --verify say as JSON", is_command=False),
     Word("debug", "accepted and ignored", is_command=False),

@@ -33,6 +33,7 @@ _SHOWN = 6
 
 def deprovision(line: Line, paths: Paths, loaded: Loaded, *, with_user: bool) -> int:
     """Carry out the command; its exit status."""
+    actions.leave_mask(paths)
     family = family_of(paths)
     if "verify" in line.flags:
         return _verify(paths, family, loaded, is_json="json" in line.flags)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from waagent.distro import boot_marks, host_name, root_password
+from waagent.distro import boot_marks, dhcp_clients, host_name, root_password
 from waagent.distro.distributions import Family
+from waagent.distro.fences import prctl
 from waagent.distro.files import write_atomic
 from waagent.distro.host_name import HOSTS_MARK
 from waagent.distro.paths import Paths
@@ -26,6 +27,8 @@ from waagent.supervisor.commands.image_places import network_mounts
 
 _TOOL_LIMIT_S = 120.0
 _SYSTEM_UIDS = 1000
+_MASK = "waagent-mask "  # what the covers are called in the table of mounts
+_CLONE_NEWNS = 0x20000
 
 
 class NotDone(Exception):
@@ -38,6 +41,16 @@ class System(NamedTuple):
     paths: Paths
     family: Family
     shadow: str
+
+
+def leave_mask(paths: Paths) -> None:
+    """Look at the system as init sees it: a command of an extension has covers over the agent's
+    state, which it may take off. Without the right to do so it goes on as it is.
+    """
+    if not boot_marks.is_running_system(paths) or _MASK not in text_of(Path("/proc/self/mounts")):
+        return
+    with contextlib.suppress(OSError), open("/proc/1/ns/mnt", "rb") as namespace:
+        prctl.libc.setns(namespace.fileno(), _CLONE_NEWNS)
 
 
 def carry_out(system: System, step: Step) -> None:
@@ -133,6 +146,7 @@ def _truncate(system: System, target: str) -> None:
 
 def _set_name(system: System, target: str) -> None:
     host_name.set_host_name(system.paths, system.family, run, target)
+    dhcp_clients.forget_name(system.paths)
 
 
 def _lock_password(system: System, target: str) -> None:

@@ -21,6 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from waagent.supervisor.commands import table  # after the words are known to be right: 15 ms
 
     try:
+        if os.path.exists("/run/waagent/.masked"):  # started by an extension's command
+            from waagent.distro.fences import mask
+
+            mask.leave()
         status = table.run(line, dict(os.environ))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough

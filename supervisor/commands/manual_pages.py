@@ -21,7 +21,7 @@ from waagent.supervisor.ps.arguments import folded
 _WAAGENT_ABOUT = (
     "A small supervisor starts, watches and restarts workers, each with one job: finding the"
     " platform, provisioning, running VM extensions, answering load balancer probes. What they do"
-    " is shown by waagent-ps(8). A word may have any number of - or / before it."
+    " is shown by waagent-ps(1). A word may have any number of - or / before it."
 )
 _SIGNALS = (
     ("TERM", "stop all workers, then end; operations of extensions go on"),
@@ -85,7 +85,7 @@ def texts() -> dict[str, str]:
         "etc/sysusers.d/waagent.conf": accounts(),
         "etc/bash_completion.d/waagent": completion(),
         "docs/man/waagent.8": waagent_page(),
-        "docs/man/waagent-ps.8": waagent_ps_page(),
+        "docs/man/waagent-ps.1": waagent_ps_page(),
         "docs/man/waagent.conf.5": configuration_page(),
     }
 
@@ -216,28 +216,28 @@ def waagent_page() -> str:
     later = [f"-{word.name}" for word in arguments.COMMANDS if word.when == arguments.LATER]
     synopsis = "[-verbose] [-force] [-configuration-path:PATH] COMMAND"
     sections = [
-        ("SYNOPSIS", [".B waagent", _safe(synopsis)]),
-        ("DESCRIPTION", [_safe(_WAAGENT_ABOUT)]),
+        ("SYNOPSIS", [".B waagent", safe(synopsis)]),
+        ("DESCRIPTION", [safe(_WAAGENT_ABOUT)]),
         (
             "COMMANDS",
             [
-                *_items((arguments.form(word), word.about) for word in here),
+                *items((arguments.form(word), word.about) for word in here),
                 ".PP",
-                _safe(f"Known, not in this version: {', '.join(later)}."),
+                safe(f"Known, not in this version: {', '.join(later)}."),
             ],
         ),
-        ("OPTIONS", _items((arguments.form(word), word.about) for word in arguments.FLAGS)),
-        ("SIGNALS", _items(_SIGNALS)),
-        ("ENVIRONMENT", _items(_ENVIRONMENT)),
+        ("OPTIONS", items((arguments.form(word), word.about) for word in arguments.FLAGS)),
+        ("SIGNALS", items(_SIGNALS)),
+        ("ENVIRONMENT", items(_ENVIRONMENT)),
         ("EXIT STATUS", ["0 done, 1 failed or not understood."]),
-        ("FILES", _items(_FILES)),
+        ("FILES", items(_FILES)),
     ]
     about = "guest agent for Linux VMs on Azure"
-    return _page("waagent", 8, about, sections, "waagent-ps(8), waagent.conf(5)")
+    return page("waagent", 8, about, sections, "waagent-ps(1), waagent-lab(1), waagent.conf(5)")
 
 
 def waagent_ps_page() -> str:
-    """waagent-ps(8)."""
+    """waagent-ps(1)."""
     commands = [
         (f"waagent-ps {command.form}".strip(), command.about) for command in ps_arguments.COMMANDS
     ]
@@ -245,26 +245,26 @@ def waagent_ps_page() -> str:
         (f"--{word.name} {word.value_name}".strip(), word.about) for word in ps_arguments.OPTIONS
     ]
     sections = [
-        ("SYNOPSIS", [".B waagent-ps", _safe("[OPTION...] [COMMAND]")]),
-        ("DESCRIPTION", [_safe(_PS_ABOUT)]),
-        ("COMMANDS", _items(commands)),
-        ("OPTIONS", _items(flags)),
-        ("STATES", _items(_STATES)),
-        ("EXIT STATUS", _items((str(number), about) for number, about in ps_arguments.EXITS)),
-        ("FILES", _items(_PS_FILES)),
+        ("SYNOPSIS", [".B waagent-ps", safe("[OPTION...] [COMMAND]")]),
+        ("DESCRIPTION", [safe(_PS_ABOUT)]),
+        ("COMMANDS", items(commands)),
+        ("OPTIONS", items(flags)),
+        ("STATES", items(_STATES)),
+        ("EXIT STATUS", items((str(number), about) for number, about in ps_arguments.EXITS)),
+        ("FILES", items(_PS_FILES)),
     ]
-    return _page("waagent-ps", 8, "what the Azure guest agent is doing", sections, "waagent(8)")
+    return page("waagent-ps", 1, "what the Azure guest agent is doing", sections, "waagent(8)")
 
 
 def configuration_page() -> str:
     """waagent.conf(5)."""
-    sections = [("DESCRIPTION", [_safe(_SYNTAX), ".PP", _safe(_CHECKING)])]
+    sections = [("DESCRIPTION", [safe(_SYNTAX), ".PP", safe(_CHECKING)])]
     for title, rows in options.GROUPS:
         shown = [
             (_entry(option), _described(option)) for option in rows if option.use in (SEED, IN_USE)
         ]
         if shown:
-            sections.append((title.upper(), _items(shown)))
+            sections.append((title.upper(), items(shown)))
     kept = [option.name for _, rows in options.GROUPS for option in rows if option.use == KEPT]
     gone = [
         option.name for _, rows in options.GROUPS for option in rows if option.use == options.GONE
@@ -273,15 +273,13 @@ def configuration_page() -> str:
         (
             "READ WITHOUT EFFECT",
             [
-                _safe(f"Parsed and shown, without effect in this version: {', '.join(kept)}."),
+                safe(f"Parsed and shown, without effect in this version: {', '.join(kept)}."),
                 ".PP",
-                _safe(f"Without effect any more: {', '.join(gone)}."),
+                safe(f"Without effect any more: {', '.join(gone)}."),
             ],
         )
     )
-    return _page(
-        "waagent.conf", 5, "configuration of the Azure guest agent", sections, "waagent(8)"
-    )
+    return page("waagent.conf", 5, "configuration of the Azure guest agent", sections, "waagent(8)")
 
 
 def _entry(option: Option) -> str:
@@ -291,24 +289,27 @@ def _entry(option: Option) -> str:
     return f"{option.name}={kind} (default {written(option.default)})"
 
 
-def _page(
+def page(
     name: str, section: int, about: str, sections: Iterable[tuple[str, list[str]]], see_also: str
 ) -> str:
+    """A manual page in man(7); each section a title and lines of troff."""
     lines = [
         f'.TH {name.upper()} {section} "" "waagent {__version__}"',
         ".SH NAME",
-        _safe(f"{name} - {about}"),
+        safe(f"{name} - {about}"),
     ]
     for title, body in sections:
         lines += [f".SH {title}", *body]
-    return "\n".join([*lines, ".SH SEE ALSO", _safe(see_also)]) + "\n"
+    said = [line for line in lines if line]  # an empty line is a gap in troff
+    return "\n".join([*said, ".SH SEE ALSO", safe(see_also)]) + "\n"
 
 
-def _items(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    return [line for head, text in pairs for line in (".TP", f".B {_safe(head)}", _safe(text))]
+def items(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Paragraphs with a head."""
+    return [line for head, text in pairs for line in (".TP", f".B {safe(head)}", safe(text))]
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """``text`` for troff: its special letters are letters."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return "\\&" + escaped if escaped.startswith((".", "'")) else escaped

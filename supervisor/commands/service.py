@@ -4,6 +4,7 @@ running supervisor.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -32,6 +33,25 @@ def running_pid(paths: Paths) -> int | None:
     if table.boot_id != processes.boot_id() or table.pid is None or table.start_ticks is None:
         return None
     return table.pid if processes.is_alive(table.pid, table.start_ticks) else None
+
+
+def write_pid_file(paths: Paths, option: str) -> None:
+    """Pid.File: this process, which becomes the supervisor. For scripts of others; nobody of ours
+    reads it, and a place that cannot be written costs nothing else.
+    """
+    if not option.startswith("/"):
+        return
+    place = paths.under(option)
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"{os.getpid()}\n", encoding="ascii")
+
+
+def remove_pid_file(paths: Paths, option: str) -> None:
+    """After a stop."""
+    if option.startswith("/"):
+        with contextlib.suppress(OSError):
+            paths.under(option).unlink(missing_ok=True)
 
 
 def own_command(words: Sequence[str]) -> list[str]:

@@ -111,7 +111,7 @@ def _check_configuration(line: Line, environment: Mapping[str, str]) -> int:
 
 
 def _daemon(line: Line, environment: Mapping[str, str]) -> int:
-    from waagent.supervisor.commands import configuration_reader
+    from waagent.supervisor.commands import configuration_reader, service
 
     paths, loaded = load(line)
     without = frozenset(
@@ -130,6 +130,8 @@ def _daemon(line: Line, environment: Mapping[str, str]) -> int:
         )
         loaded = loaded._replace(findings=(*loaded.findings, finding))
         print(f"waagent: {finding}", file=sys.stderr)
+    if service.running_pid(paths) is None:
+        service.write_pid_file(paths, str(loaded.values.get("Pid.File") or ""))
     configuration_reader.become_supervisor(
         paths, loaded, without & frozenset(SWITCHES), line.is_verbose
     )
@@ -158,7 +160,11 @@ def _start(line: Line, environment: Mapping[str, str]) -> int:
 def _stop(line: Line, environment: Mapping[str, str]) -> int:
     from waagent.supervisor.commands import service
 
-    return _told(service.ask(Paths(line.root), "stop", wait_for_end=True))
+    paths, loaded = load(line)
+    problem = service.ask(paths, "stop", wait_for_end=True)
+    if not problem:
+        service.remove_pid_file(paths, str(loaded.values.get("Pid.File") or ""))
+    return _told(problem)
 
 
 def _reload(line: Line, environment: Mapping[str, str]) -> int:
@@ -194,6 +200,14 @@ def _collect_logs(line: Line, environment: Mapping[str, str]) -> int:
     return 0
 
 
+def _take_over(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs it
+    from waagent.supervisor.commands.take_over_steps import take_over
+
+    paths, _ = load(line)
+    return take_over(paths, only_plan="plan" in line.flags)
+
+
 def _deprovision(line: Line, environment: Mapping[str, str]) -> int:
     # only this command needs it
     from waagent.supervisor.commands import deprovision
@@ -217,6 +231,7 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "start": _start,
     "stop": _stop,
     "reload": _reload,
+    "take-over": _take_over,
     "deprovision": _deprovision,
     "deprovision+user": _deprovision,
     "serialconsole": _serialconsole,

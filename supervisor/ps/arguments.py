@@ -28,6 +28,7 @@ class Command(Record):
 
 OPTIONS: tuple[Word, ...] = (
     Word("json", "print everything as JSON, schema 1"),
+    Word("metrics", "print figures as OpenMetrics text, for a scrape or a textfile collector"),
     Word(
         "wide",
         "also CPU, last exit, uid, capabilities and fence, and what this machine lacks; by itself"

@@ -32,6 +32,10 @@ def main() -> int:
     except UsageError as error:
         return _fail(str(error), USAGE)
     try:
+        if os.geteuid() == 0 and os.path.exists("/run/waagent/.masked"):
+            from waagent.distro.fences import mask  # we run inside an extension's command
+
+            mask.leave()
         status = _run(line, Paths(line.options.get("root", "/")), os.environ)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -39,6 +43,8 @@ def main() -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        return _fail(f"{error.strerror}: {error.filename}: run it outside of the extension", 3)
     return status
 
 
@@ -63,6 +69,10 @@ def _run(line: Line, paths: Paths, environment: Mapping[str, str]) -> int:
     snapshot = gather.take_snapshot(paths)
     if line.has("json"):
         _print_json(snapshot)
+    elif line.has("metrics"):
+        from waagent.supervisor.ps import metrics  # not for a listing
+
+        print(metrics.text(snapshot), end="")
     else:
         print("\n".join(_text(line, snapshot, form)))
     return _extensions_status(snapshot) if line.command == "extensions" else exit_status(snapshot)

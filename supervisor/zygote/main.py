@@ -3,8 +3,9 @@ milliseconds.
 
 Exec'd by the supervisor with one end of a socketpair and nothing else; it holds no
 state. One packet in (an order, with the descriptors of one worker), one packet out: `forked`,
-`failed` or `upgrade`. It never opens a zmq context, so that it stays fit to fork. Killed here: the
-supervisor execs a new one, running workers notice nothing.
+`failed` or `upgrade`; the last one also unasked, when the package's folder changes. It never opens
+a zmq context, so that it stays fit to fork. Killed here: the supervisor execs a new one, running
+workers notice nothing.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from __future__ import annotations
 import gc
 import importlib
 import os
+import resource
+import select
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from waagent.distro.fences import prctl, process_flags
+from waagent.distro.folder_watch import FolderWatch
 from waagent.protocol import control
 from waagent.supervisor.zygote import worker_setup
 from waagent.supervisor.zygote.contract import CHANNEL, build_id
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
     from waagent.protocol.worker_start import WorkerStart
 
 _ORDER_DESCRIPTORS = 5  # gate, stack, log, listener, handover
+# an installation is over when its folder has been still for so long, or has taken so long
+_STILL_S, _LONGEST_S = 1.0, 6.0
 _PRELOADED = ("waagent.distro.run",)  # what workers load when they need it: here it is shared
 
 
@@ -49,6 +56,8 @@ def main() -> None:
     channel.set_inheritable(False)
     run = _load(entry, modules)
     environment = worker_setup.environment(os.environ)
+    nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+    environment["WAAGENT_NOFILE"] = ":".join(map(str, nofile))  # ours are lower than init's
     os.environ.clear()
     os.environ.update(environment)
     gc.collect()
@@ -78,7 +87,23 @@ def _serve(
     channel: socket.socket, package: Path, build: str, run: Callable[[str, WorkerStart], None]
 ) -> None:
     """Take orders until the supervisor's end of the channel is closed."""
+    watch = FolderWatch(package)
+    watch_until = 0.0
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    if watch.fileno() >= 0:
+        poll.register(watch, select.POLLIN)
     while True:
+        ready = {
+            descriptor for descriptor, _ in poll.poll(_STILL_S * 1000 if watch_until else None)
+        }
+        if watch.drain():
+            watch_until = watch_until or time.monotonic() + _LONGEST_S
+        if watch_until and (not ready or time.monotonic() > watch_until):
+            watch_until = 0.0
+            _say_upgrade(channel, package, build)
+        if channel.fileno() not in ready:
+            continue
         packet, descriptors, _, _ = socket.recv_fds(
             channel, control.PACKET_LIMIT_BYTES, _ORDER_DESCRIPTORS
         )
@@ -98,6 +123,28 @@ def _serve(
             channel.send(
                 control.pack("failed", name=order["name"], run=order["run"], reason=reason)
             )
+
+
+def _say_upgrade(channel: socket.socket, package: Path, build: str) -> None:
+    """Say so when another build lies in the folder; looked at by a child, whose pages are its
+    own.
+    """
+    child = os.fork()
+    if child == 0:
+        try:
+            if _build_on_disk(package) != build:
+                channel.send(control.pack("upgrade"))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+
+
+def _build_on_disk(package: Path) -> str:
+    """`build_id`, or nothing when a file vanished meanwhile."""
+    try:
+        return build_id(package)
+    except OSError:
+        return ""
 
 
 def _fork_worker(
@@ -121,7 +168,7 @@ def _fork_worker(
         pid = os.fork()
         if pid == 0:
             worker_setup.live(order, descriptors, run)  # never returns
-        if build_id(package) != build:
+        if _build_on_disk(package) != build:
             os.kill(pid, signal.SIGKILL)  # it waits behind its gate
             channel.send(control.pack("upgrade"))
         else:

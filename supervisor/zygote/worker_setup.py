@@ -33,8 +33,9 @@ ENVIRONMENT = {
 }
 HANDED_ON = (
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
-    *("LANG", "LC_ALL"),
+    "LANG",
 )
+SNAP = "/snap/bin"
 _DATA_SPARE_MIB = 64  # thread stacks count as data, though hardly any of it is touched
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin", "/sbin", "/etc", "/opt")
 # where /etc/resolv.conf may point to
@@ -45,7 +46,14 @@ def environment(given: Mapping[str, str]) -> dict[str, str]:
     """That of every worker, made of what init gave the supervisor: of that, handlers are promised
     the proxies and the locale. The zygote has it already.
     """
-    return {**ENVIRONMENT, **{name: given[name] for name in HANDED_ON if given.get(name)}}
+    handed_on = {
+        name: value
+        for name, value in given.items()
+        if value and (name in HANDED_ON or name.startswith("LC_"))
+    }
+    if SNAP in given.get("PATH", "").split(":"):
+        handed_on["PATH"] = f"{ENVIRONMENT['PATH']}:{SNAP}"
+    return {**ENVIRONMENT, **handed_on}
 
 
 def live(
@@ -112,7 +120,10 @@ def _prepare(order: dict[str, Any], stack: int, listeners: list[int]) -> WorkerS
         else None
     )
     limits.set_limits(
-        nofile=row["nofile"], processes=row["pids"] if uid else None, data_mib=data_mib
+        nofile=row["nofile"],
+        processes=row["pids"] if uid else None,
+        data_mib=data_mib,
+        lowers_hard_nofile=_is_unprivileged(row),
     )
     writes = [paths.under(folder) for folder in row["writes"]]
     for folder in writes:

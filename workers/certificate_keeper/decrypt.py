@@ -60,6 +60,16 @@ def _decrypt(cms: bytes, transport: Path, openssl: Openssl) -> bytes:
     )
 
 
+def open_password(cms: bytes, transport: Path, openssl: Openssl) -> bytes:
+    """The password of a user for a time, as UTF-8; in the message it is UTF-16 with a byte order
+    mark. Raises DocumentError.
+    """
+    try:
+        return _decrypt(cms, transport, openssl).decode("utf-16").encode("utf-8")
+    except UnicodeError as error:
+        raise DocumentError("the password is not UTF-16", "RemoteAccess") from error
+
+
 def _unpack_pfx(pfx: bytes, openssl: Openssl) -> str:
     """PEM text with keys in clear; it stays in memory."""
     finished: Finished | None = None

@@ -15,6 +15,7 @@ from waagent.protocol.bus import topics
 from waagent.workers.environment_monitor.console import Console
 from waagent.workers.environment_monitor.discovery import Discovery, Ways
 from waagent.workers.environment_monitor.handover import Handover
+from waagent.workers.environment_monitor.host_name import HostName
 from waagent.workers.environment_monitor.log_writer import keep_stack, write_lines
 from waagent.workers.environment_monitor.reachability import Reaching
 from waagent.workers.environment_monitor.upkeep import Upkeep
@@ -27,6 +28,7 @@ def main(worker: Worker) -> None:
     worker.supervisor.on_stack(lambda name, text: note_stack(worker, name, text))
     server = worker.bus.serve()
     reaching, handing = Reaching(worker), Handover(worker, worker.handover_listener)
+    naming = HostName(worker)
     server.on_request(topics.REACHABLE, ("fabric_client",), reaching.asked)
 
     upkeep = Upkeep(worker)
@@ -34,12 +36,13 @@ def main(worker: Worker) -> None:
         Console(worker).begin()
 
     def found(endpoint: topics.Endpoint) -> None:
-        reaching.address = handing.address = endpoint.address
+        reaching.address = handing.address = naming.address = endpoint.address
         server.publish(topics.ENDPOINT, topics.to_body(endpoint))
         worker.supervisor.tell(endpoint=endpoint.address, source=endpoint.source)
         upkeep.endpoint_is(endpoint.address)
 
     worker.supervisor.ready()
+    naming.watch()
     doing = worker.supervisor.doing
     Discovery(worker.loop, worker.paths, ways_of(worker), worker.log, found, doing).begin()
     upkeep.begin()

@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from waagent.distro.fences import process_flags
-from waagent.workers.extension_runner import status_reader, unpack
+from waagent.workers.extension_runner import house_jobs, status_reader, unpack
 
 KINDS: Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
     "unpack": unpack.answer,
     "status": status_reader.read_one,
+    **house_jobs.KINDS,
 }
 MEMORY_LIMIT_BYTES = 1024 * 1024 * 1024
 

@@ -55,13 +55,24 @@ class _FileProcess:
     def give(self, job: _Job) -> None:
         """Have ``job`` done; only when it is free."""
         self._job = job
-        self._wait(job.deadline_s, lambda: self._child.kill("took too long"))
+        self._wait(job.deadline_s, lambda: self._give_up("took too long"))
         self._child.write(job.line)
 
     def finish(self) -> None:
         """No more work will come."""
         self.is_leaving = True
         self._child.close_input()
+        self._changed(self)
+
+    def _give_up(self, reason: str) -> None:
+        """Its job is answered now: a process that hangs in the kernel is not gone when it is
+        killed.
+        """
+        self._child.kill(reason)
+        self.is_leaving = True
+        job, self._job = self._job, None
+        if job is not None:
+            job.done(None, reason)
         self._changed(self)
 
     def _wait(self, seconds: float, call: Callable[[], None]) -> None:
@@ -75,6 +86,8 @@ class _FileProcess:
         while b"\n" in self._said:
             line, _, rest = self._said.partition(b"\n")
             self._said = rest
+            if self.is_leaving:
+                return  # answered after its time
             job, self._job = self._job, None
             self.is_ready = True
             self._wait(SPARE_S, self.finish)

@@ -16,17 +16,22 @@ from typing import Any, TypeVar
 
 from waagent.distro import files
 from waagent.protocol.base import records
-from waagent.protocol.base.log import PROCESS, Log
+from waagent.protocol.base.log import PROCESS
 from waagent.protocol.base.records import Record
-from waagent.protocol.handler import handler_names
 from waagent.protocol.handler.settings_files import HandlerStatus
 from waagent.workers.extension_runner import plan
 
 T = TypeVar("T")
 SCHEMA = 1
 KEPT_OUTCOMES = 24  # of earlier goal states, for `waagent-ps extensions`
-STATE_LIMIT_BYTES = 4096
-AFTER = {plan.INSTALL: plan.INSTALLED, plan.ENABLE: plan.ENABLED, plan.DISABLE: plan.INSTALLED}
+AFTER = {
+    plan.INSTALL: plan.INSTALLED,
+    plan.ENABLE: plan.ENABLED,
+    plan.DISABLE: plan.INSTALLED,
+    plan.UNINSTALL: plan.UNINSTALLED,
+}
+EVERYBODYS = (plan.INSTALL, plan.UPDATE, plan.UNINSTALL)
+"""Operations of the whole handler, whichever extension caused them."""
 SAID = {
     plan.INSTALL: ("NotReady", "Plugin installed but not enabled"),
     plan.ENABLE: ("Ready", "Plugin enabled"),
@@ -75,6 +80,9 @@ class Version(Record):
     state: str = plan.NOT_INSTALLED
     unpacked: str = ""
     """Goal state id for which its package was unpacked; empty: never by us."""
+    installs_on_update: bool = True
+    continues_on_failure: bool = False
+    """The two of its manifest that decide about an update to it (plan.UpdateMode)."""
 
 
 class Journal:
@@ -88,6 +96,8 @@ class Journal:
         self.name = name
         self.versions: dict[str, Version] = {}
         self.extensions: set[str] = set()
+        self.disabled: set[str] = set()
+        """Extensions whose files are still there."""
         self.outcomes: dict[str, Outcome] = {}
         self.handler: HandlerStatus | None = None
         self._is_dirty = False
@@ -96,16 +106,17 @@ class Journal:
         """Take up what an earlier runner wrote. Raises OSError."""
         self._take(files.read_state_json(self._path))
 
-    def look(self, library: Path, log: Log) -> None:
-        """Take up versions that others installed, drop those whose folder is gone."""
-        present = _versions_on_disk(library, self.name)
+    def look(self, present: Mapping[str, str]) -> None:
+        """Take up versions that others installed, drop those whose folder is gone; ``present``:
+        version -> the word in its HandlerState.
+        """
         for version in set(self.versions) - set(present):
             del self.versions[version]
-        for version, folder in present.items():
+        for version, word in present.items():
+            state = {"Disabled": plan.INSTALLED}.get(word, word)  # of agents before 2.1
             if version not in self.versions:
-                state = _state_in(folder, log)
-                if state != plan.NOT_INSTALLED:
-                    self.versions[version] = Version(state)
+                is_known = state in plan.STATES
+                self.versions[version] = Version(state if is_known else plan.NOT_INSTALLED)
 
     def save(self) -> None:
         """Bring on the disk what is not there yet. Raises OSError, and can be called again until it
@@ -115,6 +126,10 @@ class Journal:
             files.write_atomic(self._path, _as_json(self._document()))
             self._is_dirty = False
 
+    def delete(self) -> None:
+        """Nothing is known of the handler any more. Raises OSError."""
+        self._path.unlink(missing_ok=True)
+
     def recorded(self) -> plan.Recorded:
         """The planner's view."""
         return plan.Recorded(
@@ -122,11 +137,36 @@ class Journal:
             frozenset(self.extensions),
             {version: entry.unpacked for version, entry in self.versions.items()},
             {outcome.id: outcome.succeeded for outcome in self.outcomes.values()},
+            frozenset(self.disabled),
+            {
+                version: plan.UpdateMode(entry.installs_on_update, entry.continues_on_failure)
+                for version, entry in self.versions.items()
+                if entry.unpacked
+            },
         )
 
-    def unpacked(self, version: str, goal_state_id: str) -> None:
+    def unpacked(self, version: str, goal_state_id: str, mode: plan.UpdateMode) -> None:
         """A package became the folder of ``version``."""
-        self.versions[version] = Version(plan.NOT_INSTALLED, goal_state_id)
+        self.versions[version] = Version(plan.NOT_INSTALLED, goal_state_id, *mode)
+        self._is_dirty = True
+        self.save()
+
+    def removed(self, version: str) -> None:
+        """The folder of ``version`` is gone; with the last one all that was known of extensions."""
+        self.versions.pop(version, None)
+        if not self.versions:
+            self.extensions, self.disabled, self.handler = set(), set(), None
+        self._is_dirty = True
+        self.save()
+
+    def replaced(self, step: plan.Replace, goal_state_id: str) -> None:
+        """The old version is gone; INSTALL of the new one comes next, or it counts as installed."""
+        self.versions.pop(step.old, None)
+        entry = self.versions.get(step.new, Version())
+        state = plan.NOT_INSTALLED if step.installs else plan.INSTALLED
+        self.versions[step.new] = entry._replace(state=state, unpacked=goal_state_id)
+        self.disabled |= self.extensions
+        self.extensions = set()
         self._is_dirty = True
         self.save()
 
@@ -136,9 +176,8 @@ class Journal:
         """
         if outcome.id not in self.outcomes:
             self.outcomes[outcome.id] = outcome
-            if outcome.succeeded:
-                self._advance(outcome)
-            if not outcome.extension or outcome.operation == plan.INSTALL or outcome.succeeded:
+            self._advance(outcome)
+            if not outcome.extension or outcome.operation in EVERYBODYS or outcome.succeeded:
                 self.handler = self._said(outcome)
             self._prune(outcome.goal_state_id)
             self._is_dirty = True
@@ -153,6 +192,7 @@ class Journal:
     def forget(self, extension: str) -> None:
         """A multi-config extension is gone, whatever its DISABLE said (row 17)."""
         self.extensions.discard(extension)
+        self.disabled.discard(extension)
         if not self.extensions:
             states = {plan.ENABLED: plan.INSTALLED}
             for version, entry in self.versions.items():
@@ -165,14 +205,43 @@ class Journal:
         self.save()
 
     def _advance(self, outcome: Outcome) -> None:
-        if outcome.extension and outcome.operation == plan.ENABLE:
-            self.extensions.add(outcome.extension)
-        if outcome.operation == plan.DISABLE and self.extensions - {outcome.extension}:
-            return  # others go on; `forget` takes this one's name away, with its files
         entry = self.versions.get(outcome.version, Version())
-        self.versions[outcome.version] = entry._replace(state=AFTER[outcome.operation])
+        state = AFTER.get(outcome.operation, entry.state) if outcome.succeeded else entry.state
+        if outcome.operation == plan.UPDATE and entry.state not in plan.PRESENT:
+            # else the installed, higher version ran it: it stays what it is (downgrade)
+            state = plan.NOT_INSTALLED if outcome.succeeded else plan.FAILED_UPGRADE
+        if outcome.extension and outcome.succeeded:
+            if outcome.operation == plan.ENABLE:
+                self.extensions.add(outcome.extension)
+                self.disabled.discard(outcome.extension)
+            elif outcome.operation == plan.DISABLE:
+                self.extensions.discard(outcome.extension)
+                self.disabled.add(outcome.extension)
+                if self.extensions:
+                    state = entry.state  # others go on
+        self.versions[outcome.version] = entry._replace(state=state)
 
-    def _said(self, outcome: Outcome) -> HandlerStatus:
+    def of_version(self, version: str) -> list[str]:
+        """The ids of the operations that were commands of ``version``."""
+        return [one.id for one in self.outcomes.values() if one.version == version]
+
+    def in_files(self) -> list[list[Any]]:
+        """What stands in the predecessor's files of each version: version, state, HandlerStatus
+        (empty: as it is), enabled extensions.
+        """
+        return [
+            [
+                version,
+                entry.state if entry.state in plan.STATES else plan.NOT_INSTALLED,
+                self.handler.to_file().decode()
+                if self.handler is not None and self.handler.version == version
+                else "",
+                sorted(self.extensions) if entry.state == plan.ENABLED else [],
+            ]
+            for version, entry in self.versions.items()
+        ]
+
+    def _said(self, outcome: Outcome) -> HandlerStatus | None:
         if not outcome.succeeded:
             return HandlerStatus(
                 self.name,
@@ -182,8 +251,10 @@ class Journal:
                 outcome.message,
                 bool(outcome.extension),
             )
+        if outcome.operation not in SAID:
+            return self.handler  # a step of an update or an uninstall that goes on
         status, message = SAID[outcome.operation]
-        if outcome.operation == plan.DISABLE and self.extensions - {outcome.extension}:
+        if outcome.operation == plan.DISABLE and self.extensions:
             status, message = SAID[plan.ENABLE]
         return HandlerStatus(
             self.name, outcome.version, status, 0, message, bool(outcome.extension)
@@ -206,6 +277,7 @@ class Journal:
                 version: records.to_map(entry) for version, entry in self.versions.items()
             },
             "extensions": sorted(self.extensions),
+            "disabled": sorted(self.disabled),
             "outcomes": [records.to_map(outcome) for outcome in self.outcomes.values()],
             "handler": None if self.handler is None else records.to_map(self.handler),
         }
@@ -219,6 +291,7 @@ class Journal:
                 version: _taken(Version, fields) for version, fields in document["versions"].items()
             }
             self.extensions = {str(extension) for extension in document["extensions"]}
+            self.disabled = {str(extension) for extension in document.get("disabled", ())}
             outcomes = [_taken(Outcome, fields) for fields in document["outcomes"]]
             self.outcomes = {outcome.id: outcome for outcome in outcomes}
             self.handler = (
@@ -238,36 +311,3 @@ def _taken(kind: type[T], fields: Mapping[str, Any]) -> T:
 
 def _as_json(document: Mapping[str, Any]) -> bytes:
     return (json.dumps(document) + "\n").encode()
-
-
-def _versions_on_disk(library: Path, name: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in library.iterdir() if library.is_dir() else ():
-        parts = handler_names.split_folder(folder.name)
-        if (
-            parts is not None
-            and handler_names.same_name(parts[0], name)
-            and (folder / "HandlerManifest.json").is_file()
-        ):
-            found[parts[1]] = folder
-    return found
-
-
-def _state_in(folder: Path, log: Log) -> str:
-    try:
-        word = (
-            files.read_foreign(folder / "config", "HandlerState", limit_bytes=STATE_LIMIT_BYTES)
-            .decode("ascii", "replace")
-            .strip()
-        )
-    except FileNotFoundError:
-        return plan.NOT_INSTALLED
-    except (OSError, files.FileError) as error:
-        log.warning(
-            "handler's state cannot be read, taken as not installed: %s: %s: none needed",
-            folder.name,
-            error,
-        )
-        return plan.NOT_INSTALLED
-    state = {"Disabled": plan.INSTALLED}.get(word, word)  # the word of agents before 2.1
-    return state if state in plan.STATES else plan.NOT_INSTALLED

@@ -75,7 +75,7 @@ def reports(situation: Situation) -> tuple[ExtensionReport, ...]:
     made = []
     for one in wanted:
         extension = one.goal.name if situation.goal.multi_config else ""
-        name = f"{situation.name}.{extension}" if extension else situation.name
+        name = extension or situation.name
         made.append(report(extension, one.goal.sequence, _extension_part(situation, one, name)))
     return tuple(made)
 
@@ -91,6 +91,10 @@ def _handler_part(situation: Situation) -> tuple[str, int, str]:
     if situation.refused is not None:
         return "NotReady", situation.refused.code, situation.refused.message
     said = situation.handler
+    if said is not None and said.code != 0 and _is_of_old_version(situation, said.version):
+        said = said._replace(
+            code=handler_errors.UPDATE_FAILED, message=_stopped_update(said.message)
+        )
     if situation.is_installing:
         return "Installing", 0, situation.activity
     if said is None or (situation.activity and said.code != 0):
@@ -100,11 +104,11 @@ def _handler_part(situation: Situation) -> tuple[str, int, str]:
 
 def _extension_part(situation: Situation, one: Extension, name: str) -> str | None:
     if situation.goal.state != "enabled":
-        return json.dumps(one.seen.document) if one.seen is not None and one.seen.document else None
+        return _text(one.seen.document) if one.seen is not None and one.seen.document else None
     if situation.refused is not None:
         return _ours(name, "error", situation.refused.code, situation.refused.message)
     if one.outcome is not None and not one.outcome.succeeded:
-        return _after_failure(one, one.outcome, name)
+        return _after_failure(situation, one, one.outcome, name)
     if one.seen is not None:
         return _from_file(situation, one, one.seen, name)
     if situation.activity or one.outcome is None or one.outcome.operation != ENABLE:
@@ -112,7 +116,16 @@ def _extension_part(situation: Situation, one: Extension, name: str) -> str | No
     return _without_file(situation, one, one.outcome, name)
 
 
-def _after_failure(one: Extension, outcome: Outcome, name: str) -> str:
+def _is_of_old_version(situation: Situation, version: str) -> bool:
+    """A command of the version that is being replaced: its failure is the update's."""
+    return situation.goal.state == "enabled" and version != situation.version
+
+
+def _stopped_update(message: str) -> str:
+    return f"[ExtensionUpdateError] {message}; ContinueOnUpdate: False"
+
+
+def _after_failure(situation: Situation, one: Extension, outcome: Outcome, name: str) -> str:
     seen = one.seen
     if (
         seen is not None
@@ -120,7 +133,10 @@ def _after_failure(one: Extension, outcome: Outcome, name: str) -> str:
         and seen.state in TERMINAL
         and seen.wall_ns >= outcome.started_wall_ns
     ):
-        return json.dumps(seen.document)  # the handler said so itself, during this operation
+        return _text(seen.document)  # the handler said so itself, during this operation
+    if _is_of_old_version(situation, outcome.version):
+        text = _stopped_update(outcome.message)
+        return _ours(name, "error", handler_errors.UPDATE_FAILED, text)
     return _ours(name, "error", outcome.code, outcome.message)
 
 
@@ -135,7 +151,7 @@ def _from_file(situation: Situation, one: Extension, seen: Seen, name: str) -> s
             )
     document = dict(seen.document or {})
     if seen.state in TERMINAL or situation.activity or one.is_alive:
-        return json.dumps(document)
+        return _text(document)
     since_enable = situation.now - one.outcome.started_at if one.outcome is not None else 0.0
     if since_enable > LONGEST_S:
         return _ours(
@@ -147,7 +163,7 @@ def _from_file(situation: Situation, one: Extension, seen: Seen, name: str) -> s
     if situation.wall_ns - seen.wall_ns > SILENT_S * 10**9:
         formatted: Mapping[str, str] = document["formattedMessage"]
         document["formattedMessage"] = {**formatted, "message": formatted["message"] + NOBODY}
-    return json.dumps(document)
+    return _text(document)
 
 
 def _without_file(situation: Situation, one: Extension, enabled: Outcome, name: str) -> str:
@@ -165,6 +181,11 @@ def _without_file(situation: Situation, one: Extension, enabled: Outcome, name: 
         f" {duration(limit_s)}"
     )
     return _ours(name, "error", handler_errors.UNKNOWN, text)
+
+
+def _text(document: Mapping[str, object] | None) -> str:
+    """As it was bounded by its reader: escaped, 102 KB of Cyrillic would be 300 KB."""
+    return json.dumps(document, ensure_ascii=False)
 
 
 def _ours(name: str, state: str, code: int, message: str) -> str:

@@ -7,28 +7,31 @@ on nothing but what is recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from waagent.distro import files
 from waagent.distro.operations.records import Observation
 from waagent.protocol.bus.topics import HandlerGoal
 from waagent.protocol.handler import handler_errors
 from waagent.workers.extension_runner import (
-    handler_files,
     handler_report,
     lane_record,
     lane_start,
     plan,
     resetting,
+    taken_over,
 )
-from waagent.workers.extension_runner.handler_journal import Journal, Outcome
-from waagent.workers.extension_runner.lane_context import LaneContext
+from waagent.workers.extension_runner.handler_journal import EVERYBODYS, Journal, Outcome
+from waagent.workers.extension_runner.lane_context import HOUSE_S, LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun
 from waagent.workers.extension_runner.package import Fetch
 from waagent.workers.extension_runner.tracking import UnderWay
 
 TROUBLE_PAUSE_S = 5.0
+TROUBLE_PATIENCE_S = 60.0  # a full disk may pass; then the handler's status says what is wrong
 CERTIFICATE_PAUSE_S = 1.0
+REMOVE_S = 120.0  # of a large folder on a slow disk
 LAUNCH_TRIES = 3
 LAUNCH_PAUSE_S = 20.0  # between two tries; a full disk or a lack of processes may pass
 
@@ -63,6 +66,11 @@ class Lane:
         self._fetch_failed: plan.Refuse | None = None
         self._waits_since = 0.0
         self._is_turning = False
+        self._in_house = ""
+        """What is done in the handler's folders now; empty: nothing."""
+        self._is_looked_at = False
+        """The folders were looked at for this goal."""
+        self._is_vanishing = False
 
     @property
     def key(self) -> str:
@@ -87,7 +95,7 @@ class Lane:
         if self.parked is not None:
             self.goal = goal  # it is reported, no more
             return
-        self.is_adopted = False
+        self.is_adopted = self._is_vanishing = False
         self._next = None if goal == self.goal else goal
         if self._next is not None and self._fetch is not None and self._fetch.cancel():
             self._fetch = None
@@ -111,6 +119,28 @@ class Lane:
         self.goal = self._next = None
         self.is_adopted = False
 
+    def vanish(self) -> None:
+        """The handler is no longer in the goal state: no command runs, its processes are ended and
+        its folders go (row 15).
+        """
+        if not self._is_vanishing:
+            self.leave()
+            self._is_vanishing, self._is_looked_at = True, False
+            if self._fetch is not None and self._fetch.cancel():
+                self._fetch = None
+            if self.under_way is not None:
+                self._context.operations.stop([self.under_way.key.id])
+            self.turn_soon()
+
+    @property
+    def has_vanished(self) -> bool:
+        """Nothing is left of it, on the disk or running."""
+        return (
+            self._is_vanishing
+            and self._is_looked_at
+            and not (self.is_busy or self.journal.versions)
+        )
+
     def park(self, why: plan.Refuse) -> None:
         """Do nothing more, and say why; an operation that runs goes on under its shim."""
         self.parked = why
@@ -121,6 +151,7 @@ class Lane:
     def unpark(self) -> None:
         """Try again, from the next goal on."""
         self.parked = self.goal = self._next = self._fetch = None
+        self._in_house = ""
 
     def resume(self) -> None:
         """What was to be done meanwhile was left out: look at everything."""
@@ -133,7 +164,7 @@ class Lane:
     @property
     def is_busy(self) -> bool:
         """Something of it is under way."""
-        return self.under_way is not None or self._fetch is not None
+        return self.under_way is not None or self._fetch is not None or bool(self._in_house)
 
     @property
     def newest(self) -> HandlerGoal | None:
@@ -153,8 +184,8 @@ class Lane:
         return self._fetch.note if self._fetch is not None else self._note
 
     def outcome(self, extension: str) -> Outcome | None:
-        """Of the last operation for ``extension`` in this goal state and boot; an INSTALL is
-        everybody's.
+        """Of the last operation for ``extension`` in this goal state and boot; what is done to the
+        whole handler, or to its old version, is everybody's.
         """
         mine = [
             outcome
@@ -162,13 +193,28 @@ class Lane:
             if self.goal is not None
             and outcome.goal_state_id == self.goal.goal_state_id
             and outcome.boot_id == self._context.boot_id
-            and (outcome.extension == extension or outcome.operation == plan.INSTALL)
+            and (
+                outcome.extension == extension
+                or outcome.operation in EVERYBODYS
+                or outcome.version != self.journal_version
+            )
         ]
         return mine[-1] if mine else None
+
+    @property
+    def journal_version(self) -> str:
+        """The wanted version, as its folder spells it."""
+        if self.goal is None:
+            return ""
+        return plan.installed_as(self.goal.version, self.journal.recorded().states)
 
     def is_anything_alive(self) -> bool:
         """Whether a process of the handler lives, in the background too."""
         return self._context.operations.is_anything_alive(self.journal.outcomes)
+
+    def may_still_speak(self) -> bool:
+        """A command runs, or what one left behind lives: it may write a status at any time."""
+        return self.under_way is not None or self.is_anything_alive()
 
     def look_at_operation(self, under_way: UnderWay) -> Observation:
         """Process and cgroup of what is under way."""
@@ -210,7 +256,7 @@ class Lane:
 
     def _ended(self) -> None:
         self.under_way = None
-        self.turn_soon()
+        self._note_state()
         self._context.changed(self)
 
     # turning
@@ -231,14 +277,14 @@ class Lane:
         try:
             self.journal.save()
             self._take_goal()
-            if self.goal is not None:
+            if not self._is_looked_at and (self.goal is not None or self._is_vanishing):
+                self._look()
+            elif self._is_vanishing:
+                self._remove_next()
+            elif self.goal is not None:
                 self._step(self.goal)
         except (OSError, files.FileError) as error:
-            self._note = f"cannot go on: {error}"
-            self._context.worker.log.warning(
-                "handler waits handler=%s reason=%r", self.journal.name, str(error)[:200]
-            )
-            self._later(TROUBLE_PAUSE_S, self.turn_soon)
+            self._trouble(str(error))
         self._context.changed(self)
 
     def _take_goal(self) -> None:
@@ -249,7 +295,88 @@ class Lane:
             self._note = ""
             self.is_waiting_for_others = False
             self.goal_since = self.now()
-            self.journal.look(self.paths.library, self._context.worker.log)
+            self._is_looked_at = False
+
+    # in the handler's folders
+
+    def _have_done(
+        self,
+        job: Mapping[str, Any],
+        done: Callable[[Mapping[str, Any]], None],
+        deadline_s: float = HOUSE_S,
+    ) -> None:
+        """Have a job of house_jobs done; ``done`` gets its answer, nothing else is done before."""
+        self._in_house = str(job["kind"])
+
+        def answered(answer: Any, reason: str) -> None:
+            self._in_house = ""
+            if answer is None:
+                code, text = handler_errors.UNKNOWN, f"the handler's folder: {job['kind']} {reason}"
+                answer = {"error": text, "code": code, "again": True}
+            try:
+                done(answer)
+            except (OSError, files.FileError) as error:
+                self._trouble(str(error))
+            self._context.changed(self)
+
+        self._context.in_house(
+            self.journal.name,
+            job,
+            lambda answer, reason: self._context.attempt(self, lambda: answered(answer, reason)),
+            deadline_s,
+        )
+
+    def _trouble(self, reason: str) -> None:
+        self._note = f"cannot go on: {reason}"
+        self._context.worker.log.warning(
+            "handler waits handler=%s reason=%r", self.journal.name, reason[:200]
+        )
+        self._later(TROUBLE_PAUSE_S, self.turn_soon)
+
+    def _look(self) -> None:
+        def done(answer: Mapping[str, Any]) -> None:
+            if "error" in answer:
+                self._trouble(answer["error"])
+                return
+            self.journal.look(answer["versions"])
+            if self.goal is not None:
+                taken_over.settle(self._context, self.journal, self.goal)
+            self._is_looked_at = True
+            self.turn_soon()
+
+        self._have_done({"kind": "look"}, done)
+
+    def _note_state(self) -> None:
+        """The predecessor's files follow the journal; what cannot be written is in ours."""
+
+        def done(answer: Mapping[str, Any]) -> None:
+            if "error" in answer:
+                self._context.worker.log.warning(
+                    "handler's state files cannot be written: %s: our journal has it",
+                    answer["error"],
+                )
+            self.turn_soon()
+
+        self._have_done({"kind": "note", "states": self.journal.in_files()}, done)
+
+    def _remove(self, version: str, then: Callable[[], None]) -> None:
+        def done(answer: Mapping[str, Any]) -> None:
+            if "error" in answer:
+                self._trouble(answer["error"])
+                return
+            self._context.worker.log.info(
+                "handler's folder removed handler=%s version=%s", self.journal.name, version
+            )
+            then()
+            self.turn_soon()
+
+        self._have_done({"kind": "remove", "version": version}, done, REMOVE_S)
+
+    def _remove_next(self) -> None:
+        versions = sorted(self.journal.versions)
+        if versions:
+            self._context.operations.stop(self.journal.outcomes)
+            self._remove(versions[0], lambda: self.journal.removed(versions[0]))
 
     def _step(self, goal: HandlerGoal) -> None:
         self._note = ""
@@ -268,10 +395,29 @@ class Lane:
             self._refuse(step)
         elif isinstance(step, plan.Fetch):
             self._start_fetch(goal, step)
-        elif isinstance(step, plan.Forget):
-            self._forget(step)
+        elif isinstance(step, plan.Run):
+            self._prepare(goal, step)
         else:
-            self._start(goal, step)
+            self._carry_out(goal, step)
+
+    def _carry_out(self, goal: HandlerGoal, step: plan.Forget | plan.Remove | plan.Replace) -> None:
+        """A step without a command. What the old version left running ends with its folder."""
+        journal, operations = self.journal, self._context.operations
+        if isinstance(step, plan.Forget):
+            job = {"kind": "forget", "version": step.version, "extension": step.extension}
+            extension = step.extension
+
+            def forgotten(answer: Mapping[str, Any]) -> None:
+                journal.forget(extension)
+                self._note_state()
+
+            self._have_done(job, forgotten)
+        elif isinstance(step, plan.Remove):
+            operations.stop(journal.of_version(step.version))
+            self._remove(step.version, lambda: journal.removed(step.version))
+        else:
+            operations.stop(journal.of_version(step.old))
+            self._remove(step.old, lambda: journal.replaced(step, goal.goal_state_id))
 
     def _refuse(self, refusal: plan.Refuse) -> None:
         if refusal != self._refused:
@@ -283,36 +429,43 @@ class Lane:
             )
         self._refused = refusal
 
-    def _forget(self, step: plan.Forget) -> None:
-        folders = handler_files.Folders(self.paths, self.journal.name, step.version)
-        handler_files.forget_extension(folders, step.extension)
-        self.journal.forget(step.extension)
-        handler_files.write_state(self.paths, self.journal, self._context.worker.log)
-        self.turn_soon()
-
-    def _start(self, goal: HandlerGoal, step: plan.Run) -> None:
+    def _prepare(self, goal: HandlerGoal, step: plan.Run) -> None:
         waited_s = self.now() - self._waits_since if self._waits_since else 0.0
-        started = lane_start.start(self._context, self.journal, goal, step, waited_s)
+        verdict = lane_start.may_start(self._context, goal, step, waited_s)
         self.is_waiting_for_others = False
-        if isinstance(started, UnderWay):
-            self.under_way, self._waits_since = started, 0.0
-        elif isinstance(started, NotRun):
-            lane_record.record_not_run(self._context, self.journal, step.key, started)
-            self._ended()
+        if isinstance(verdict, NotRun):
+            self._not_run(step, verdict)
+        elif verdict is None:
+            job = {"kind": "prepare", **lane_start.preparation(self._context, goal, step)}
+            self._have_done(job, lambda answer: self._start(step, answer))
         else:
-            self._note = started.what
-            self.is_waiting_for_others = started.for_others
-            if not started.for_others:
+            self._note = verdict.what
+            self.is_waiting_for_others = verdict.for_others
+            if not verdict.for_others:
                 self._waits_since = self._waits_since or self.now()
                 self._later(CERTIFICATE_PAUSE_S, self.turn_soon)
+
+    def _start(self, step: plan.Run, prepared: Mapping[str, Any]) -> None:
+        if prepared.get("again") and self.now() - self.goal_since < TROUBLE_PATIENCE_S:
+            self._trouble(prepared["error"])
+            return
+        started = lane_start.start(self._context, self.journal, step, prepared)
+        if isinstance(started, UnderWay):
+            self.under_way, self._waits_since = started, 0.0
+        else:
+            self._not_run(step, started)
+
+    def _not_run(self, step: plan.Run, why: NotRun) -> None:
+        lane_record.record_not_run(self._context, self.journal, step.key, why)
+        self._ended()
 
     # packages
 
     def _start_fetch(self, goal: HandlerGoal, step: plan.Fetch) -> None:
         context = self._context
 
-        def done(code: int, text: str, warnings: tuple[str, ...]) -> None:
-            self._fetched(goal, step.version, code, text, warnings)
+        def done(code: int, text: str, answer: Mapping[str, Any]) -> None:
+            self._fetched(goal, step.version, code, text, answer)
 
         self._fetch = Fetch(
             context.worker,
@@ -327,21 +480,16 @@ class Lane:
         self._fetch.start(self.now)
 
     def _fetched(
-        self, goal: HandlerGoal, version: str, code: int, text: str, warnings: tuple[str, ...]
+        self, goal: HandlerGoal, version: str, code: int, text: str, answer: Mapping[str, Any]
     ) -> None:
         self._fetch = None
         log = self._context.worker.log
-        for warning in warnings:
+        for warning in answer.get("warnings", ()):
             log.warning("package of %s %s: %s", self.journal.name, version, warning)
         if code == handler_errors.OK:
-            try:
-                folders = handler_files.Folders(self.paths, self.journal.name, version)
-                handler_files.initialise(folders, self.journal.name)
-                self.journal.unpacked(version, goal.goal_state_id)
-                log.info("package unpacked handler=%s version=%s", self.journal.name, version)
-            except (OSError, files.FileError) as error:
-                code = handler_errors.PACKAGE_INVALID
-                text = f"Failed to initialise the handler's folder: {error}"
+            mode = plan.UpdateMode(answer["installs_on_update"], answer["continues_on_failure"])
+            self.journal.unpacked(version, goal.goal_state_id, mode)
+            log.info("package unpacked handler=%s version=%s", self.journal.name, version)
         if code != handler_errors.OK:
             self._fetch_failed = plan.Refuse(code, text)
             log.error(

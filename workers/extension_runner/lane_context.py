@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.paths import Paths
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
 from waagent.workers.extension_runner.dependencies import Verdict
-from waagent.workers.extension_runner.file_processes import FileProcesses
+from waagent.workers.extension_runner.file_processes import Done, FileProcesses
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
     from waagent.workers.extension_runner.lane import Lane
     from waagent.workers.runtime import Worker
+
+
+HOUSE_S = 20.0  # a slow disk's fsyncs; a mount that hangs costs its own handler this long
+
+
+def _nobody_waits(answer: Any, reason: str) -> None:
+    """For jobs that nothing depends on."""
 
 
 class Goal:
@@ -52,3 +59,24 @@ class LaneContext(Record):
     may_start: Callable[[HandlerGoal, str], Verdict]
     """Asked before INSTALL and ENABLE of an extension."""
     goal: Goal
+
+    def in_house(
+        self,
+        name: str,
+        job: Mapping[str, Any],
+        done: Done = _nobody_waits,
+        deadline_s: float = HOUSE_S,
+    ) -> None:
+        """Have ``job`` done in the folders of the handler ``name`` by a process of its own: the
+        runner itself touches no path that a handler could have mounted something on.
+        """
+        self.file_processes.run(
+            {
+                "library": str(self.paths.library),
+                "logs": str(self.paths.handler_logs),
+                "name": name,
+                **job,
+            },
+            deadline_s=deadline_s,
+            done=done,
+        )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from waagent.distro.operations.records import Observation
 from waagent.protocol.base.records import Record
 from waagent.protocol.handler import handler_errors
-from waagent.workers.extension_runner import handler_files, plan, prerequisites
-from waagent.workers.extension_runner.command_log import append_log
+from waagent.workers.extension_runner import plan, prerequisites
 from waagent.workers.extension_runner.handler_journal import Journal, Outcome
 from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.messages import failure, output_part, redact
@@ -90,7 +89,6 @@ def record(context: LaneContext, journal: Journal, outcome: Outcome) -> None:
     try:
         journal.finish(outcome)
         context.operations.settle(outcome.id)
-        handler_files.write_state(context.paths, journal, log)
     except OSError as error:
         log.error(
             "outcome is not on the disk yet handler=%s: %s: free space below <lib>",
@@ -101,12 +99,8 @@ def record(context: LaneContext, journal: Journal, outcome: Outcome) -> None:
 
 def log_command(context: LaneContext, journal: Journal, key: plan.OperationKey, text: str) -> None:
     """A line in the handler's CommandExecution.log."""
-    append_log(
-        context.paths.handler_logs / journal.name,
-        key.extension,
-        f"{context.operations.timestamp()} {key.operation} {key.id}: {text}",
-        context.worker.log,
-    )
+    stamped = f"{context.operations.timestamp()} {key.operation} {key.id}: {text}"
+    context.in_house(journal.name, {"kind": "log", "extension": key.extension, "text": stamped})
 
 
 def _outcome(

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Union
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union
 
 from waagent.distro.operations.launch import OperationError, Sandbox
+from waagent.protocol.base import records
 from waagent.protocol.base.records import Record
 from waagent.protocol.bus.topics import HandlerGoal
-from waagent.protocol.handler import handler_errors
+from waagent.protocol.handler import handler_errors, handler_names
 from waagent.protocol.handler.handler_errors import HandlerError
-from waagent.protocol.handler.manifest import Manifest, command_line
-from waagent.workers.extension_runner import handler_files, plan, prerequisites
+from waagent.protocol.handler.manifest import command_line
+from waagent.workers.extension_runner import plan, prerequisites
 from waagent.workers.extension_runner.dependencies import FAIL, WAIT
-from waagent.workers.extension_runner.environment import command_environment, shown_environment
+from waagent.workers.extension_runner.environment import (
+    command_environment,
+    shown_environment,
+    update_environment,
+)
 from waagent.workers.extension_runner.handler_files import Folders
 from waagent.workers.extension_runner.handler_journal import Journal
 from waagent.workers.extension_runner.lane_context import LaneContext
 from waagent.workers.extension_runner.lane_record import NotRun, log_command
 from waagent.workers.extension_runner.limits import HandlerLimits, with_strict_ceilings
 from waagent.workers.extension_runner.messages import redact
+from waagent.workers.extension_runner.python_command import with_python
 from waagent.workers.extension_runner.sandbox_wishes import (
     STRICT,
     Wish,
@@ -42,19 +50,16 @@ class Waits(Record):
     """For other extensions; else for the certificate of the settings."""
 
 
-Started = Union[UnderWay, NotRun, Waits]
+Verdict = Union[None, NotRun, Waits]
 
 
-def start(
-    context: LaneContext, journal: Journal, goal: HandlerGoal, step: plan.Run, waited_s: float
-) -> Started:
-    """Start the command of ``step``; or say why there is none, or what is waited for.
+def may_start(context: LaneContext, goal: HandlerGoal, step: plan.Run, waited_s: float) -> Verdict:
+    """What keeps the command of ``step`` from running; None: nothing.
 
-    ``waited_s``: so long the lane has waited for a certificate. Raises OSError and FileError.
+    ``waited_s``: so long the lane has waited for a certificate.
     """
-    key = step.key
-    if key.operation != plan.DISABLE:
-        verdict = context.may_start(goal, key.extension)
+    if step.key.operation in (plan.INSTALL, plan.UPDATE, plan.ENABLE):
+        verdict = context.may_start(goal, step.key.extension)
         if verdict.word == FAIL:
             return NotRun(handler_errors.UNKNOWN, verdict.text)
         if verdict.word == WAIT:
@@ -64,61 +69,67 @@ def start(
         return Waits(f"waiting for certificate {missing}", for_others=False)
     if missing:
         context.worker.log.warning(
-            "certificate %s of the protected settings is missing handler=%s", missing, journal.name
+            "certificate %s of the protected settings is missing handler=%s", missing, goal.name
         )
-    folders = Folders(context.paths, journal.name, key.version)
+    return None
+
+
+def preparation(context: LaneContext, goal: HandlerGoal, step: plan.Run) -> dict[str, Any]:
+    """The job that makes ready what the command expects (house_jobs.prepare)."""
+    old, target = step.update or ("", step.key.version)
+    return {
+        "version": step.key.version,
+        "target": target,
+        "old": old,
+        "is_multi": goal.multi_config,
+        "writes_settings": step.writes_settings,
+        "settings": None if step.settings is None else records.to_map(step.settings),
+    }
+
+
+def start(
+    context: LaneContext, journal: Journal, step: plan.Run, prepared: Mapping[str, Any]
+) -> UnderWay | NotRun:
+    """Start the command of ``step``, or say why there is none; ``prepared`` is the answer to
+    `preparation`. Raises OSError and FileError.
+    """
+    key = step.key
+    if "error" in prepared:
+        return NotRun(prepared["code"], prepared["error"])
     try:
-        manifest, limits = _prepare(context, journal, goal, step, folders)
+        limits = prerequisites.read_limits(
+            context.paths.sandbox_folder, journal.name, context.worker.log
+        )
     except HandlerError as error:
         return NotRun(error.code, str(error))
-    command = manifest.command(key.operation)
+    command = str(prepared["manifest"][key.operation])
     if not command:
         is_needed = key.operation == plan.ENABLE
         code = handler_errors.ENABLE_FAILED if is_needed else handler_errors.OK
         return NotRun(code, f"the handler's manifest has no {key.operation}Command")
+    base = context.paths.library / handler_names.folder_name(journal.name, key.version)
     try:
-        line = command_line(str(folders.base), command)
-        sandbox = _sandbox(context, journal, step, folders, manifest, limits)
+        sandbox = _sandbox(context, journal, step, prepared["manifest"]["sandbox"], limits)
         if sandbox.profile == STRICT:
             limits = with_strict_ceilings(limits)
-        return _begin(context, journal, key, folders, line, limits, sandbox)
+        line = command_line(str(base), command)
+        return _begin(context, journal, step, base, line, limits, sandbox)
     except (OperationError, HandlerError) as error:
         return NotRun(handler_errors.UNKNOWN, f"Failed to start the operation: {error}")
-
-
-def _prepare(
-    context: LaneContext, journal: Journal, goal: HandlerGoal, step: plan.Run, folders: Folders
-) -> tuple[Manifest, HandlerLimits]:
-    """The folders and files that the command expects. Raises HandlerError, OSError, FileError."""
-    manifest = prerequisites.read_manifest(folders.base)
-    if goal.multi_config and not manifest.supports_multiple:
-        raise HandlerError(
-            "Ran into config errors: the goal state has several extensions",
-            journal.name,
-            "the handler's manifest lacks supportsMultipleExtensions",
-        )
-    limits = prerequisites.read_limits(
-        context.paths.sandbox_folder, journal.name, context.worker.log
-    )
-    handler_files.initialise(folders, journal.name)
-    if step.writes_settings:
-        handler_files.write_settings(folders, step.settings, is_multi=goal.multi_config)
-    return manifest, limits
 
 
 def _sandbox(
     context: LaneContext,
     journal: Journal,
     step: plan.Run,
-    folders: Folders,
-    manifest: Manifest,
+    asked_for: Any,
     limits: HandlerLimits,
 ) -> Sandbox:
-    """What the command is fenced by. Raises HandlerError when somebody asked for what cannot be
-    understood.
+    """What the command is fenced by; ``asked_for`` is the manifest's `sandbox`. Raises HandlerError
+    when somebody asked for what cannot be understood.
     """
     try:
-        asked = read_wish(manifest.sandbox) if manifest.sandbox is not None else Wish()
+        asked = read_wish(asked_for) if asked_for is not None else Wish()
         wish = together(limits.wish, asked)
     except WishError as error:
         raise HandlerError(
@@ -128,20 +139,25 @@ def _sandbox(
         ) from error
     thumbprint = step.settings.certificate_thumbprint if step.settings is not None else ""
     wanted = (thumbprint,) if thumbprint else ()
+    folders = Folders(context.paths, journal.name, step.key.version)
     return sandbox_of(wish, context.paths, journal.name, folders, wanted)
 
 
 def _begin(
     context: LaneContext,
     journal: Journal,
-    key: plan.OperationKey,
-    folders: Folders,
+    step: plan.Run,
+    base: Path,
     command: str,
     limits: HandlerLimits,
     sandbox: Sandbox,
 ) -> UnderWay:
-    environment = command_environment(key, str(folders.base), context.goal.endpoint, os.environ)
-    under_way = context.operations.begin(key, command, folders.base, environment, limits, sandbox)
+    key = step.key
+    environment = command_environment(key, str(base), context.goal.endpoint, os.environ)
+    environment.update(update_environment(step, journal.outcomes.values()))
+    if limits.has_python_command:
+        environment = with_python(environment, context.paths.library)
+    under_way = context.operations.begin(key, command, base, environment, limits, sandbox)
     shown = json.dumps(shown_environment(environment))
     limit_s = limits.timeouts_s[key.operation]
     text = f"{redact(command)}\nlimit {limit_s:g} s, environment {shown}\n"

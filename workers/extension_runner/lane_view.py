@@ -27,7 +27,8 @@ def watches(lane: Lane) -> list[Watch]:
     goal = shown_goal(lane)
     if goal is None or lane.parked is not None:
         return []
-    name, folder = lane.journal.name, Folders(lane.paths, lane.journal.name, _version(lane, goal))
+    name = lane.journal.name
+    folder = Folders(lane.paths, name, _version(lane, goal))
     found = []
     for one in goal.extensions:
         extension = one.name if goal.multi_config else ""
@@ -37,7 +38,7 @@ def watches(lane: Lane) -> list[Watch]:
                     f"{name}.{extension}",
                     str(folder.status),
                     f"{file_prefix(extension, one.sequence)}.status",
-                    f"{name}.{extension}" if extension else name,
+                    extension or name,
                 )
             )
     return found
@@ -49,6 +50,8 @@ def situation(lane: Lane, collector: Collector) -> Situation | None:
     if goal is None:
         return None
     activity = lane.activity()
+    if goal.state == "uninstall" and not lane.journal.versions and not activity:
+        return None  # gone: that is what the platform waits for
     files_of = {watch.key: watch for watch in watches(lane)}
     extensions = []
     for one in goal.extensions:

@@ -32,9 +32,12 @@ class HandlerLimits(Record):
 
     timeouts_s: Mapping[str, float] = TIMEOUTS_S
     memory_mib: int | None = None
-    pids: int = PIDS
+    pids: int | None = None
+    """None: PIDS while a command runs, no ceiling for what it leaves behind."""
     cpu_percent: int | None = None
     """Of one processor."""
+    has_python_command: bool = False
+    """Where the system has no `python`, the handler gets one."""
     wish: Wish = Wish()
     """The keys of security."""
     refusal: str = ""
@@ -44,15 +47,15 @@ class HandlerLimits(Record):
 
 def with_strict_ceilings(limits: HandlerLimits) -> HandlerLimits:
     """What a strict handler may use where the operator said nothing."""
-    return limits if limits.pids != PIDS else limits._replace(pids=STRICT_PIDS)
+    return limits if limits.pids is not None else limits._replace(pids=STRICT_PIDS)
 
 
 def parse_limits(data: bytes, where: str) -> HandlerLimits:
     """The limits that a sandbox.d file asks for; what is wrong is named with file and line, and the
     default holds.
     """
-    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, PIDS, ""
-    cpu_percent, wish = None, Wish()
+    timeouts, memory_mib, pids, refusal = dict(TIMEOUTS_S), None, None, ""
+    cpu_percent, has_python_command, wish = None, False, Wish()
     assignments, complaints = read_lines(data)
     warnings = [
         f"{where}:{complaint.line}: {complaint.key}: {complaint.problem}: {complaint.remedy}"
@@ -78,16 +81,22 @@ def parse_limits(data: bytes, where: str) -> HandlerLimits:
             memory_mib = int(value)
         elif folded == "pidsmax" and value.isdecimal() and 0 < int(value) < 2**22:
             pids = int(value)
+        elif folded == "pythoncommand" and value.lower() in ("y", "n"):
+            has_python_command = value.lower() == "y"
         elif folded == "cpuquotapercent" and value.isdecimal() and 0 < int(value) <= 100_000:
             cpu_percent = int(value)
         else:
             warnings.append(
                 f"{place}: {_complaint(folded)}: the default holds: correct or remove the line"
             )
-    return HandlerLimits(timeouts, memory_mib, pids, cpu_percent, wish, refusal, tuple(warnings))
+    return HandlerLimits(
+        timeouts, memory_mib, pids, cpu_percent, has_python_command, wish, refusal, tuple(warnings)
+    )
 
 
 def _complaint(key: str) -> str:
+    if key == "pythoncommand":
+        return "is y or n"
     known = key in _TIMEOUT_KEYS or key in ("memorymaxmb", "pidsmax", "cpuquotapercent")
     return "is no number in its limits" if known else "is not an option"
 

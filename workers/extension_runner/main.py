@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from waagent.distro import boot_marks
+from waagent.protocol.bus import topics
+from waagent.workers.extension_runner.role_documents import RoleDocuments
 from waagent.workers.extension_runner.runner import Runner
 from waagent.workers.extension_runner.wanted_handlers import Goals
 
@@ -41,6 +43,7 @@ def main(worker: Worker) -> None:
         runner.configure()
         runner.adopt()
         goals.follow()
+        client.subscribe(topics.ROLE_DOCUMENTS, RoleDocuments(worker, paths).changed)
         worker.supervisor.on_configure(runner.configure)
         if worker.configuration.get("Extensions.WaitForCloudInit"):
             worker.log.warning(

@@ -33,8 +33,8 @@ FINAL_CODES = (
 )
 _CODE = re.compile(r"\s*(-1|1[0-9]{3})\b[:\s]*")
 
-Done = Callable[[int, str, tuple[str, ...]], None]
-"""Gets code (0: the folder is there), text, warnings."""
+Done = Callable[[int, str, Mapping[str, Any]], None]
+"""Gets code (0: the folder is there), text, the unpacker's answer."""
 
 
 class Fetch:
@@ -129,7 +129,7 @@ class Fetch:
         if "error" in answer:
             self._failed(answer["code"], answer["error"], is_final=not answer.get("again", False))
             return
-        self._done(handler_errors.OK, "", tuple(answer["warnings"]))
+        self._done(handler_errors.OK, "", answer)
 
     def _failed(self, code: int, text: str, *, is_final: bool = True) -> None:
         assert self._until is not None
@@ -141,7 +141,7 @@ class Fetch:
                 f"Failed to download artifacts: {text}"
                 if code != handler_errors.PACKAGE_INVALID
                 else text,
-                (),
+                {},
             )
             return
         self.note = f"downloading, next try in {pause_s:g} s: {text[:200]}"

@@ -1,5 +1,5 @@
 """Desired and recorded state of one handler -> its next operations, in order. Pure (spec:
-extensions §3.2, rows 1-4, 10, 11, 16-18).
+extensions §3.2).
 
 The lane carries out the first step, records it, and plans again: so the plan made after a crash is
 the plan that was cut off. An operation is named by its key; one whose outcome is recorded is never
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from _blake2 import blake2b  # hashlib would load OpenSSL, 1 MiB in every resident runner
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Union
 
 from waagent.protocol.base.records import Record
@@ -23,7 +24,11 @@ NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE = (
     "FailedUpgrade",
 )
 STATES = (NOT_INSTALLED, INSTALLED, ENABLED, FAILED_UPGRADE)
-INSTALL, ENABLE, DISABLE = "install", "enable", "disable"
+# ours alone: its UNINSTALL succeeded, its folder is still there; others read `NotInstalled`
+UNINSTALLED = "Uninstalled"
+CONFIG_ERRORS = "Ran into config errors"
+PRESENT = (INSTALLED, ENABLED)
+INSTALL, ENABLE, DISABLE, UPDATE, UNINSTALL = "install", "enable", "disable", "update", "uninstall"
 
 
 class OperationKey(Record):
@@ -58,6 +63,15 @@ class OperationKey(Record):
         )
 
 
+class UpdateMode(Record):
+    """What the manifest of a version says of updates to it."""
+
+    installs: bool = True
+    """INSTALL follows the old version's UNINSTALL."""
+    continues: bool = False
+    """Failures of the old version's commands do not stop the update."""
+
+
 class Recorded(Record):
     """What the journal and the handler's folders say."""
 
@@ -69,6 +83,10 @@ class Recorded(Record):
     """Version -> goal state id for which its package was unpacked whole."""
     outcomes: Mapping[str, bool]
     """Operation id -> whether it succeeded."""
+    disabled: frozenset[str] = frozenset()
+    """Multi-config: extensions whose DISABLE succeeded and whose files are still there."""
+    modes: Mapping[str, UpdateMode] = MappingProxyType({})
+    """Of the versions whose package was unpacked by us."""
 
 
 class Fetch(Record):
@@ -84,6 +102,27 @@ class Run(Record):
     settings: ExtensionGoal | None
     """None: a handler without settings."""
     writes_settings: bool
+    update: tuple[str, str] | None = None
+    """UPDATE alone: from this version to that one, whose folder gets the settings, and what the
+    handler remembers of the old one.
+    """
+    extensions: tuple[str, ...] = ()
+    """UPDATE alone: all of the goal state, in its order."""
+
+
+class Remove(Record):
+    """The folder of a version goes, without a command."""
+
+    version: str
+
+
+class Replace(Record):
+    """The old version is uninstalled: its folder goes, the new one takes its place."""
+
+    old: str
+    new: str
+    installs: bool
+    """INSTALL of the new one follows; else it counts as installed."""
 
 
 class Forget(Record):
@@ -100,7 +139,7 @@ class Refuse(Record):
     message: str
 
 
-Step = Union[Fetch, Run, Forget, Refuse]
+Step = Union[Fetch, Run, Forget, Remove, Replace, Refuse]
 
 
 def plan(
@@ -112,12 +151,12 @@ def plan(
     ``spelling`` is the handler's name as the first goal state wrote it. After a failed operation
     its dependents in the same goal state are not planned; the next goal state starts over.
     """
-    refusal = _refusal(goal, recorded)
+    refusal = _refusal(goal)
     if refusal is not None:
         return (refusal,)
-    if goal.state == "uninstall":
-        return ()  # nothing on disk: nothing to remove
     name = spelling or goal.name
+    if goal.state == "uninstall":
+        return _plan_uninstalled(_Context(goal, recorded, boot_id, name, goal.version))
     if goal.state == "disabled":
         version = _version_to_disable(goal, recorded)
         return _plan_disabled(_Context(goal, recorded, boot_id, name, version))
@@ -175,37 +214,17 @@ class _Context(Record):
         return self.recorded.outcomes.get(step.key.id)
 
 
-def _refusal(goal: HandlerGoal, recorded: Recorded) -> Refuse | None:
+def _refusal(goal: HandlerGoal) -> Refuse | None:
     problem = goal.error or bad_names(goal)
     if problem:
-        return Refuse(handler_errors.UNKNOWN, f"Ran into config errors: {problem}")
+        # who parsed the goal state may have said so already
+        said = problem.startswith(CONFIG_ERRORS)
+        return Refuse(handler_errors.UNKNOWN, problem if said else f"{CONFIG_ERRORS}: {problem}")
     if goal.state not in ("enabled", "disabled", "uninstall"):
         return Refuse(
             handler_errors.UNKNOWN,
             f"Ran into config errors: unknown requested state {goal.state[:40]!r} of {goal.name}",
         )
-    present = {
-        version for version, state in recorded.states.items() if state in (INSTALLED, ENABLED)
-    }
-    if goal.state == "uninstall" and any(
-        state != NOT_INSTALLED for state in recorded.states.values()
-    ):
-        return Refuse(
-            handler_errors.UNINSTALL_FAILED,
-            f"uninstall of {goal.name} is not in this version of the agent; nothing was run or"
-            " removed",
-        )
-    wanted = handler_names.version_key(goal.version)
-    others = sorted(
-        (version for version in present if handler_names.version_key(version) != wanted),
-        key=handler_names.version_key,
-    )
-    if goal.state == "enabled" and others:
-        text = (
-            f"update of {goal.name} from {others[-1]} to {goal.version} is not in this version of"
-            f" the agent; {others[-1]} stays as it is"
-        )
-        return Refuse(handler_errors.UPDATE_FAILED, text)
     return None
 
 
@@ -228,31 +247,134 @@ def bad_names(goal: HandlerGoal) -> str:
 
 
 def _plan_enabled(context: _Context) -> tuple[Step, ...]:
-    goal = context.goal
+    """Rows 1-9, 16-23: the wanted version is there, replaces another one, or is new."""
+    wanted = _wanted(context.goal)
+    if context.state in PRESENT:
+        return _plan_present(context, wanted)
+    old = _present(context.recorded, (*PRESENT, UNINSTALLED), but=context.version)
+    if not wanted:
+        # every extension is to be deleted: that needs no other version
+        return _plan_deletions(context._replace(version=old)) if old else ()
+    if old:
+        return _plan_update(context, old, wanted)
+    install = context.run(INSTALL, wanted[0], writes_settings=True)
+    if context.outcome(install) is False:
+        return ()
     steps: list[Step] = []
-    ordered = sorted(goal.extensions, key=lambda extension: extension.dependency_level)
-    wanted: list[ExtensionGoal | None] = [
-        extension for extension in ordered if not _is_deleted(goal, extension)
+    if context.outcome(install) is None:
+        is_unpacked = context.recorded.unpacked.get(context.version) == context.goal.goal_state_id
+        steps = [install] if is_unpacked else [Fetch(context.version), install]
+    return (*steps, *_plan_deletions(context), *_plan_enables(context, wanted))
+
+
+def _plan_present(context: _Context, wanted: list[ExtensionGoal | None]) -> tuple[Step, ...]:
+    steps = (*_plan_deletions(context), *_plan_enables(context, wanted))
+    is_whole = all(context.outcome(_enable(context, settings)) for settings in wanted)
+    if steps or not wanted or not is_whole:
+        return steps
+    others = (version for version in context.recorded.states if version != context.version)
+    return tuple(Remove(version) for version in sorted(others, key=handler_names.version_key))
+
+
+def _plan_update(
+    context: _Context, old: str, wanted: list[ExtensionGoal | None]
+) -> tuple[Step, ...]:
+    """DISABLE (old), UPDATE, UNINSTALL (old), INSTALL, ENABLE: the order is the contract, and what
+    fails stops it where the new manifest does not say otherwise. In a downgrade UPDATE is the
+    higher version's: only the newer code knows how to go back (§3.5).
+    """
+    recorded, new, first = context.recorded, context.version, wanted[0]
+    mode, before = recorded.modes.get(new, UpdateMode()), context._replace(version=old)
+    is_downgrade = handler_names.version_key(new) < handler_names.version_key(old)
+    steps: list[Step] = [] if recorded.unpacked.get(new) else [Fetch(new)]
+    if before.state != UNINSTALLED:
+        update = (before if is_downgrade else context).run(UPDATE, first, writes_settings=True)
+        uninstall = before.run(UNINSTALL, first, writes_settings=False)
+        names = tuple(one.name for one in context.goal.extensions)
+        for run, may_fail in (
+            *((disable, mode.continues) for disable in _disables(before, first)),
+            (update._replace(update=(old, new), extensions=names), False),
+            (uninstall, mode.continues),
+        ):
+            outcome = context.outcome(run)
+            if outcome is None:
+                steps.append(run)
+            elif not outcome and not may_fail:
+                return ()
+    steps.append(Replace(old, new, mode.installs))
+    if mode.installs:
+        steps.append(context.run(INSTALL, first, writes_settings=True))
+    return (*steps, *_plan_enables(context, wanted))
+
+
+def _plan_uninstalled(context: _Context) -> tuple[Step, ...]:
+    """Rows 12-14. What fails is recorded and keeps nothing: a handler that cannot be removed would
+    block the platform for 90 minutes.
+    """
+    recorded = context.recorded
+    removals = [Remove(version) for version in sorted(recorded.states)]
+    version = _present(recorded, PRESENT)
+    if not version:
+        return tuple(removals)
+    present = context._replace(version=version)
+    first = context.goal.extensions[0] if context.goal.extensions else None
+    uninstall = present.run(UNINSTALL, first, writes_settings=False)
+    runs = (*_disables(present, first), uninstall)
+    return (*(run for run in runs if present.outcome(run) is None), *removals)
+
+
+def _disables(context: _Context, first: ExtensionGoal | None) -> list[Run]:
+    """DISABLE of all that is enabled: of each extension, in the goal state's order, or of the
+    handler.
+    """
+    if context.state != ENABLED:
+        return []
+    if not context.recorded.extensions:
+        return [context.run(DISABLE, first, writes_settings=False)]
+    known = {extension.name: extension for extension in context.goal.extensions}
+    others = sorted(context.recorded.extensions - set(known))
+    names = [name for name in known if name in context.recorded.extensions]
+    several = context._replace(goal=context.goal._replace(multi_config=True))
+    return [
+        several.run(
+            DISABLE,
+            known.get(name, ExtensionGoal(name, 0, "disabled", "null")),
+            writes_settings=False,
+        )
+        for name in (*names, *others)
     ]
-    if context.state not in (INSTALLED, ENABLED):
-        if goal.extensions and not wanted:
-            return ()  # every extension of a handler that is not there is to be deleted
-        install = context.run(INSTALL, wanted[0] if wanted else None, writes_settings=True)
-        if context.outcome(install) is False:
-            return ()
-        if context.outcome(install) is None:
-            if context.recorded.unpacked.get(context.version) != goal.goal_state_id:
-                steps.append(Fetch(context.version))
-            steps.append(install)
-    for extension in goal.extensions:
-        if _is_deleted(goal, extension):
-            steps += _plan_deleted(context, extension)
+
+
+def _present(recorded: Recorded, states: tuple[str, ...], *, but: str = "") -> str:
+    """The highest version in one of ``states``; empty: none."""
+    found = [name for name, state in recorded.states.items() if state in states and name != but]
+    return max(found, key=handler_names.version_key, default="")
+
+
+def _wanted(goal: HandlerGoal) -> list[ExtensionGoal | None]:
+    """What is to be enabled, lower dependency levels first; None stands for a handler without
+    settings.
+    """
     if not goal.extensions:
-        wanted = [None]
-    for settings in wanted:
-        enable = context.run(ENABLE, settings, writes_settings=True)
-        if context.outcome(enable) is None:
-            steps.append(enable)
+        return [None]
+    ordered = sorted(goal.extensions, key=lambda extension: extension.dependency_level)
+    return [extension for extension in ordered if not _is_deleted(goal, extension)]
+
+
+def _enable(context: _Context, settings: ExtensionGoal | None) -> Run:
+    return context.run(ENABLE, settings, writes_settings=True)
+
+
+def _plan_enables(context: _Context, wanted: list[ExtensionGoal | None]) -> tuple[Step, ...]:
+    enables = [_enable(context, settings) for settings in wanted]
+    return tuple(enable for enable in enables if context.outcome(enable) is None)
+
+
+def _plan_deletions(context: _Context) -> tuple[Step, ...]:
+    steps: list[Step] = []
+    for extension in context.goal.extensions:
+        if _is_deleted(context.goal, extension):
+            steps += _plan_deleted(context, extension)
     return tuple(steps)
 
 
@@ -261,6 +383,8 @@ def _is_deleted(goal: HandlerGoal, extension: ExtensionGoal) -> bool:
 
 
 def _plan_deleted(context: _Context, extension: ExtensionGoal) -> list[Step]:
+    if extension.name in context.recorded.disabled:
+        return [Forget(context.version, extension.name)]
     if extension.name not in context.recorded.extensions:
         return []
     disable = context.run(DISABLE, extension, writes_settings=False)

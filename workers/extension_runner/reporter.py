@@ -8,7 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.bus import topics
+from waagent.protocol.bus.bus_errors import EnvelopeError
 from waagent.protocol.bus.topics import ExtensionReport
+from waagent.protocol.handler.handler_errors import UNKNOWN
+from waagent.protocol.handler.status_file import ExtensionStatus
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -16,8 +19,17 @@ if TYPE_CHECKING:
 ASK_S = 10.0
 AGAIN_S = 2.0
 GONE = "Gone"
+MESSAGE_LIMIT = 512
 
 Key = tuple[str, str]
+
+
+def _unsendable(report: ExtensionReport, reason: str) -> str | None:
+    """In place of a status that the bus does not take; None when it was this one."""
+    text = f"the status of {report.extension or report.handler} cannot be sent: {reason}"
+    name = report.extension or report.handler
+    made = ExtensionStatus("error", UNKNOWN, text[:MESSAGE_LIMIT]).to_json(name)
+    return made if made != report.status else None
 
 
 class Reporter:
@@ -64,4 +76,12 @@ class Reporter:
                 del self._wanted[key], self._taken[key]
             self._send(key)
 
-        self._client.ask(topics.STATUS, topics.to_body(report), deadline_s=ASK_S, done=done)
+        body = topics.to_body(report)
+        try:
+            self._client.ask(topics.STATUS, body, deadline_s=ASK_S, done=done)
+        except EnvelopeError as error:
+            self._worker.log.error("report is not sent handler=%s reason=%r", key[0], str(error))
+            self._asking.discard(key)
+            if report.status is not None:  # at least the handler's own part
+                self._wanted[key] = report._replace(status=_unsendable(report, str(error)))
+                self._send(key)

@@ -13,7 +13,7 @@ from waagent.distro.cgroups import trees
 from waagent.distro.operations.operation_tree import operation_tree
 from waagent.distro.paths import Paths
 from waagent.protocol.bus.topics import ExtensionReport, GoalStateSummary, HandlerGoal
-from waagent.protocol.handler import handler_errors
+from waagent.protocol.handler import handler_errors, handler_names
 from waagent.protocol.handler.status_file import TERMINAL
 from waagent.protocol.operations_file import Operation
 from waagent.workers.extension_runner import lane_view, operations_file, plan
@@ -27,6 +27,7 @@ from waagent.workers.extension_runner.launcher import Launcher
 from waagent.workers.extension_runner.looking import LIMIT, Looking
 from waagent.workers.extension_runner.reporter import Reporter
 from waagent.workers.extension_runner.status_collector import Collector, Watch
+from waagent.workers.extension_runner.together import fit_together
 from waagent.workers.extension_runner.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 TICK_S = 0.5  # between two looks at operations that an earlier runner started
 REFRESH_S = 0.02  # several changes of one moment make one look
 STATUS_S = 1.0  # between two looks at status files that are not terminal, for a while
-A_WHILE_S = 60.0  # since the last operation ended; then they are looked at once a period
+A_WHILE_S = 60.0  # since the last change; then once a period where nothing of the handler lives
 QUIET_S = 30.0  # between two looks at status files that are all terminal
 
 
@@ -83,6 +84,7 @@ class Runner:
         self._collector = Collector(self._files, time.monotonic, self._refresh_soon)
         self._reporter = Reporter(worker, client)
         self._said: dict[str, tuple[ExtensionReport, ...]] = {}
+        self._cut: dict[tuple[str, int], str] = {}
         self._impossible: dict[str, tuple[ExtensionReport, ...]] = {}
         self._is_refreshing = self._is_ticking = False
         self._period_s = period_s
@@ -141,8 +143,11 @@ class Runner:
             self._impossible = {
                 key: said for key, said in self._impossible.items() if key in present
             }
+            for name in self._handlers_on_disk():
+                if name.lower() not in present:
+                    self._lane(name)
             for key in [key for key in self._lanes if key not in present]:
-                self._leave(key)
+                self._vanish(key)
         try:
             self._operations.prune(self._ids_in_use())
         except OSError as error:
@@ -185,7 +190,7 @@ class Runner:
 
     def _look_again(self) -> None:
         wait_s = self._period_s
-        if time.monotonic() - self._moved_at < A_WHILE_S:
+        if time.monotonic() - self._moved_at < A_WHILE_S or self._is_anything_alive():
             wait_s = min(wait_s, STATUS_S)
         if self._is_quiet():
             wait_s = QUIET_S
@@ -195,6 +200,12 @@ class Runner:
             self._look_timer.cancel()
         self._look_wait_s = wait_s
         self._look_timer = self._worker.loop.after(wait_s, self.look_at_status)
+
+    def _is_anything_alive(self) -> bool:
+        """An operation that has not said its last word, or something that one left behind."""
+        return any(
+            self._guard.attempt(lane, lane.may_still_speak, False) for lane in self._lanes.values()
+        )
 
     def _is_quiet(self) -> bool:
         if any(lane.is_busy or lane.activity() for lane in self._lanes.values()):
@@ -277,17 +288,30 @@ class Runner:
         situation = lane_view.parked_situation(lane)
         return reports(situation) if situation is not None else ()
 
-    def _leave(self, key: str) -> None:
+    def _vanish(self, key: str) -> None:
+        """No longer in the goal state, of which all is known."""
         lane = self._lanes[key]
         if lane.goal is not None:
             self._worker.log.warning(
-                "handler is no longer in the goal state handler=%s: removing it is not in this"
-                " version of the agent, its files stay",
+                "handler is no longer in the goal state, its folders are removed handler=%s",
                 lane.journal.name,
             )
         lane.leave()
-        if not lane.is_busy:
-            del self._lanes[key]
+        self._guard.do_first(lane, lane.vanish)
+
+    def _drop_vanished(self) -> None:
+        for key in [key for key, lane in self._lanes.items() if lane.has_vanished]:
+            lane = self._lanes.pop(key)
+            try:
+                lane.journal.delete()
+            except OSError as error:
+                self._worker.log.debug("journal of a removed handler stays: %s", error)
+
+    def _handlers_on_disk(self) -> set[str]:
+        """Names of the handlers that have a folder below <lib>, which is ours; none is entered."""
+        names = os.listdir(self._paths.library) if self._paths.library.is_dir() else ()
+        found = (handler_names.split_folder(name) for name in names)
+        return {parts[0] for parts in found if parts is not None}
 
     def _turn_waiting(self) -> None:
         for lane in self._lanes.values():
@@ -360,6 +384,7 @@ class Runner:
         self._is_refreshing = False
         if self._collector.is_reading:
             return  # it calls again
+        self._drop_vanished()
         before, self._said = self._said, dict(self._impossible)
         for key, lane in self._lanes.items():
             said = self._reports_of(lane)
@@ -367,7 +392,9 @@ class Runner:
                 self._said[key] = said
         if before != self._said:
             self._turn_waiting()
-        self._reporter.say(report for said in self._said.values() for report in said)
+        said_by_all = [report for said in self._said.values() for report in said]
+        fitting, self._cut = fit_together(said_by_all, self._cut)
+        self._reporter.say(fitting)
         running = sum(lane.under_way is not None for lane in self._lanes.values())
         waiting = sum(
             lane.under_way is None and bool(lane.activity()) for lane in self._lanes.values()

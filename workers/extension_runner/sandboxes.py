@@ -11,6 +11,7 @@ from waagent.distro.paths import Paths
 from waagent.protocol import state_table
 from waagent.protocol.handler import handler_names
 from waagent.workers.extension_runner.handler_files import Folders
+from waagent.workers.extension_runner.python_command import FOLDER
 from waagent.workers.extension_runner.sandbox_wishes import STRICT, Wish
 
 _SHARED_FILES = ("SharedConfig.xml", "HostingEnvironmentConfig.xml")
@@ -69,7 +70,7 @@ def _strict(wish: Wish, paths: Paths, folders: Folders, thumbprints: Sequence[st
         if thumbprint.isalnum()
         for ending in ("crt", "prv")
     ]
-    shared = [paths.library / name for name in _SHARED_FILES]
+    shared = [paths.library / name for name in (*_SHARED_FILES, FOLDER)]
     hidden = [paths.library, paths.run, paths.cache]
     return Sandbox(
         STRICT,

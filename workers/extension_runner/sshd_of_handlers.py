@@ -25,7 +25,7 @@ def leave_sshd_to_handler(context: LaneContext, handler: str, seen: Observation)
             " ".join(given),
             handler,
         )
-        sshd_later.reload_sshd(paths, family_of(paths).sshd_unit, worker.run)
+        sshd_later.reload_sshd(paths, family_of(paths), worker.run)
     except (OSError, ToolError) as error:
         worker.log.warning(
             "sshd may not follow handler=%s: %s: reload sshd by hand", handler, error

@@ -5,6 +5,7 @@ distro.operations' business.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -18,12 +19,12 @@ from waagent.distro.operations.shim import plan as shim_plan
 from waagent.distro.paths import Paths
 from waagent.protocol.base.log import Log
 from waagent.protocol.base.records import Record
-from waagent.workers.extension_runner.environment import shown_environment
+from waagent.workers.extension_runner.environment import service_nofile, shown_environment
 from waagent.workers.extension_runner.launcher import Launcher
-from waagent.workers.extension_runner.limits import HandlerLimits
+from waagent.workers.extension_runner.limits import PIDS, HandlerLimits
 from waagent.workers.extension_runner.plan import OperationKey
 
-CPU_WEIGHT = 20  # low: customers' work comes first
+CPU_WEIGHT = 20  # low while a command runs: customers' work comes first
 LEFTOVERS_S = 0.3
 KEPT_FINISHED = 60
 RECORDED = "recorded"
@@ -77,7 +78,9 @@ class Tracking:
         run, and nothing will.
         """
         folder = self._paths.operations / key.id
-        ceiling = Limits(memory_mib=limits.memory_mib, pids=limits.pids, cpu_weight=CPU_WEIGHT)
+        ceiling = Limits(
+            memory_mib=limits.memory_mib, pids=limits.pids or PIDS, cpu_weight=CPU_WEIGHT
+        )
         limit_s = limits.timeouts_s[key.operation]
         if records.observe(folder).state == records.ABSENT:
             place = (
@@ -100,6 +103,8 @@ class Tracking:
                     goal_state_id=key.goal_state_id,
                     boot_id=key.boot_id,
                     limits=ceiling,
+                    left_pids=limits.pids,
+                    nofile=service_nofile(os.environ),
                     cpu_percent=limits.cpu_percent,
                     sandbox=sandbox,
                     place=place,
@@ -171,6 +176,14 @@ class Tracking:
         True where nobody can tell.
         """
         return any(leftovers.may_live(self._paths.operations / identity) for identity in identities)
+
+    def stop(self, identities: Iterable[str]) -> None:
+        """End what lives of these operations, in the background too: their files are going."""
+        for identity in identities:
+            folder = self._paths.operations / identity
+            left = leftovers.kill_leftovers(folder, deadline_s=LEFTOVERS_S)
+            if left:
+                self._log.warning("processes of a removed handler stay pids=%s", left)
 
     def settle(self, identity: str) -> None:
         """A journal has its outcome: it is never taken up again, also when the journal has

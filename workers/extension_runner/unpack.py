@@ -49,9 +49,9 @@ class PackageRefused(Exception):
         self.code = code
 
 
-def unpack(job: Job) -> list[str]:
-    """Make ``job.target`` from the package; warnings. Raises PackageRefused or OSError with nothing
-    left behind.
+def unpack(job: Job) -> tuple[list[str], manifests.Manifest]:
+    """Make ``job.target`` from the package; warnings, and its manifest. Raises PackageRefused or
+    OSError with nothing left behind.
     """
     staging = Path(job.staging)
     lock = os.open(
@@ -69,11 +69,11 @@ def unpack(job: Job) -> list[str]:
         copy_hashed(job, package)
         tree.mkdir(mode=0o700)
         warnings = extract(package, tree, _room(job, tree))
-        adopt_manifest(tree)
+        manifest = adopt_manifest(tree)
         sync_file_system(tree)
         exchange(tree, Path(job.target), staging / "replaced")
         drop_archive(job)
-        return warnings
+        return warnings, manifest
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
@@ -234,7 +234,7 @@ def file_mode(entry: zipfile.ZipInfo) -> int:
     return ((entry.external_attr >> 16) & 0o755) | 0o700
 
 
-def adopt_manifest(tree: Path) -> None:
+def adopt_manifest(tree: Path) -> manifests.Manifest:
     """HandlerManifest.json lies in the root without a BOM and can be used. Raises PackageRefused
     with 1002 or 1003.
     """
@@ -252,7 +252,7 @@ def adopt_manifest(tree: Path) -> None:
         found = below[0]
     data = found.read_bytes() if found.stat().st_size <= manifests.LIMIT_BYTES else b""
     try:
-        manifests.parse_manifest(data, str(found.relative_to(tree)))
+        manifest = manifests.parse_manifest(data, str(found.relative_to(tree)))
     except handler_errors.ManifestError as error:
         raise PackageRefused(str(error), handler_errors.MANIFEST_INVALID) from error
     files.write_atomic(
@@ -260,6 +260,7 @@ def adopt_manifest(tree: Path) -> None:
         data[3:] if data.startswith(b"\xef\xbb\xbf") else data,
         mode=0o600,
     )
+    return manifest
 
 
 def exchange(tree: Path, target: Path, replaced: Path) -> None:
@@ -398,13 +399,18 @@ def _shown(entry: zipfile.ZipInfo) -> str:
 
 
 def answer(job: Mapping[str, Any]) -> dict[str, object]:
-    """One job's answer: `{"warnings": […]}`, or `{"error": text, "code": number}`, with `again`
-    when it may go better later.
+    """One job's answer: `{"warnings": […]}` with what the manifest says of updates, or
+    `{"error": text, "code": number}`, with `again` when it may go better later.
     """
     fields = {name: value for name, value in job.items() if name in Job._fields}
     wanted = Job(**{**fields, "bounds": Bounds(**fields["bounds"])})
     try:
-        return {"warnings": unpack(wanted)}
+        warnings, manifest = unpack(wanted)
+        return {
+            "warnings": warnings,
+            "installs_on_update": manifest.install_on_update,
+            "continues_on_failure": manifest.continue_on_update_failure,
+        }
     except PackageRefused as error:
         return {"error": str(error), "code": error.code}
     except OSError as error:

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.bus import topics
+from waagent.protocol.bus import parts, topics
+from waagent.protocol.bus.parts import Part
 from waagent.protocol.bus.topics import GoalStateSummary, HandlerGoal
 
 if TYPE_CHECKING:
@@ -65,13 +66,27 @@ class Goals:
             for name in summary.handlers:
                 self._ask(summary, name)
 
-    def _ask(self, summary: GoalStateSummary, name: str) -> None:
+    def _ask(self, summary: GoalStateSummary, name: str, before: tuple[Part, ...] = ()) -> None:
+        """Ask for a handler's goal; ``before`` are the parts of it that have come already."""
+
         def done(body: Mapping[str, Any] | None, problem: str) -> None:
-            if summary is self._summary:
+            if summary is not self._summary:
+                return
+            if body is None or "digest" not in body:
                 self._answered(summary, name, body, problem)
+                return
+            try:
+                come = (*before, topics.from_part(body))
+                if len(come) < min(come[-1].total, parts.PARTS_LIMIT):
+                    self._ask(summary, name, come)
+                else:
+                    self._answered(summary, name, parts.joined(come), "")
+            except ValueError as error:
+                self._answered(summary, name, None, str(error))
 
         if summary is self._summary:
-            self._client.ask(topics.HANDLER, {"name": name}, deadline_s=ASK_S, done=done)
+            asked = {"name": name, "part": len(before)}
+            self._client.ask(topics.HANDLER, asked, deadline_s=ASK_S, done=done)
 
     def _answered(
         self, summary: GoalStateSummary, name: str, body: Mapping[str, Any] | None, problem: str

@@ -7,20 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.base.backoff import next_pause_s
-from waagent.protocol.base.input_errors import DocumentError
+from waagent.protocol.base.backoff import next_pause_s, spread_s
 from waagent.protocol.bus import topics
-from waagent.protocol.wire import certificates
 from waagent.protocol.wire.constants import CIPHERS
 from waagent.workers.fabric_client.endpoint import Link
+from waagent.workers.fabric_client.keeper import Keeper
 from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
-    from waagent.protocol.bus.client import Client
     from waagent.workers.runtime import Worker
 
-KEEPER = "certificate_keeper"
-TRANSPORT_DEADLINE_S = 30.0  # a first start makes an RSA key
+_HOLDER = "certificates"
 OPEN_DEADLINE_S = 60.0
 FETCH_DEADLINE_S = 60.0
 PAUSES_S = (2.0, 10.0, 30.0, 120.0, 300.0)
@@ -37,6 +34,7 @@ class Keys:
         worker: Worker,
         link: Link,
         transfer: Transfer,
+        keeper: Keeper,
         present: Callable[[tuple[str, ...]], None],
     ) -> None:
         """``present`` gets the thumbprints when a round has succeeded."""
@@ -47,11 +45,10 @@ class Keys:
             worker.faults,
             present,
         )
-        self._keeper: Client = worker.bus.client(KEEPER)
+        self._keeper = keeper
         self._target = ""
         self._round = 0
         self._tries = 0
-        self._is_wanted = False
 
     def fetch(self, target: str) -> None:
         """The goal state's Certificates are at ``target``; empty: there are none."""
@@ -65,25 +62,18 @@ class Keys:
     def _begin(self, number: int) -> None:
         if number != self._round:
             return
-        if not self._is_wanted:
-            self._is_wanted = True
-            self._worker.supervisor.want(KEEPER)
-        self._keeper.ask(
-            topics.TRANSPORT,
-            {},
-            deadline_s=TRANSPORT_DEADLINE_S,
-            done=lambda body, error: self._transport_known(number, body, error),
+        self._keeper.hold(_HOLDER)
+        self._keeper.ask_certificate(
+            lambda certificate, error: self._transport_known(number, certificate, error)
         )
 
-    def _transport_known(self, number: int, body: Mapping[str, Any] | None, error: str) -> None:
+    def _transport_known(self, number: int, certificate: str, error: str) -> None:
         if number != self._round:
             return
-        try:
-            certificate = certificates.der_base64(str((body or {}).get("certificate", "")))
-        except DocumentError as missing:
-            self._failed(number, error or str(missing))
-            return
-        self._ask_platform(number, certificate, list(CIPHERS), [])
+        if certificate:
+            self._ask_platform(number, certificate, list(CIPHERS), [])
+        else:
+            self._failed(number, error)
 
     def _ask_platform(
         self, number: int, certificate: str, ciphers: list[str], errors: list[str]
@@ -157,20 +147,15 @@ class Keys:
 
     def _finish(self, thumbprints: tuple[str, ...]) -> None:
         self._faults.ended("certificates", "certificates are there again")
-        self._release()
+        self._keeper.release(_HOLDER)
         self._present(thumbprints)
 
     def _failed(self, number: int, text: str) -> None:
         self._tries += 1
-        pause_s = next_pause_s(self._tries, PAUSES_S)
+        pause_s = spread_s(next_pause_s(self._tries, PAUSES_S))
         self._faults.seen(
             "certificates",
-            f"certificates cannot be had: {text}: none needed, tried again in {pause_s:g} s",
+            f"certificates cannot be had: {text}: none needed, tried again in {pause_s:.0f} s",
         )
-        self._release()
+        self._keeper.release(_HOLDER)
         self._worker.loop.after(pause_s, lambda: self._begin(number))
-
-    def _release(self) -> None:
-        if self._is_wanted:
-            self._is_wanted = False
-            self._worker.supervisor.unwant(KEEPER)

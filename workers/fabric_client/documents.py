@@ -6,12 +6,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from waagent.distro.files import write_atomic
 from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.xml import read_xml
 from waagent.protocol.bus import topics
-from waagent.protocol.wire import constants, headers
+from waagent.protocol.bus.topics import spool_name
+from waagent.protocol.wire import (
+    artifacts_profile,
+    constants,
+    headers,
+    remote_access,
+    vm_settings,
+)
 from waagent.protocol.wire.certificates_document import read_certificate_file
 from waagent.protocol.wire.extensions_config import ExtensionsGoal, read_extensions_config
 from waagent.protocol.wire.goal_state import (
@@ -20,11 +30,11 @@ from waagent.protocol.wire.goal_state import (
     read_goal_state,
     read_versions,
 )
-from waagent.workers.fabric_client import plain_http
+from waagent.workers.fabric_client import download, plain_http
 
 Send = Callable[..., None]
 DOCUMENT_DEADLINE_S = 20.0
-_EMPTY = ExtensionsGoal()
+PROFILE_LIMIT_BYTES = 1024 * 1024
 
 
 class Refused(DocumentError):
@@ -36,7 +46,7 @@ class Refused(DocumentError):
 
 
 def read_goal_state_documents(
-    job: Mapping[str, Any], send: Send, connect: plain_http.Connect
+    job: Mapping[str, Any], send: Send, connect: plain_http.Connect, plugin: plain_http.Connect
 ) -> None:
     """Operation goal_state: ids, then each document; a failed one does not keep the others away."""
     if not _read_identifiers(job, send):
@@ -44,7 +54,7 @@ def read_goal_state_documents(
     goal = read_goal_state(job["body"], job["endpoint"], job["port"])
     goal_state_id = f"incarnation_{goal.incarnation}"
     try:
-        extensions = _EMPTY
+        extensions = ExtensionsGoal(goal_state_id=goal_state_id, sequence=goal.incarnation)
         if goal.extensions_config:
             data = _fetch(
                 job,
@@ -54,7 +64,10 @@ def read_goal_state_documents(
                 constants.EXTENSIONS_LIMIT_BYTES,
             )
             extensions = read_extensions_config(data, goal_state_id)
-        send("extensions", **_extensions_body(extensions, goal_state_id))
+            if extensions.profile_url:
+                where = {**job, "container_id": goal.container_id, "config_name": goal.config_name}
+                extensions = _with_hold(extensions, where, plugin)
+        send("extensions", **_extensions_body(extensions))
     except DocumentError as error:
         send(
             "failed",
@@ -71,7 +84,10 @@ def read_goal_state_documents(
         try:
             data = _fetch(job, connect, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
-            send("document", name=name, size_bytes=len(data))
+            digest = _put_in_spool(Path(job["spool"]), name, data)
+            send("document", name=name, data=data, sha256=digest)
+        except OSError as error:
+            send("failed", part=name, text=f"{error.strerror}: {job['spool']}", status=0)
         except DocumentError as error:
             send(
                 "failed",
@@ -79,6 +95,22 @@ def read_goal_state_documents(
                 text=f"{error.what}: {error.where}",
                 status=getattr(error, "status", 0),
             )
+
+
+def _put_in_spool(spool: Path, name: str, data: bytes) -> str:
+    """Write a document for whoever may put it into its place; its SHA-256, by which the file is
+    named, so that its content is what was told of it.
+    """
+    import hashlib  # maps libcrypto, which only this process shall
+
+    digest = hashlib.sha256(data).hexdigest()
+    file = spool / spool_name(name, digest)
+    if not file.exists():
+        write_atomic(file, data)
+    for old in spool.glob(spool_name(name, "*")):
+        if old != file:
+            old.unlink()
+    return digest
 
 
 def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:
@@ -110,12 +142,67 @@ def _identifiers(goal: GoalState) -> dict[str, Any]:
         "config_name": goal.config_name,
         "probe_ports": list(goal.probe_ports),
         "certificates": goal.certificates,
+        "remote_access": goal.remote_access,
     }
 
 
-def _extensions_body(extensions: ExtensionsGoal, goal_state_id: str) -> dict[str, Any]:
+def read_vm_settings_document(job: Mapping[str, Any], send: Send) -> None:
+    """Operation vm_settings."""
+    try:
+        send(
+            "extensions", **_extensions_body(vm_settings.read_vm_settings(job["body"], job["etag"]))
+        )
+    except DocumentError as error:
+        send(
+            "failed",
+            part="vmSettings",
+            text=f"{error.what}: {error.where}",
+            status=0,
+            is_unsupported=isinstance(error, vm_settings.NotSupported),
+        )
+
+
+def _with_hold(
+    extensions: ExtensionsGoal, job: Mapping[str, Any], plugin: plain_http.Connect
+) -> ExtensionsGoal:
+    """With what the artifacts profile says; one that cannot be had or read holds nothing."""
+    try:
+        data = download.read_small(job, plugin, extensions.profile_url, PROFILE_LIMIT_BYTES)
+        is_on_hold = artifacts_profile.read_on_hold(data)
+    except DocumentError as error:
+        return replace(
+            extensions, findings=(*extensions.findings, f"artifacts profile: {error.what}")
+        )
+    return replace(extensions, is_on_hold=is_on_hold)
+
+
+def read_remote_access_document(
+    job: Mapping[str, Any], send: Send, connect: plain_http.Connect
+) -> None:
+    """Operation remote_access: the users, their passwords as they came."""
+    asked = headers.certificate_headers(job["certificate"], job["cipher"])
+    try:
+        data = _fetch(
+            job, connect, job["target"], "RemoteAccess", constants.GOAL_STATE_LIMIT_BYTES, asked
+        )
+        users, findings = remote_access.read_remote_access(data)
+        send("users", users=[topics.to_body(user) for user in users], findings=list(findings))
+    except DocumentError as error:
+        send(
+            "failed",
+            part="RemoteAccess",
+            text=f"{error.what}: {error.where}",
+            status=getattr(error, "status", 0),
+        )
+
+
+def _extensions_body(extensions: ExtensionsGoal) -> dict[str, Any]:
     return {
-        "goal_state_id": goal_state_id,
+        "goal_state_id": extensions.goal_state_id,
+        "source": extensions.source,
+        "created_ticks": extensions.created_ticks,
+        "sequence": extensions.sequence,
+        "is_on_hold": extensions.is_on_hold,
         "handlers": [topics.to_body(handler) for handler in extensions.handlers],
         "manifest_urls": {
             item.name.lower(): list(item.manifest_urls) for item in extensions.artifacts

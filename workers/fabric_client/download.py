@@ -1,9 +1,10 @@
 """A handler's package: publisher manifest, choice of the version, download into the spool (part of
 transfer).
 
-Each URL is tried through the HostGAPlugin first and then directly; the whole is repeated with
-growing pauses for ``retry_s``, after that by extension_runner, for ten minutes (spec: extensions
-§3.6). A download that makes progress has until the deadline.
+Each URL is tried by both ways to storage in the order of the job's ``channels``, each with a time
+of its own, so that one that hangs costs the other nothing; the whole is repeated with growing
+pauses for ``retry_s``, after that by extension_runner, for ten minutes (spec: extensions §3.6). A
+download that is quick enough has until the deadline.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from waagent.protocol.wire.urls import without_query
 from waagent.workers.fabric_client import plain_http
 
 MANIFEST_FAILED, PACKAGE_FAILED = 1001, 1004  # spec: wire §2.13.1, extension error codes
-ATTEMPT_S = 300.0
+ATTEMPT_S = 270.0  # one way; both fit into the deadline
+PIECE_BYTES, PIECE_S = 64 * 1024, 30.0
+"""As in storage.py: what is slower than that is given up."""
+SMALL_S = 30.0
 _PAUSES_S = (1, 2, 4, 8, 15, 30, 60)
 
 
@@ -75,18 +79,25 @@ def fetch_package(
 def _fetch_once(
     job: Mapping[str, Any], connect: plain_http.Connect, until: float
 ) -> dict[str, Any]:
-    manifest_url, package = _find_package(job, connect, until)
+    failed: list[str] = []
+    manifest_url, package = _find_package(job, connect, until, failed)
+    # what could not bring the manifest is not waited for again
+    channels = sorted(job["channels"], key=lambda name: name in failed)
+    job = {**job, "channels": channels}
     errors: list[str] = []
     for uri in random.sample(package.uris, len(package.uris)):
-        for pieces in _channels(job, connect, uri, until, manifest_url):
+        for channel, pieces in _channels(job, connect, uri, until, manifest_url):
             try:
                 return {
                     "uri": without_query(uri),
+                    "channel": channel,
+                    "failed_channels": [name for name in failed if name != channel],
                     **_store(pieces, Path(job["folder"]), job["name"], package.version),
                 }
             except _Stale as error:
                 raise _Failed(PACKAGE_FAILED, str(error), is_stale=True) from error
             except DocumentError as error:
+                failed.append(channel)
                 errors.append(f"{error.what}: {error.where}")
             except OSError as error:
                 raise _Failed(
@@ -100,9 +111,9 @@ def _fetch_once(
 
 
 def _find_package(
-    job: Mapping[str, Any], connect: plain_http.Connect, until: float
+    job: Mapping[str, Any], connect: plain_http.Connect, until: float, failed: list[str]
 ) -> tuple[str, Package]:
-    """The package and the manifest's URL it was found in."""
+    """The package and the manifest's URL it was found in; ``failed`` gets the ways that failed."""
     errors: list[str] = []
     if not job["manifest_urls"]:
         raise _Failed(
@@ -111,7 +122,7 @@ def _find_package(
             is_final=True,
         )
     for url in random.sample(job["manifest_urls"], len(job["manifest_urls"])):
-        for pieces in _channels(job, connect, url, until, ""):
+        for channel, pieces in _channels(job, connect, url, until, ""):
             try:
                 data = _collect(pieces, constants.MANIFEST_LIMIT_BYTES, without_query(url))
                 return url, choose_package(
@@ -120,6 +131,7 @@ def _find_package(
             except _Stale as error:
                 raise _Failed(MANIFEST_FAILED, str(error), is_stale=True) from error
             except DocumentError as error:
+                failed.append(channel)
                 errors.append(f"{error.what}: {error.where}")
     raise _Failed(
         MANIFEST_FAILED, f"Failed to download manifest of {job['name']}: " + "; ".join(errors[-4:])
@@ -132,11 +144,45 @@ def _channels(
     url: str,
     until: float,
     manifest_url: str,
-) -> Iterator[Iterable[bytes]]:
-    """The same content by each way: the host's, then directly."""
-    attempt_until = min(until, time.monotonic() + ATTEMPT_S)
-    yield _through_host(job, connect, url, attempt_until, manifest_url)
-    yield _directly(job, url, attempt_until)
+) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """The same content by each way."""
+    for channel in job["channels"]:
+        attempt_until = min(until, time.monotonic() + ATTEMPT_S)
+        if channel == "host":
+            yield (
+                channel,
+                at_least(_through_host(job, connect, url, attempt_until, manifest_url), url),
+            )
+        else:
+            yield channel, _directly(job, url, attempt_until)
+
+
+def at_least(pieces: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """``pieces``, as long as they bring PIECE_BYTES in each PIECE_S. Raises DocumentError."""
+    began, window_bytes = time.monotonic(), 0
+    for piece in pieces:
+        window_bytes += len(piece)
+        if window_bytes >= PIECE_BYTES:
+            began, window_bytes = time.monotonic(), 0
+        elif time.monotonic() - began > PIECE_S:
+            raise DocumentError(
+                f"less than {PIECE_BYTES} bytes in {PIECE_S:g} s",
+                f"{without_query(url)} through the host",
+            )
+        yield piece
+
+
+def read_small(
+    job: Mapping[str, Any], connect: plain_http.Connect, url: str, limit_bytes: int
+) -> bytes:
+    """The content of ``url`` by whichever way has it. Raises DocumentError."""
+    errors: list[str] = []
+    for _, pieces in _channels(job, connect, url, time.monotonic() + SMALL_S, ""):
+        try:
+            return _collect(pieces, limit_bytes, without_query(url))
+        except DocumentError as error:
+            errors.append(error.what)
+    raise DocumentError("; ".join(errors), without_query(url))
 
 
 def _directly(job: Mapping[str, Any], url: str, until: float) -> Iterator[bytes]:
@@ -150,7 +196,13 @@ def _directly(job: Mapping[str, Any], url: str, until: float) -> Iterator[bytes]
 def _through_host(
     job: Mapping[str, Any], connect: plain_http.Connect, url: str, until: float, manifest_url: str
 ) -> Iterator[bytes]:
-    headers = artifact_headers(job["container_id"], job["config_name"], url, manifest_url)
+    headers = artifact_headers(
+        job["container_id"],
+        job["config_name"],
+        url,
+        manifest_url,
+        is_fast_track=bool(job.get("is_fast_track")),
+    )
     where = f"{without_query(url)} through the host"
     reader = StreamReader(where)
     address = (job["endpoint"], job["hostplugin_port"])

@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 
 USER_AGENT = f"{constants.AGENT_NAME}/{__version__}"
 REQUEST_DEADLINE_S = 10.0  # of the whole exchange: a server that drips bytes does not prolong it
-LARGE_DEADLINE_S = 30.0
 # attempts to connect in vain before environment_monitor is asked whether it can
 QUESTION_AFTER = 2
 THROUGH_ENVIRONMENT = "platform reached through environment_monitor (firewall)"
 
 
 class Ports(Record):
-    """Where WireServer and HostGAPlugin listen; other numbers only in tests."""
+    """Where WireServer, HostGAPlugin and metadata listen; others only in tests."""
 
     wire: int = constants.WIRE_PORT
     hostplugin: int = constants.HOSTPLUGIN_PORT
+    metadata: int = constants.METADATA_PORT
+    metadata_address: str = constants.METADATA_ADDRESS
 
 
 class Link:
@@ -75,7 +76,7 @@ class Link:
     ) -> None:
         """A request to the WireServer."""
         self._send(
-            self.ports.wire,
+            "wireserver",
             method,
             target,
             headers,
@@ -93,24 +94,46 @@ class Link:
         headers: Mapping[str, str],
         where: str,
         done: Callable[[Outcome], None],
-        body: bytes,
+        *,
+        body: bytes | None = None,
+        limit_bytes: int = constants.ANSWER_LIMIT_BYTES,
+        deadline_s: float = REQUEST_DEADLINE_S,
     ) -> None:
         """A request to the HostGAPlugin."""
         self._send(
-            self.ports.hostplugin,
+            "hostplugin",
             method,
             target,
             headers,
             where,
             done,
             body,
-            constants.ANSWER_LIMIT_BYTES,
-            LARGE_DEADLINE_S,
+            limit_bytes,
+            deadline_s,
+        )
+
+    def metadata(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """A question to the instance metadata service."""
+        self._send(
+            "metadata",
+            "GET",
+            target,
+            headers,
+            "instance metadata",
+            done,
+            None,
+            constants.GOAL_STATE_LIMIT_BYTES,
+            REQUEST_DEADLINE_S,
         )
 
     def _send(
         self,
-        port: int,
+        to: str,
         method: str,
         target: str,
         headers: Mapping[str, str],
@@ -120,14 +143,18 @@ class Link:
         limit_bytes: int,
         deadline_s: float,
     ) -> None:
+        address = {
+            "wireserver": (self.address, self.ports.wire),
+            "hostplugin": (self.address, self.ports.hostplugin),
+            "metadata": (self.ports.metadata_address, self.ports.metadata),
+        }[to]
         request = http1.build_request(
-            method, target, f"{self.address}:{port}", headers, body, agent=USER_AGENT
+            method, target, http1.host_header(*address), headers, body, agent=USER_AGENT
         )
-        place = f"http://{self.address}:{port} {where}"
-        address = (self.address, port)
+        place = f"http://{address[0]}:{address[1]} {where}"
 
         def finished(outcome: Outcome) -> None:
-            if port == self.ports.wire:
+            if to == "wireserver":
                 self._judge(outcome)
             done(outcome)
 
@@ -150,7 +177,7 @@ class Link:
                 exchange(connected)
 
         if self._handed.are_used:
-            self._handed.connect("wireserver" if port == self.ports.wire else "hostplugin", handed)
+            self._handed.connect(to, handed)
         else:
             exchange()
 

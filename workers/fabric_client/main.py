@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from waagent.workers.fabric_client.client import FabricClient
 from waagent.workers.fabric_client.endpoint import Ports
+from waagent.workers.fabric_client.host_health import Pace
 
 if TYPE_CHECKING:
     from waagent.workers.runtime import Worker
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(worker: Worker) -> None:
     """Answer the other workers, poll the platform, report to it, until told to stop."""
-    client = FabricClient(worker, Ports())
+    client = FabricClient(worker, Ports(), Pace())
     client.serve()
     client.prepare()
     worker.supervisor.ready()

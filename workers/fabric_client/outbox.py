@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.base.backoff import next_pause_s
+from waagent.protocol.base.backoff import next_pause_s, spread_s
 from waagent.protocol.wire import constants, headers
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
@@ -66,10 +66,10 @@ class Delivery:
         if self.wanted is None:
             self.wanted = self._done = value
 
-    def again(self) -> None:
-        """What was accepted must be told once more (a new goal state)."""
-        self._done = None
-        self.look()
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the platform knows what is wanted; also when nothing is."""
+        return bool(self._done == self.wanted)
 
     def look(self) -> None:
         """Post, if there is something to post and nothing under way."""
@@ -101,7 +101,7 @@ class Delivery:
             self.look()
             return
         self._tries += 1
-        pause_s = next_pause_s(self._tries, PAUSES_S)
+        pause_s = spread_s(next_pause_s(self._tries, PAUSES_S))
         text = outcome.error if answer is None else f"status {answer.status}"
         self._faults.seen(
             self._name,

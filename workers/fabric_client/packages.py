@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from waagent.protocol.bus import topics
 from waagent.protocol.bus.topics import BodyError, PackageFile
 from waagent.protocol.wire import identifiers
+from waagent.workers.fabric_client import floor
+from waagent.workers.fabric_client.channels import Channels
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from waagent.workers.fabric_client.goal_state import Goal
     from waagent.workers.runtime import Worker
 
-AT_ONCE = 4  # each is a process of 12 MiB, with TLS 25
+AT_ONCE = 4  # that have not been found to be slow
+AT_ALL = 8  # each is a process of 12 MiB, with TLS 25, and all of them share 256 MiB
+SLOW_S = 20.0  # from then on a download holds no place of AT_ONCE
 DEADLINE_S = 600.0
 RETRY_S = 5.0  # inside the transfer; extension_runner asks again for ten minutes
 KEPT_S = 900.0
@@ -34,6 +38,7 @@ class _Fetch:
         self.package: PackageFile | None = None
         self.error = "1004: the download ended without a result"
         self.is_stale = False
+        self.is_slow = False
 
 
 class Packages:
@@ -48,10 +53,11 @@ class Packages:
         transfer: Transfer,
         goal: Goal,
         spool: Path,
-        proxy: Callable[[], str],
+        channels: Channels,
+        proxies: Callable[[], dict[str, str]],
     ) -> None:
         self._worker, self._link, self._transfer, self._goal = worker, link, transfer, goal
-        self._spool, self._proxy = spool, proxy
+        self._spool, self._channels, self._proxies = spool, channels, proxies
         self._under_way: dict[Key, _Fetch] = {}
         self._waiting: deque[Key] = deque()
         self._kept: dict[Key, PackageFile] = {}
@@ -60,7 +66,8 @@ class Packages:
         """Nothing in it is known to anybody now; a reader that has a file open keeps it."""
         try:
             for path in self._spool.iterdir():
-                path.unlink()
+                if path.name != floor.NAME:
+                    path.unlink()
         except OSError as error:
             self._worker.log.debug("spool is not emptied: %s", error)
 
@@ -85,8 +92,18 @@ class Packages:
             self._start_next()
 
     def _start_next(self) -> None:
-        while self._waiting and len(self._under_way) - len(self._waiting) < AT_ONCE:
+        """Slow downloads never hold the last place."""
+        while self._waiting:
+            running = [fetch for key, fetch in self._under_way.items() if key not in self._waiting]
+            quick = sum(not fetch.is_slow for fetch in running)
+            if quick >= AT_ONCE or len(running) >= AT_ALL:
+                return
             self._start(self._waiting.popleft())
+
+    def _found_slow(self, key: Key, fetch: _Fetch) -> None:
+        if self._under_way.get(key) is fetch:
+            fetch.is_slow = True
+            self._start_next()
 
     def _start(self, key: Key) -> None:
         fetch, ids = self._under_way[key], self._goal.ids
@@ -101,9 +118,12 @@ class Packages:
             "container_id": ids["container_id"],
             "config_name": ids["config_name"],
             "folder": str(self._spool),
-            "proxy": self._proxy(),
+            "channels": self._channels.order(self._worker.loop.now()),
+            "proxies": self._proxies(),
+            "is_fast_track": self._goal.is_fast_track,
             "retry_s": RETRY_S,
         }
+        self._worker.loop.after(SLOW_S, lambda: self._found_slow(key, fetch))
         self._transfer.run(
             job,
             deadline_s=DEADLINE_S,
@@ -119,6 +139,9 @@ class Packages:
                 fetch.error = f"1004: transfer said {error}"
                 return
             fetch.package = None if "/" in package.file else package
+            self._channels.worked(str(frame.get("channel")))
+            failed = [str(name) for name in frame.get("failed_channels") or ()]
+            self._channels.failed(failed, self._worker.loop.now())
         elif frame.get("kind") == "failed":
             fetch.error, fetch.is_stale = str(frame.get("text"))[:2000], bool(frame.get("is_stale"))
 

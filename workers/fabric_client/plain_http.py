@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from waagent import __version__
 from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.wire.constants import AGENT_NAME
-from waagent.protocol.wire.http1 import Answer, AnswerReader, build_request
+from waagent.protocol.wire.http1 import Answer, AnswerReader, build_request, host_header
 
 Connect = Callable[[tuple[str, int], float], socket.socket]
 """From an address and a deadline in seconds to a connected socket; raises OSError."""
 _CHUNK_BYTES = 256 * 1024
+SILENCE_S = 15.0  # to connect, to the first byte, and between two: then the other way is tried
 USER_AGENT = f"{AGENT_NAME}/{__version__}"
 
 
@@ -47,19 +48,20 @@ def receive(
 ) -> Iterator[bytes]:
     """What arrives, an empty piece last. Raises DocumentError."""
     until = time.monotonic() + deadline_s
-    request = build_request("GET", target, f"{address[0]}:{address[1]}", headers, agent=USER_AGENT)
+    request = build_request("GET", target, host_header(*address), headers, agent=USER_AGENT)
     try:
-        with connect(address, deadline_s) as connection:
+        with connect(address, min(deadline_s, SILENCE_S)) as connection:
             connection.sendall(request)
             data = b"x"
             while data:
                 left_s = until - time.monotonic()
                 if left_s <= 0:
                     raise DocumentError(f"no whole answer within {deadline_s:g} s", where)
-                connection.settimeout(left_s)
+                connection.settimeout(min(left_s, SILENCE_S))
                 data = connection.recv(_CHUNK_BYTES)
                 yield data
     except socket.timeout as error:
-        raise DocumentError(f"no whole answer within {deadline_s:g} s", where) from error
+        silence_s = min(deadline_s, SILENCE_S)
+        raise DocumentError(f"nothing came for {silence_s:g} s", where) from error
     except OSError as error:
         raise DocumentError(error.strerror or "connection failed", where) from error

@@ -7,17 +7,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from waagent.distro.os_release import read_os_release
 from waagent.protocol import state_table
-from waagent.protocol.bus.topics import ExtensionReport, HandlerGoal
+from waagent.protocol.bus.topics import ExtensionReport
 from waagent.protocol.wire import blob_requests, constants, headers, host_plugin, status_blob
 from waagent.protocol.wire.urls import without_query
+from waagent.workers.fabric_client import channels
 from waagent.workers.fabric_client.endpoint import Link
 from waagent.workers.fabric_client.http_exchange import Outcome
 from waagent.workers.fabric_client.reporting_vm import describe
+from waagent.workers.fabric_client.reports import Reports
 from waagent.workers.fabric_client.transfer_process import Frame, Transfer
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ PATIENCE_S = 1.0  # for anything but a result, which may come before anybody has
 APART_S = 1.0  # between two documents that a change asked for
 DIRECT_DEADLINE_S = 60.0
 DIRECT_PAUSE_S = 60.0  # a direct PUT costs TLS; the host is asked each time
-REPORTS_LIMIT = 4096
+HOST_DEADLINE_S = 15.0  # it may accept the connection and never answer
 
 
 def now_text() -> str:
@@ -39,19 +41,16 @@ def now_text() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def complete_reports(
-    reports: Mapping[tuple[str, str], ExtensionReport], handlers: Mapping[str, HandlerGoal]
-) -> list[ExtensionReport]:
-    """What was reported, and for each wanted handler of which nothing is known yet that it
-    waits.
-    """
-    known = {handler.lower() for handler, _ in reports}
-    waiting = [
-        ExtensionReport(goal.name, goal.version, "NotReady", 0, "waiting to start")
-        for key, goal in handlers.items()
-        if key not in known and goal.state != "uninstall"
-    ]
-    return [*reports.values(), *waiting]
+def is_settled(reports: Iterable[ExtensionReport]) -> bool:
+    """Whether every extension, and every handler without settings, has said its last word."""
+    for report in reports:
+        if report.status is None:
+            if report.handler_status in ("NotReady", "Installing") and not report.handler_code:
+                if report.handler_message != "Plugin disabled":
+                    return False
+        elif not is_result(report):
+            return False
+    return True
 
 
 def is_result(report: ExtensionReport) -> bool:
@@ -71,7 +70,13 @@ class Status:
     """
 
     def __init__(
-        self, worker: Worker, link: Link, transfer: Transfer, goal: Goal, proxy: Callable[[], str]
+        self,
+        worker: Worker,
+        link: Link,
+        transfer: Transfer,
+        goal: Goal,
+        ways: channels.Channels,
+        proxies: Callable[[], dict[str, str]],
     ) -> None:
         self._worker, self._link, self._transfer, self._faults = (
             worker,
@@ -79,8 +84,8 @@ class Status:
             transfer,
             worker.faults,
         )
-        self._goal, self._proxy = goal, proxy
-        self._reports: dict[tuple[str, str], ExtensionReport] = {}
+        self._goal, self._channels, self._proxies = goal, ways, proxies
+        self._reports = Reports(worker.faults)
         self._is_under_way = False
         self._change: Timer | None = None
         """Runs from the first change that is in no document yet, until ``_due_at``."""
@@ -89,18 +94,14 @@ class Status:
         self._next_direct_at = 0.0
         self._release = read_os_release(worker.paths)
 
-    def take(self, report: ExtensionReport) -> None:
+    def take(self, report: ExtensionReport) -> bool:
         """Keep one report; ``Gone`` takes the handler, or that extension of it, out of the
         document.
         """
-        key = (report.handler.lower(), report.extension.lower())
-        before = self._reports.get(key)
-        if report.handler_status == "Gone":
-            self._reports.pop(key, None)
-        elif key in self._reports or len(self._reports) < REPORTS_LIMIT:
-            self._reports[key] = report
-        if self._reports.get(key) != before:
-            self.has_changed(CHANGE_S if is_result(report) else PATIENCE_S)
+        kept = self._reports.take(report)
+        if kept is not None:
+            self.has_changed(CHANGE_S if is_result(kept) else PATIENCE_S)
+        return kept is not None
 
     def has_changed(self, within_s: float) -> None:
         """Something that a reader of the document would want to know is new: it is stored within
@@ -137,20 +138,45 @@ class Status:
             self._change.cancel()
             self._change = None
         self._sent_at = self._worker.loop.now()
-        now = now_text()
+        reports = self._reports.all(self._goal.handlers)
+        outcome = self._goal.outcome
+        if outcome is not None:
+            outcome = outcome._replace(is_settled=is_settled(reports))
         content = status_blob.status_document(
             describe(self._release),
-            now,
+            now_text(),
             self._agent_message(),
-            complete_reports(self._reports, self._goal.handlers),
-            self._goal.outcome,
+            reports,
+            outcome,
+            self._goal.features,
         )
-        puts = blob_requests.plan_puts(
-            self._goal.status_url, self._goal.status_blob_type, content, now, padding=b" "
-        )
-        self._put_through_host(puts, content)
+        self._try(self._channels.order(self._worker.loop.now()), content, [])
 
-    def _put_through_host(self, puts: list[blob_requests.Put], content: bytes) -> None:
+    def _try(self, ways: Sequence[str], content: bytes, errors: list[str]) -> None:
+        """The first of ``ways``, the others when it fails; ``errors`` says how earlier ones did."""
+        if not ways:
+            self._failed("; ".join(errors))
+        elif ways[0] == channels.HOST:
+            puts = blob_requests.plan_puts(
+                self._goal.status_url,
+                self._goal.status_blob_type,
+                content,
+                now_text(),
+                padding=b" ",
+            )
+            self._put_through_host(puts, ways, content, errors)
+        elif self._worker.loop.now() < self._next_direct_at:
+            self._try(ways[1:], content, errors)
+        else:
+            self._put_directly(ways, content, errors)
+
+    def _put_through_host(
+        self,
+        puts: list[blob_requests.Put],
+        ways: Sequence[str],
+        content: bytes,
+        errors: list[str],
+    ) -> None:
         ids, first = self._goal.ids, puts[0]
         assert ids is not None
         asked = headers.hostplugin_status_headers(ids["container_id"], ids["config_name"])
@@ -160,41 +186,46 @@ class Status:
             answer = outcome.answer
             if answer is not None and answer.status in constants.OK_STATUSES:
                 if puts[1:]:
-                    self._put_through_host(puts[1:], content)
+                    self._put_through_host(puts[1:], ways, content, errors)
                 else:
-                    self._stored("host")
+                    self._stored(ways[0])
             elif answer is not None and host_plugin.is_stale(answer.status, answer.body):
                 self._finish()
                 self._goal.refresh("the host no longer knows our container")
             else:
-                self._put_directly(
-                    content,
-                    outcome.error or f"status {answer.status if answer else 0} from the host",
-                )
+                status = f"status {answer.status} from the host" if answer else outcome.error
+                if answer is None:  # an answer may be the storage's refusal; silence is the host's
+                    self._channels.failed([channels.HOST], self._worker.loop.now())
+                self._try(ways[1:], content, [*errors, status])
 
-        self._link.hostplugin("PUT", constants.STATUS_PATH, asked, "PUT /status", done, body)
+        self._link.hostplugin(
+            "PUT",
+            constants.STATUS_PATH,
+            asked,
+            "PUT /status",
+            done,
+            body=body,
+            deadline_s=HOST_DEADLINE_S,
+        )
 
-    def _put_directly(self, content: bytes, reason: str) -> None:
-        now = time.monotonic()
-        if now < self._next_direct_at:
-            self._failed(reason)
-            return
-        self._next_direct_at = now + DIRECT_PAUSE_S
-        errors = [reason]
+    def _put_directly(self, ways: Sequence[str], content: bytes, errors: list[str]) -> None:
+        told: list[str] = []
         stored: list[bool] = []
 
         def take(frame: Frame) -> None:
             if frame.get("kind") == "stored":
                 stored.append(True)
             elif frame.get("kind") == "failed":
-                errors.append(str(frame.get("text"))[:300])
+                told.append(str(frame.get("text"))[:300])
 
         def end(error: str) -> None:
             if stored and not error:
                 self._next_direct_at = 0.0
-                self._stored("direct")
-            else:
-                self._failed("; ".join(errors + [error] * bool(error)))
+                self._stored(ways[0])
+                return
+            self._next_direct_at = self._worker.loop.now() + DIRECT_PAUSE_S
+            self._channels.failed([channels.DIRECT], self._worker.loop.now())
+            self._try(ways[1:], content, [*errors, *told, *[error] * bool(error)])
 
         job = {
             "operation": "status",
@@ -202,11 +233,12 @@ class Status:
             "blob_type": self._goal.status_blob_type,
             "content": content,
             "date": now_text(),
-            "proxy": self._proxy(),
+            "proxies": self._proxies(),
         }
         self._transfer.run(job, deadline_s=DIRECT_DEADLINE_S, on_frame=take, on_end=end)
 
     def _stored(self, channel: str) -> None:
+        self._channels.worked(channel)
         self._finish()
         self._worker.supervisor.tell(status_at=round(time.monotonic(), 1))
         self._faults.ended("status", f"status stored again channel={channel}")

@@ -7,12 +7,15 @@ Descriptor 0 is a SOCK_SEQPACKET socket; each packet on it carries one end of a 
 which the child gets one msgpack map, ``operation`` and its fields, ``deadline_s``, ``is_handed``,
 and answers with maps, each with ``kind``; the last is ``end``. Operations:
 
-goal_state    {versions, body, endpoint, port} -> ids, then extensions, document; a part that
-              failed: failed {part, text, status}
+goal_state    {versions, body, endpoint, port, hostplugin_port, channels, proxies} -> ids, then
+              extensions, document {name, data}; a part that failed: failed {part, text, status}
+vm_settings   {body, etag} -> extensions; failed, with is_unsupported
+remote_access {target, certificate, cipher, endpoint, port} -> users {users, findings}; failed
 certificates  {target, certificate, cipher, endpoint, port} -> cms {data}; failed
 package       {name, version, manifest_urls, endpoint, hostplugin_port, container_id, config_name,
-              proxy, folder, retry_s} -> package {file, size_bytes, sha256, uri}; failed
-status        {url, blob_type, content, date, proxy} -> stored; failed
+              channels, proxies, is_fast_track, folder, retry_s}
+              -> package {file, size_bytes, sha256, uri, channel, failed_channels}; failed
+status        {url, blob_type, content, date, proxies} -> stored; failed
 
 With ``is_handed`` a child asks for its connections to the platform: connect {to}, answered by one
 byte with a connected socket, or by `x` without one. The process ends when descriptor 0 does.
@@ -96,7 +99,11 @@ def carry_out(job: Mapping[str, Any], channel: Channel) -> None:
     plugin: plain_http.Connect = functools.partial(channel.connect, "hostplugin")
     operation = job["operation"]
     if operation == "goal_state":
-        documents.read_goal_state_documents(job, channel.send, wire)
+        documents.read_goal_state_documents(job, channel.send, wire, plugin)
+    elif operation == "vm_settings":
+        documents.read_vm_settings_document(job, channel.send)
+    elif operation == "remote_access":
+        documents.read_remote_access_document(job, channel.send, wire)
     elif operation == "certificates":
         documents.read_certificates(job, channel.send, wire)
     elif operation == "package":

@@ -12,6 +12,8 @@ from waagent.distro.run import Finished, ToolError
 
 _TOOL_LIMIT_S = 10.0
 _PROGRAMS = ("/usr/bin/cloud-init", "/usr/local/bin/cloud-init", "/bin/cloud-init")
+_UNITS = ("cloud-init-local.service", "cloud-init-main.service")
+_ENABLED = ("enabled", "enabled-runtime", "generated")
 _COMMAND_LINE_LIMIT_BYTES = 4096
 
 Run = Callable[..., Finished]
@@ -25,9 +27,11 @@ def is_enabled(paths: Paths, run: Run) -> bool:
         "/etc/cloud/cloud-init.disabled"
     ).exists() or "cloud-init=disabled" in _command_line(paths):
         return False
-    if _says(run, ["systemctl", "is-enabled", "cloud-init-local.service"], "enabled"):
+    if any(_says(run, ["systemctl", "is-enabled", unit], _ENABLED) for unit in _UNITS):
         return True
-    return _says(run, ["service", "cloud-init", "status"], None)
+    if any(paths.under("/etc/runlevels").glob("*/cloud-init*")):  # OpenRC, started or not yet
+        return True
+    return _says(run, ["service", "cloud-init", "status"], ())
 
 
 def document(paths: Paths) -> bytes | None:
@@ -39,13 +43,13 @@ def document(paths: Paths) -> bytes | None:
     return data or None
 
 
-def _says(run: Run, argv: list[str], wanted: str | None) -> bool:
+def _says(run: Run, argv: list[str], wanted: tuple[str, ...]) -> bool:
     try:
         finished = run(argv, deadline_s=_TOOL_LIMIT_S, check=False)
     except ToolError:
         return False  # there is no such tool
     return finished.status == 0 and (
-        wanted is None or finished.stdout.decode("utf-8", "replace").strip() == wanted
+        not wanted or finished.stdout.decode("utf-8", "replace").strip() in wanted
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from waagent.protocol.bus import topics
-from waagent.protocol.bus.bus_errors import NoAnswer
+from waagent.protocol.bus.bus_errors import NoAnswer, Refused
 from waagent.workers.runtime import Worker
 
 STARTING = topics.HealthReport("NotReady", "Provisioning", "Starting")
@@ -67,7 +67,7 @@ class Platform:
                 deadline_s=limit_s,
                 reason="telling the platform the host key",
             )
-        except NoAnswer:
+        except (NoAnswer, Refused):  # Refused: it follows Ready, which is not accepted yet
             return False
         return True
 

@@ -93,6 +93,8 @@ class Making:
             for kind in failed:  # FIPS builds refuse some types
                 log.warning("no SSH host key of type %s: %s", kind, self._said(kind))
             for name in made:
+                # readable as sshd's own are, whatever umask init gave us
+                os.chmod(self._aside / name, 0o644 if name.endswith(".pub") else 0o600)
                 os.replace(self._aside / name, self._folder / name)
             for old in self._folder.glob("ssh_host_*key*"):
                 if old.name not in made and (old.is_file() or old.is_symlink()):

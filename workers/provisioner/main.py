@@ -13,7 +13,7 @@ import datetime
 
 from waagent import __version__
 from waagent.distro import boot_marks, sshd_later
-from waagent.distro.distributions import Family, family_of
+from waagent.distro.distributions import Family, describe_unknown, family_of
 from waagent.distro.files import FileError, write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import ToolError
@@ -31,6 +31,8 @@ _LATE_TRIES = 4  # so often the DVD may be missing before scripts that wait are 
 _FINGERPRINT_LIMIT_S = 20.0
 _CUSTOM_DATA_LOOK_S = 0.5
 _CUSTOM_DATA_WAIT_S = 300.0
+_CLOUD_INIT_WAIT_S = 300.0
+_CLOUD_INIT_LIMIT_S = 1800.0
 _BEFORE_READY_S = 600.0  # the platform gives up a VM after 20 minutes
 
 
@@ -145,6 +147,8 @@ def provision_until_done(
     said = ""
     tries = 0
     family = family_of(paths)
+    if family.name == "default":
+        worker.log.info("%s", describe_unknown(paths))
     end = worker.loop.now() + options.time_limit_s
     while True:
         try:
@@ -195,18 +199,22 @@ def wait_for_cloud_init(worker: Worker, paths: Paths, options: Options, vm_id: s
     ssh = paths.under(options.ssh_folder)
     looks = worker.loop.every(1.0, lambda: None)
     try:
-        while cloud_init.document(paths) is None:
-            worker.wait(
-                lambda: cloud_init.document(paths) is not None,
-                300.0,
-                "waiting for cloud-init (ovf-env.xml)",
-            )
-        while host_keys.fingerprint_of(ssh, options.host_key_type) is None:
-            worker.wait(
+        for is_there, what in (
+            (lambda: cloud_init.document(paths) is not None, "cloud-init (ovf-env.xml)"),
+            (
                 lambda: host_keys.fingerprint_of(ssh, options.host_key_type) is not None,
-                300.0,
-                "waiting for SSH host keys",
-            )
+                "SSH host keys",
+            ),
+        ):
+            begun = worker.loop.now()
+            while not worker.wait(is_there, _CLOUD_INIT_WAIT_S, f"waiting for {what}"):
+                waited_s = worker.loop.now() - begun
+                if waited_s > _CLOUD_INIT_LIMIT_S:
+                    worker.faults.seen(
+                        "cloud-init",
+                        f"{what} has not come for {waited_s:.0f} s: cloud-init provisions this VM:"
+                        " look at cloud-init status --long",
+                    )
     finally:
         looks.cancel()
     identity.write_marker(paths, vm_id)

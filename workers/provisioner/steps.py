@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _STARTING_LIMIT_S = 10.0  # the platform shall hear it first, but an absent one holds nothing up
 _CERTIFICATES_LIMIT_S = 60.0
 _HOST_KEY_LOOK_S = 0.1
+_PASSWORD_MAX = 511  # PAM hands on no longer one
 
 
 class Provisioning:
@@ -124,6 +125,12 @@ class Provisioning:
         plan.refuse_system_user(
             name, present, plan.uid_minimum(login_defs, self._family), self._family, self._options
         )
+        if request.password is not None and len(request.password.reveal().encode()) > _PASSWORD_MAX:
+            raise Refused(
+                f"the password has more than {_PASSWORD_MAX} bytes",
+                "ovf-env.xml",
+                "nobody could log in by it, create the VM with a shorter one",
+            )
         self._logins = plan_logins(request)
         for finding in request.findings:
             self._worker.log.warning("boot DVD: %s", finding)
@@ -278,7 +285,7 @@ class Provisioning:
 def reload_sshd(worker: Worker, paths: Paths, family: Family) -> None:
     """Have sshd read its configuration again, and say so."""
     try:
-        done = sshd_later.reload_sshd(paths, family.sshd_unit, worker.run)
+        done = sshd_later.reload_sshd(paths, family, worker.run)
     except ToolError as error:
         worker.log.warning(
             "sshd was not reloaded, it reads its configuration at its next start: %s", error

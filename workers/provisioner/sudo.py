@@ -33,6 +33,8 @@ def allow_sudo(
     """Let the user run everything, asked for the password when there is one. The file. Raises
     SudoError.
     """
+    if family.doas_file:
+        return _allow_doas(paths.under(family.doas_file), run, user_name, has_password)
     folder = paths.under(options.sudoers_folder or family.sudoers_folder)
     if not folder.is_dir():
         folder.mkdir(mode=0o750, parents=True)
@@ -51,6 +53,31 @@ def allow_sudo(
         run(["visudo", "-cf", str(candidate)], deadline_s=_LIMIT_S)
     except ToolNotFound:
         pass  # sudo is not installed: the file waits for it
+    except ToolError as error:
+        candidate.unlink()
+        raise SudoError(
+            "Failed to configure sudo privileges (0x08)",
+            f"{file}, {error.where}",
+            "look at that file",
+        ) from error
+    os.rename(candidate, file)
+    return file
+
+
+def _allow_doas(file: Path, run: Run, user_name: str, has_password: bool) -> Path:
+    """The same in doas.conf(5), where the last matching line counts."""
+    present = (
+        file.read_text("utf-8", "replace") if file.exists() else "permit keepenv nopass root\n"
+    )
+    others = [line for line in present.splitlines() if line.split()[-1:] != [user_name]]
+    rights = "persist" if has_password else "nopass"
+    wanted = "".join(line + "\n" for line in (*others, f"permit keepenv {rights} {user_name}"))
+    candidate = file.with_name(_CANDIDATE)
+    write_atomic(candidate, wanted.encode("utf-8"), mode=0o644)
+    try:
+        run(["doas", "-C", str(candidate)], deadline_s=_LIMIT_S)
+    except ToolNotFound:
+        pass
     except ToolError as error:
         candidate.unlink()
         raise SudoError(

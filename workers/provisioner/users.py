@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from waagent.distro.distributions import Family
+from waagent.distro.files import write_atomic
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished, ToolError
 from waagent.protocol.base.log import Log
@@ -122,12 +124,13 @@ def set_password(
     else:
         return  # the image, or an earlier run, has set it
     try:
-        argv = [word.replace("{name}", name) for word in family.set_password]
-        run(
-            argv,
-            deadline_s=TOOL_LIMIT_S,
-            stdin=family.set_password_stdin.format(name=name, hash=hashed).encode("ascii"),
-        )
+        if family.make_database:
+            _write_field(paths.under(options.shadow or family.shadow), name, hashed)
+            run(family.make_database, deadline_s=TOOL_LIMIT_S)
+        else:
+            argv = [word.replace("{name}", name) for word in family.set_password]
+            said = family.set_password_stdin.format(name=name, hash=hashed).encode("ascii")
+            run(argv, deadline_s=TOOL_LIMIT_S, stdin=said)
     except ToolError as error:
         raise UserError(f"Failed to set password of {name}", error.what, error.remedy) from error
     log.info(
@@ -135,6 +138,19 @@ def set_password(
         name,
         "a hash" if password is not None else "`*` (keys only)",
     )
+
+
+def _write_field(file: Path, name: str, hashed: str) -> None:
+    """Put the hash into an account's line; owner and mode of the file stay."""
+    lines = []
+    for line in file.read_text("utf-8", "surrogateescape").splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) > 1:
+            fields[1] = hashed
+        lines.append(":".join(fields) + "\n")
+    facts = file.stat()
+    data = "".join(lines).encode("utf-8", "surrogateescape")
+    write_atomic(file, data, mode=stat.S_IMODE(facts.st_mode), owner=(facts.st_uid, facts.st_gid))
 
 
 def shadow_field(paths: Paths, shadow: str, name: str) -> str:

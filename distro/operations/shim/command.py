@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     Pair = tuple[_socket.socket, _socket.socket]
 SHELL = "/bin/sh"
-OOM_COMMAND = 500
-# soft and hard, what a login or a unit gets; the agent's own ceilings are lower
-_NOFILE = (1024, 524288)
+_NOFILE = "1024:524288"  # soft and hard, what a login or a unit gets
 _READY, _NO_GROUP, _FAILED = b"r", b"g", b"f"
 """What the child says, a line each: READY and what fences it; that it has no cgroup; why not."""
 _KILL_PAUSE_S = 0.005
@@ -195,12 +193,12 @@ def _listener(listening: Pair, plan: Plan) -> Denials | None:
 
 def _settle(plan: Plan, writers: tuple[int, int]) -> None:
     """All that a command finds set: streams, signals, limits, umask, folder."""
-    kernel_files.try_write("/proc/self/oom_score_adj", str(OOM_COMMAND))
+    kernel_files.try_write("/proc/self/oom_score_adj", plan.values.get("oom_score_adj", "0"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(writers[0], 1)
     os.dup2(writers[1], 2)
     _reset_signals()
-    _reset_limits()
+    _reset_limits(plan.values.get("nofile", _NOFILE))
     os.umask(int(plan.values.get("umask", "022"), 8))
     os.chdir(plan.values["cwd"])
 
@@ -212,12 +210,13 @@ def _reset_signals() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, [])
 
 
-def _reset_limits() -> None:
+def _reset_limits(nofile: str) -> None:
     import resource  # only in the child, which is about to be replaced
 
+    soft, hard = map(int, nofile.split(":"))
     endless = resource.RLIM_INFINITY
     wanted = (
-        (resource.RLIMIT_NOFILE, _NOFILE),
+        (resource.RLIMIT_NOFILE, (soft, hard)),
         (resource.RLIMIT_CORE, (0, endless)),
         (resource.RLIMIT_DATA, (endless, endless)),
         (resource.RLIMIT_AS, (endless, endless)),

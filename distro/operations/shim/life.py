@@ -72,6 +72,8 @@ def live(path: str) -> None:
     record_start(folder, plan, command, f"{fence}; {command.fence}" if command.fence else fence)
     command.open_gate()
     killed = tend(command, output, Deadline(float(plan.values["deadline_s"]), began), waker)
+    for group in command.groups:  # what it leaves behind is a customer's daemon like any other
+        groups.limit(group, plan.number("memory_mib"), plan.number("left_pids"), None)
     drain_rest(output)
     finish(folder, command, output, killed, time.monotonic() - began)
     _say_end()

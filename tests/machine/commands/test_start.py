@@ -27,8 +27,8 @@ PATIENCE_S = 60.0
 class Agent:
     """An agent below a root prefix, inside namespaces that one sleeping process holds open."""
 
-    def __init__(self, root: Path, holder: int) -> None:
-        self.root, self.holder = root, holder
+    def __init__(self, root: Path, holder: int, checkout: Path = CHECKOUT) -> None:
+        self.root, self.holder, self.checkout = root, holder, checkout
 
     def run(self, *argv: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
         """Run the module ``argv[0]`` in the namespaces."""
@@ -39,7 +39,7 @@ class Agent:
             "--net",
             "--pid",
             "--mount",
-            f"--wd={CHECKOUT}",
+            f"--wd={self.checkout}",
             *become,
         ]
         return subprocess.run(
@@ -122,7 +122,10 @@ def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
         lambda: agent.ps().stdout,
     )
 
+    pid_file = agent.root / "var/run/waagent.pid"
+    assert pid_file.read_text() == f"{agent.table()['supervisor']['pid']}\n"
     again, daemon = agent.waagent("-start"), agent.waagent("-daemon")
+    assert pid_file.read_text() == f"{agent.table()['supervisor']['pid']}\n"
     assert (again.returncode, daemon.returncode) == (1, 1)
     assert (
         "already running: pid" in again.stderr
@@ -143,6 +146,7 @@ def test_an_agent_is_started_watched_reloaded_and_stopped(agent: Agent) -> None:
 
     stopped = agent.waagent("-stop")
     assert (stopped.returncode, stopped.stderr) == (0, "")
+    assert not pid_file.exists()
     assert agent.ps().returncode == 3
     time.sleep(1)  # a guardian that had not understood would have started it again by now
     assert agent.ps().returncode == 3
@@ -195,3 +199,26 @@ def test_a_stopped_supervisor_and_a_replaced_worker_are_shown(agent: Agent) -> N
         f"SUPERVISOR NOT ANSWERING: pid {supervisor} stopped (state T)"
     )
     assert "fabric_client        READY" in stopped.stdout
+
+
+@pytest.mark.usefixtures("readable_python")
+def test_a_new_build_on_disk_is_taken_up_without_anything_being_forked(agent: Agent) -> None:
+    copy = agent.root / "copy"
+    names = ("waagent", "supervisor", "workers", "protocol", "distro", "etc", "lab")
+    for name in names:
+        shutil.copytree(CHECKOUT / name, copy / name, symlinks=True)
+    old = Agent(agent.root, agent.holder, copy)
+    assert old.waagent("-start").returncode == 0
+    wait_for(lambda: old.worker("fabric_client").get("state") == "READY", lambda: old.ps().stdout)
+    first = old.table()["supervisor"]["pid"]
+
+    # as dpkg and pip do it: written beside, renamed
+    new = copy / "waagent/__init__.py.new"
+    new.write_text((copy / "waagent/__init__.py").read_text() + "# another build\n")
+    begun = time.monotonic()
+    new.rename(copy / "waagent/__init__.py")
+
+    wait_for(lambda: old.table()["supervisor"]["pid"] not in (None, first), lambda: old.ps().stdout)
+    print(f"another build was taken up after {time.monotonic() - begun:.1f} s")
+    wait_for(lambda: old.worker("fabric_client").get("state") == "READY", lambda: old.ps().stdout)
+    assert "another build is installed" in (agent.root / "var/log/waagent.log").read_text()

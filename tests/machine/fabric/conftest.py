@@ -21,8 +21,9 @@ from waagent.lab.fabric.http import free_port
 CLIENT = """
 from waagent.workers.fabric_client.client import FabricClient
 from waagent.workers.fabric_client.endpoint import Ports
+from waagent.workers.fabric_client.host_health import Pace
 def main(worker):
-    client = FabricClient(worker, Ports({wire}, {plugin}))
+    client = FabricClient(worker, Ports({wire}, {plugin}, {wire}, "127.0.0.1"), Pace({pace}))
     client.serve()
     client.prepare()
     worker.supervisor.ready()
@@ -65,6 +66,7 @@ class Stage:
         self.supervisor.paths.cache.mkdir(parents=True)
         self.supervisor.paths.library.mkdir(parents=True)
         self._number = 0
+        self.pace = ""
 
     def _code(self, text: str) -> Path:
         self._number += 1
@@ -95,7 +97,7 @@ class Stage:
             "fabric_client",
             configuration=configuration,
             serves=True,
-            code=self._code(CLIENT.format(wire=wire, plugin=plugin)),
+            code=self._code(CLIENT.format(wire=wire, plugin=plugin, pace=self.pace)),
             row=row_of("fabric_client"),
             **options,
         )

@@ -370,7 +370,12 @@ def test_a_later_incarnation_is_told_to_who_subscribed(stage) -> None:
     stage.environment()
     stage.client()
     stage.ask("provisioner")
-    stage.until(lambda: stage.answers("fabric_client.goal_state"), "the first summary")
+    stage.until(
+        lambda: any(
+            value["extensions_complete"] for value, _ in stage.answers("fabric_client.goal_state")
+        ),
+        "the first whole summary",
+    )
 
     number = stage.fabric.goal_state()
 

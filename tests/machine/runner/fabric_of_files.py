@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from waagent.protocol.bus import topics
+from waagent.protocol.bus import parts, topics
 
 if TYPE_CHECKING:
     from waagent.protocol.bus.server import Request
@@ -51,7 +51,9 @@ class Files:
             )
 
     def _handler(self, request: Request) -> Mapping[str, Any] | None:
-        return self._document["handlers"][request.body["name"]]  # type: ignore[no-any-return]
+        body = self._document["handlers"][request.body["name"]]
+        part = parts.cut(body, request.body["part"])
+        return body if part is None else topics.to_body(part)  # type: ignore[no-any-return]
 
     def _package(self, request: Request) -> Mapping[str, Any] | None:
         name = f"{request.body['name']}-{request.body['version']}"

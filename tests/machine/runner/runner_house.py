@@ -69,18 +69,32 @@ class House:
         install: str = "",
         enable: str = "",
         disable: str = "",
+        update: str = "",
+        uninstall: str = "",
         data: bytes | None = None,
         **manifest: Any,
     ) -> None:
         """A handler whose commands are shell scripts that note each call in ROOT/calls."""
         path = self.root / "packages" / f"{name}-{version}"
         path.write_bytes(
-            data if data is not None else self.archive(name, install, enable, disable, **manifest)
+            data
+            if data is not None
+            else self.archive(
+                name, install, enable, disable, update=update, uninstall=uninstall, **manifest
+            )
         )
         self._goal["packages"][f"{name}-{version}"] = str(path)
 
     def archive(
-        self, name: str, install: str = "", enable: str = "", disable: str = "", **manifest: Any
+        self,
+        name: str,
+        install: str = "",
+        enable: str = "",
+        disable: str = "",
+        *,
+        update: str = "",
+        uninstall: str = "",
+        **manifest: Any,
     ) -> bytes:
         buffer = io.BytesIO()
         commands = {
@@ -96,6 +110,8 @@ class House:
                 ("install", install),
                 ("enable", enable or a_status()),
                 ("disable", disable),
+                ("update", update),
+                ("uninstall", uninstall),
             ):
                 note = (
                     f"echo {name} {word} $$ ${{ConfigExtensionName:-}} $ConfigSequenceNumber >>"

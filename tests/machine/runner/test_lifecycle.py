@@ -267,27 +267,6 @@ def test_a_command_sees_the_documented_environment_and_nothing_else(house: House
     assert (folder / "umask").read_text().strip() == "0022"
 
 
-def test_what_is_not_in_this_version_is_said(house: House) -> None:
-    house.package(NAME)
-    house.package(NAME, version="2.0.0")
-    house.start()
-    house.want(handler(NAME))
-    house.wait_state(NAME, "success")
-
-    house.want(handler(NAME, version="2.0.0"))
-    house.wait(lambda: "not in this version" in house.last(NAME)["handler_message"])
-    update = house.last(NAME)
-    house.want(handler(NAME, state="uninstall"))
-    house.wait(lambda: "uninstall" in house.last(NAME)["handler_message"])
-
-    assert (update["handler_status"], update["handler_code"], house.words(NAME)) == (
-        "NotReady",
-        1008,
-        ["install", "enable"],
-    )
-    assert (house.lib / f"{NAME}-1.0.0").is_dir() and not (house.lib / f"{NAME}-2.0.0").exists()
-
-
 def test_a_new_goal_state_waits_for_the_running_command_and_only_the_newest_counts(
     house: House,
 ) -> None:

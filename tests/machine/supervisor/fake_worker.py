@@ -15,6 +15,7 @@ from typing import Any
 from waagent.distro import run as tools
 from waagent.distro.paths import Paths
 from waagent.protocol import control
+from waagent.protocol.base.log import Log
 from waagent.protocol.worker_start import WorkerStart
 
 DAEMON = """
@@ -58,13 +59,18 @@ def run(name: str, start: WorkerStart) -> None:
         print(f"{kind}: {control.unpack(line.recv(4096))}", file=sys.stderr, flush=True)
     if behaviour.get("hangs"):
         time.sleep(1000)
-    _live(line, start, behaviour)
+    _live(line, start, behaviour, Log(name))
 
 
-def _live(line: socket.socket, start: WorkerStart, behaviour: dict[str, Any]) -> None:
-    progress = 0
+def _live(line: socket.socket, start: WorkerStart, behaviour: dict[str, Any], log: Log) -> None:
+    progress = said_lines = 0
+    due = 0.0
     while True:
         wait = start.beat_s - time.monotonic() % start.beat_s
+        if behaviour.get("chatters"):
+            wait = 0.002
+            log.info("line %d%s", said_lines, " of some length" * 20)
+            said_lines += 1
         if select.select([line], [], [], wait)[0]:
             packet, descriptors, _, _ = socket.recv_fds(line, control.PACKET_LIMIT_BYTES, 1)
             if not packet:
@@ -80,7 +86,8 @@ def _live(line: socket.socket, start: WorkerStart, behaviour: dict[str, Any]) ->
                 print(f"reconfigured {said['configuration']}", file=sys.stderr, flush=True)
             if said["type"] in ("log", "stack"):
                 print("\n".join(said.get("lines") or [said["text"]]), file=sys.stderr, flush=True)
-        else:
+        elif time.monotonic() >= due:
+            due = time.monotonic() + (start.beat_s if behaviour.get("chatters") else 0.0)
             progress += 1
             try:
                 line.send(

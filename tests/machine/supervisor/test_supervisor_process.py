@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import stat
@@ -106,6 +107,28 @@ def test_sockets_have_their_owner_and_mode(root: Path) -> None:
         assert (stat.S_IMODE(bus.st_mode), bus.st_uid, bus.st_gid) == (0o660, 0, 64512)
         assert stat.S_IMODE(line.st_mode) == 0o666
         assert not (supervisor.paths.bus / "client").exists()
+
+
+def test_a_fatal_error_at_start_reaches_log_journal_and_status_text(root: Path) -> None:
+    (root / "run/waagent").mkdir(parents=True)
+    (root / "run/waagent/state").mkdir()  # where a file belongs: no supervisor can go on
+    argv = [sys.executable, str(HERE / "run_supervisor.py"), str(root), ROWS, "", "none"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(root / "notify"))
+        manager.settimeout(20)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{HOUSE}:{HERE}",
+            "NOTIFY_SOCKET": str(root / "notify"),
+        }
+
+        done = subprocess.run(argv, cwd=HOUSE, env=environment, capture_output=True, timeout=60)
+
+        status = manager.recv(4096).decode()
+    assert done.returncode == 1
+    assert b"waagent: supervisor ended: IsADirectoryError" in done.stderr
+    assert "IsADirectoryError" in (root / "var/log/waagent.log").read_text()
+    assert status.startswith("STATUS=failed, next try in 0 s: IsADirectoryError")
 
 
 def test_a_second_one_names_pid_and_lock(root: Path) -> None:
@@ -375,6 +398,35 @@ def test_hangup_opens_the_log_again_for_everyone(root: Path) -> None:
         assert supervisor.log().count("client configured") == 1
         pids = (supervisor.pid, *(row["pid"] for row in supervisor.rows_now().values()))
         assert str(rotated) not in {link for pid in pids for link in held(pid).values()}
+
+
+def test_three_rotations_lose_and_split_no_line_of_workers_that_write(root: Path) -> None:
+    rows = ROWS.replace("{}", "{'chatters': True}")
+    with a_supervisor(root, rows) as supervisor:
+        supervisor.wait_ready(*NAMES)
+        rotated = [supervisor.paths.log.with_suffix(f".{number}") for number in range(3)]
+        for number, aside in enumerate(rotated):
+            os.rename(supervisor.paths.log, aside)
+            os.kill(supervisor.pid, signal.SIGHUP)
+            until = time.monotonic() + 20
+            while supervisor.log().count("reconfigured") < 3:
+                assert time.monotonic() < until, f"rotation {number}: {supervisor.log()[-2000:]}"
+                time.sleep(0.05)
+        supervisor.process.terminate()
+        supervisor.process.wait(30)
+
+    texts = [path.read_text("utf-8") for path in (*rotated, supervisor.paths.log)]
+    line = re.compile(r"\S+Z INFO (\w+)\[\d+\] line (\d+)( of some length){20}")
+    told: dict[str, list[int]] = {name: [] for name in NAMES}
+    for text in texts:
+        assert text.endswith("\n")
+        for said in text.splitlines():
+            if " line " in said or "some length" in said:
+                match = line.fullmatch(said)
+                assert match, f"split: {said!r}"
+                told[match[1]].append(int(match[2]))
+    for name, numbers in told.items():
+        assert sorted(numbers) == list(range(len(numbers))) and len(numbers) > 50, name
 
 
 def test_a_full_run_changes_nothing(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from waagent.protocol.operations_file import parse_map
 from waagent.protocol.state_table import parse_table
-from waagent.supervisor.ps import json, snapshot, tables, watch
+from waagent.supervisor.ps import json, metrics, snapshot, tables, watch
 from waagent.supervisor.ps.process_figures import Seen
 from waagent.supervisor.ps.snapshot import Silence, Snapshot, exit_status, worker_rows
 from waagent.supervisor.ps.tables import Form
@@ -423,3 +423,24 @@ def test_a_failed_operation_shows_why_in_one_line(message: str, shown: list[str]
         *shown,
         "log: /var/log/azure/Contoso.Agent/CommandExecution.log",
     ]
+
+
+def test_metrics_are_openmetrics_with_every_worker_and_operation() -> None:
+    text = metrics.text(a_snapshot(operations=OPERATIONS))
+
+    lines = text.splitlines()
+    sample = re.compile(r'[a-z_]+(\{([a-z_]+="([^"\\]|\\.)*",?)+\})? -?[0-9]+(\.[0-9]+)?')
+    families = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert lines[-1] == "# EOF" and text.endswith("\n")
+    assert all(sample.fullmatch(line) for line in lines if line[0] != "#")
+    assert len(families) == len(set(families))
+    for line in (line for line in lines if line.startswith("# UNIT")):
+        _, _, family, unit = line.split()
+        assert family.endswith(f"_{unit}")
+    assert 'waagent_worker_restarts_total{worker="extension_runner"} 1' in lines
+    ready = 'waagent_worker_state{worker="fabric_client",waagent_worker_state="READY"} 1'
+    assert ready in lines
+    assert any(
+        line.startswith("waagent_extension_operation_state{") and line.endswith(" 1")
+        for line in lines
+    )

@@ -1,5 +1,5 @@
-"""The planner: rows 1-4, 10, 11, 16-18 of the table, and that nothing runs twice whenever the
-runner dies.
+"""The planner: the table desired x recorded, and that nothing runs twice, out of order or for ever,
+whenever the runner dies.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ from waagent.workers.extension_runner.plan import (
     INSTALL,
     INSTALLED,
     NOT_INSTALLED,
+    UNINSTALL,
+    UNINSTALLED,
+    UPDATE,
     Fetch,
     Forget,
     Recorded,
     Refuse,
+    Remove,
+    Replace,
     Run,
     Step,
+    UpdateMode,
     plan,
 )
 
@@ -64,8 +70,26 @@ def shape(steps: tuple[Step, ...]) -> list[str]:
                 " ".join(filter(None, (step.key.operation, step.key.extension)))
             ]
         else:
-            words.append({Fetch: "D", Forget: "forget", Refuse: "refuse"}[type(step)])
+            names = {
+                Fetch: "D",
+                Forget: "forget",
+                Refuse: "refuse",
+                Remove: "remove",
+                Replace: "replace",
+            }
+            words.append(names[type(step)])
     return words
+
+
+def versions_of(steps: tuple[Step, ...]) -> list[str]:
+    return [step.key.version for step in steps if isinstance(step, Run)]
+
+
+UPDATE_OF_INSTALLED = [
+    *("D", "S", "update", "uninstall", "replace"),
+    *("S", "install", "S", "enable"),
+]
+UPDATE_OF_ENABLED = ["D", "disable", *UPDATE_OF_INSTALLED[1:]]
 
 
 @pytest.mark.parametrize(
@@ -78,8 +102,12 @@ def shape(steps: tuple[Step, ...]) -> list[str]:
         ({"1.0": ENABLED}, ["S", "enable"]),
         ({"0.9": NOT_INSTALLED}, ["D", "S", "install", "S", "enable"]),
         ({"0.9": FAILED_UPGRADE}, ["D", "S", "install", "S", "enable"]),
-        ({"0.9": ENABLED}, ["refuse"]),
-        ({"1.1": INSTALLED}, ["refuse"]),
+        ({"0.9": ENABLED}, UPDATE_OF_ENABLED),
+        ({"0.9": INSTALLED}, UPDATE_OF_INSTALLED),
+        ({"0.9": ENABLED, "1.0.0": FAILED_UPGRADE}, UPDATE_OF_ENABLED),
+        ({"0.9": INSTALLED, "0.8": INSTALLED}, UPDATE_OF_INSTALLED),
+        ({"1.1": ENABLED}, UPDATE_OF_ENABLED),
+        ({"0.9": UNINSTALLED}, ["D", "replace", "S", "install", "S", "enable"]),
     ],
 )
 def test_an_enabled_handler_follows_the_table(states: dict[str, str], expected: list[str]) -> None:
@@ -193,18 +221,108 @@ def test_a_reboot_enables_once_more_and_a_restart_of_the_agent_does_not() -> Non
         (a_goal(an_extension(sequence=-1)), handler_errors.UNKNOWN, "sequence number"),
         (a_goal(version="../1"), handler_errors.UNKNOWN, "not a handler version"),
         (a_goal(state="paused"), handler_errors.UNKNOWN, "unknown requested state"),
-        (a_goal(version="2.0"), handler_errors.UPDATE_FAILED, "not in this version of the agent"),
-        (
-            a_goal(state="uninstall"),
-            handler_errors.UNINSTALL_FAILED,
-            "not in this version of the agent",
-        ),
     ],
 )
 def test_what_cannot_be_done_is_said(goal: HandlerGoal, code: int, words: str) -> None:
     (step,) = plan(goal, recorded({"1.0.0": ENABLED}), "boot")
 
     assert isinstance(step, Refuse) and step.code == code and words in step.message
+
+
+def test_an_upgrade_updates_by_the_new_version_and_a_downgrade_by_the_installed_one() -> None:
+    for old, updating in (("0.9", "1.0.0"), ("1.1", "1.1")):
+        steps = plan(a_goal(an_extension()), recorded({old: ENABLED}), "boot")
+
+        assert versions_of(steps) == [old, updating, old, "1.0.0", "1.0.0"]
+        (update,) = [
+            step for step in steps if isinstance(step, Run) and step.key.operation == UPDATE
+        ]
+        assert update.update == (old, "1.0.0")
+
+
+def test_an_update_disables_every_extension_of_the_old_version() -> None:
+    goal = a_goal(an_extension("two"), an_extension("one", 3), multi=True)
+
+    steps = plan(goal, recorded({"0.9": ENABLED}, ("one", "two", "three")), "boot")
+
+    assert shape(steps)[:5] == ["D", "disable two", "disable one", "disable three", "S"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "continues", "follows"),
+    [
+        (DISABLE, False, None),
+        (DISABLE, True, UPDATE),
+        (UPDATE, False, None),
+        (UPDATE, True, None),
+        (UNINSTALL, False, None),
+        (UNINSTALL, True, INSTALL),
+        (INSTALL, True, None),
+    ],
+)
+def test_a_failing_step_of_an_update_stops_it_unless_the_new_manifest_says_go_on(
+    failing: str, continues: bool, follows: str | None
+) -> None:
+    machine = _Machine(states={"0.9": ENABLED}, mode=UpdateMode(continues=continues))
+
+    machine.follow(a_goal(an_extension()), fails={failing})
+
+    after = machine.order[machine.order.index(failing) + 1 :]
+    assert after[:1] == ([follows] if follows else [])
+
+
+def test_a_failed_update_is_tried_again_without_download_or_a_second_disable() -> None:
+    machine = _Machine(states={"0.9": ENABLED})
+    machine.follow(a_goal(an_extension()), fails={UPDATE})
+    assert machine.states == {"0.9": INSTALLED, "1.0.0": FAILED_UPGRADE}
+
+    steps = plan(a_goal(an_extension(), incarnation=2), machine.recorded(), "boot")
+
+    assert shape(steps) == UPDATE_OF_INSTALLED[1:]
+
+
+def test_back_to_the_old_version_after_a_failed_update_removes_the_failed_one() -> None:
+    machine = _Machine(states={"0.9": INSTALLED, "1.0.0": FAILED_UPGRADE})
+
+    machine.follow(a_goal(an_extension(), version="0.9"))
+
+    assert machine.order == [ENABLE] and machine.states == {"0.9": ENABLED}
+
+
+def test_an_update_without_install_goes_from_the_old_versions_end_to_enable() -> None:
+    machine = _Machine(states={"0.9": ENABLED}, mode=UpdateMode(installs=False))
+
+    machine.follow(a_goal(an_extension()))
+
+    assert machine.order == [DISABLE, UPDATE, UNINSTALL, ENABLE]
+    assert machine.states == {"1.0.0": ENABLED}
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ({"1.0.0": ENABLED}, ["disable", "uninstall", "remove"]),
+        ({"1.0.0": INSTALLED}, ["uninstall", "remove"]),
+        ({"0.9": INSTALLED, "1.0.0": FAILED_UPGRADE}, ["uninstall", "remove", "remove"]),
+        ({"1.0.0": FAILED_UPGRADE}, ["remove"]),
+        ({"1.0.0": NOT_INSTALLED}, ["remove"]),
+        ({"1.0.0": UNINSTALLED}, ["remove"]),
+        ({}, []),
+    ],
+)
+def test_an_uninstall_follows_the_table(states: dict[str, str], expected: list[str]) -> None:
+    goal = a_goal(an_extension(), state="uninstall")
+
+    assert shape(plan(goal, recorded(states), "boot")) == expected
+
+
+@pytest.mark.parametrize("fails", [{DISABLE}, {UNINSTALL}, {DISABLE, UNINSTALL}])
+def test_nothing_that_fails_keeps_a_handler_from_being_uninstalled(fails: set[str]) -> None:
+    machine = _Machine(states={"1.0.0": ENABLED})
+
+    machine.follow(a_goal(an_extension(), state="uninstall"), fails=fails)
+
+    assert machine.order == [DISABLE, UNINSTALL] and machine.states == {}
 
 
 @dataclass
@@ -215,13 +333,30 @@ class _Machine:
     extensions: set[str] = field(default_factory=set)
     unpacked: dict[str, str] = field(default_factory=dict)
     outcomes: dict[str, bool] = field(default_factory=dict)
+    disabled: set[str] = field(default_factory=set)
+    mode: UpdateMode = UpdateMode()
     ran: list[str] = field(default_factory=list)
     order: list[str] = field(default_factory=list)
 
     def recorded(self) -> Recorded:
         return Recorded(
-            dict(self.states), frozenset(self.extensions), dict(self.unpacked), dict(self.outcomes)
+            dict(self.states),
+            frozenset(self.extensions),
+            dict(self.unpacked),
+            dict(self.outcomes),
+            frozenset(self.disabled),
+            dict.fromkeys(self.unpacked, self.mode),
         )
+
+    def follow(self, goal: HandlerGoal, *, fails: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+        """To the end of one goal state; the operations in ``fails`` fail."""
+        for _ in range(30):
+            steps = plan(goal, self.recorded(), "boot")
+            if not steps or isinstance(steps[0], Refuse):
+                return
+            failing = isinstance(steps[0], Run) and steps[0].key.operation in fails
+            self.carry_out(steps[0], goal, succeeds=not failing)
+        raise AssertionError(f"the plan does not end: {self.order}")
 
     def carry_out(self, step: Step, goal: HandlerGoal, *, succeeds: bool) -> None:
         if isinstance(step, Fetch) and succeeds:
@@ -229,18 +364,36 @@ class _Machine:
             self.unpacked[step.version] = goal.goal_state_id
         if isinstance(step, Forget):
             self.extensions.discard(step.extension)
+            self.disabled.discard(step.extension)
+        if isinstance(step, Remove):
+            del self.states[step.version]
+            self.unpacked.pop(step.version, None)
+        if isinstance(step, Replace):
+            del self.states[step.old]
+            self.states[step.new] = NOT_INSTALLED if step.installs else INSTALLED
+            self.unpacked[step.new] = goal.goal_state_id
+            self.disabled |= self.extensions
+            self.extensions = set()
         if isinstance(step, Run):
-            self.ran.append(step.key.id)
-            self.order.append(step.key.operation)
-            self.outcomes[step.key.id] = succeeds
-            if succeeds:
-                self.states[step.key.version] = {
-                    INSTALL: INSTALLED,
-                    ENABLE: ENABLED,
-                    DISABLE: INSTALLED,
-                }[step.key.operation]
-                if step.key.operation == ENABLE:
-                    self.extensions.add(step.key.extension)
+            self._run(step, succeeds=succeeds)
+
+    def _run(self, step: Run, *, succeeds: bool) -> None:
+        operation, version, extension = step.key.operation, step.key.version, step.key.extension
+        self.ran.append(step.key.id)
+        self.order.append(operation)
+        self.outcomes[step.key.id] = succeeds
+        if operation == UPDATE and self.states.get(version) not in (INSTALLED, ENABLED):
+            self.states[version] = NOT_INSTALLED if succeeds else FAILED_UPGRADE
+        if not succeeds:
+            return
+        if operation == ENABLE and extension:
+            self.extensions.add(extension)
+        if operation == DISABLE and extension:
+            self.extensions.discard(extension)
+            self.disabled.add(extension)
+        after = {INSTALL: INSTALLED, ENABLE: ENABLED, DISABLE: INSTALLED, UNINSTALL: UNINSTALLED}
+        if operation in after and not (operation == DISABLE and self.extensions):
+            self.states[version] = after[operation]
 
 
 _extensions = st.lists(
@@ -254,9 +407,10 @@ _extensions = st.lists(
     unique_by=lambda extension: extension.name,
 )
 _goals = st.builds(
-    lambda extensions, state, incarnation, multi: a_goal(
+    lambda extensions, state, incarnation, multi, version: a_goal(
         *(extensions if multi else extensions[:1]),
         state=state,
+        version=version,
         incarnation=incarnation,
         multi=multi and bool(extensions),
     ),
@@ -264,6 +418,7 @@ _goals = st.builds(
     st.sampled_from(["enabled", "enabled", "disabled", "uninstall", "x"]),
     st.integers(1, 3),
     st.booleans(),
+    st.sampled_from(["1.0.0", "1.0.0", "0.9", "1.1"]),
 )
 
 
@@ -292,22 +447,44 @@ def test_no_operation_ever_runs_twice_for_one_key(
     assert len(machine.ran) == len(set(machine.ran))
 
 
+@settings(max_examples=400)
 @given(
-    _goals.filter(lambda goal: goal.state == "enabled"),
-    st.lists(st.booleans(), min_size=20, max_size=20),
+    st.lists(st.tuples(_goals, st.lists(st.booleans(), max_size=6)), max_size=5),
+    _goals,
+    st.builds(UpdateMode, st.booleans(), st.booleans()),
+    st.lists(st.booleans(), min_size=40, max_size=40),
 )
-def test_a_goal_state_ends_and_enable_never_runs_before_install_succeeded(
-    goal: HandlerGoal, results: list[bool]
+def test_every_goal_state_ends_in_order_whatever_was_cut_off_before(
+    history: list[tuple[HandlerGoal, list[bool]]],
+    goal: HandlerGoal,
+    mode: UpdateMode,
+    results: list[bool],
 ) -> None:
-    machine = _Machine()
+    machine = _Machine(mode=mode)
+    for number, (earlier, cut) in enumerate(history):
+        earlier = earlier._replace(goal_state_id=f"earlier_{number}")
+        for succeeds in cut:
+            steps = plan(earlier, machine.recorded(), "boot")
+            if steps:
+                machine.carry_out(steps[0], earlier, succeeds=succeeds)
 
-    for succeeds in [*results, True, True, True]:
+    for succeeds in [*results, *[True] * 8]:
         steps = plan(goal, machine.recorded(), "boot")
-        if not steps:
+        if not steps or isinstance(steps[0], Refuse):
             break
-        if isinstance(steps[0], Run) and steps[0].key.operation == ENABLE:
-            assert machine.states[steps[0].key.version] in (INSTALLED, ENABLED)
-        machine.carry_out(steps[0], goal, succeeds=succeeds or isinstance(steps[0], Fetch))
+        step = steps[0]
+        if isinstance(step, Run):
+            state, there = machine.states.get(step.key.version), (INSTALLED, ENABLED)
+            operation = step.key.operation
+            assert operation not in (ENABLE, UNINSTALL) or state in there
+            assert operation != DISABLE or state == ENABLED
+            assert operation != INSTALL or state not in there
+            assert operation != INSTALL or not set(machine.states.values()) & set(there)
+        machine.carry_out(step, goal, succeeds=succeeds or not isinstance(step, Run))
+    else:
+        raise AssertionError(f"no end: {machine.order}")
 
-    left = plan(goal, machine.recorded(), "boot")
-    assert all(isinstance(step, Refuse) for step in left)
+    enabled = [version for version, state in machine.states.items() if state == ENABLED]
+    assert len(enabled) <= 1
+    if goal.state == "uninstall" and not goal.error:
+        assert machine.states == {}

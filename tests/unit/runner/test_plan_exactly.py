@@ -15,11 +15,13 @@ from waagent.workers.extension_runner.plan import (
     INSTALLED,
     NOT_INSTALLED,
     STATES,
+    UNINSTALL,
     Fetch,
     Forget,
     OperationKey,
     Recorded,
     Refuse,
+    Remove,
     Run,
     bad_names,
     installed_as,
@@ -52,7 +54,7 @@ def a_run(
 ) -> Run:
     sequence = settings.sequence if settings is not None else 0
     key = OperationKey(NAME, version, operation, extension, sequence, "incarnation_1", "boot")
-    return Run(key, settings, operation != DISABLE)
+    return Run(key, settings, operation not in (DISABLE, UNINSTALL))
 
 
 def test_the_words_are_those_of_the_files_that_others_read() -> None:
@@ -192,35 +194,30 @@ def test_a_disabled_handler_of_several_extensions_is_disabled_with_the_first() -
     assert steps == (a_run(DISABLE, one, "one"),)
 
 
-@pytest.mark.parametrize("states", [{}, {"1.0.0": NOT_INSTALLED}])
-def test_the_removal_of_a_handler_that_is_not_there_is_done(states: dict[str, str]) -> None:
-    assert plan(a_goal(state="uninstall"), recorded(states), "boot") == ()
+def test_a_removal_runs_disable_and_uninstall_of_what_is_installed_and_removes_all() -> None:
+    settings = an_extension("", 3)
+    known = recorded({"0.1": NOT_INSTALLED, "1.0": ENABLED, "2.0": FAILED_UPGRADE})
 
-
-@pytest.mark.parametrize("state", [INSTALLED, ENABLED, FAILED_UPGRADE])
-def test_the_removal_of_a_handler_that_is_there_is_refused(state: str) -> None:
-    known = recorded({"0.1": NOT_INSTALLED, "1.0.0": state})
-
-    assert plan(a_goal(state="uninstall"), known, "boot") == (
-        Refuse(
-            handler_errors.UNINSTALL_FAILED,
-            "uninstall of Contoso.Sample is not in this version of the agent; nothing was run or"
-            " removed",
-        ),
+    assert plan(a_goal(settings, state="uninstall"), known, "boot") == (
+        a_run(DISABLE, settings, version="1.0"),
+        a_run(UNINSTALL, settings, version="1.0"),
+        Remove("0.1"),
+        Remove("1.0"),
+        Remove("2.0"),
     )
 
 
 @pytest.mark.parametrize("state", [INSTALLED, ENABLED])
-def test_another_version_that_is_there_is_kept_and_said(state: str) -> None:
+def test_other_versions_go_once_the_wanted_one_is_enabled(state: str) -> None:
     known = recorded({"0.10": state, "0.9": INSTALLED, "0.11": NOT_INSTALLED, "1.0": ENABLED})
+    enable = a_run(ENABLE, None, version="1.0")
+    assert plan(a_goal(), known, "boot") == (enable,)
 
-    assert plan(a_goal(), known, "boot") == (
-        Refuse(
-            handler_errors.UPDATE_FAILED,
-            "update of Contoso.Sample from 0.10 to 1.0.0 is not in this version of the agent; 0.10"
-            " stays as it is",
-        ),
-    )
+    failed = known._replace(outcomes={enable.key.id: False})
+    assert plan(a_goal(), failed, "boot") == ()
+
+    done = known._replace(outcomes={enable.key.id: True})
+    assert plan(a_goal(), done, "boot") == (Remove("0.9"), Remove("0.10"), Remove("0.11"))
 
 
 @pytest.mark.parametrize(

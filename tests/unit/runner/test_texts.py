@@ -143,7 +143,7 @@ def test_limits_are_read_and_mistakes_named_with_their_line() -> None:
         limits.timeouts_s["install"],
         limits.timeouts_s["disable"],
     ) == (4, 1200, 900)
-    assert (limits.memory_mib, limits.pids, limits.refusal) == (64, 4096, "")
+    assert (limits.memory_mib, limits.pids, limits.refusal) == (64, None, "")
     assert [warning.split(": ")[0] for warning in limits.warnings] == ["f:5", "f:6"]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROGRAM = Path(__file__).resolve().parents[2] / "core_size.py"
-CEILING = 2578
+CEILING = 2575
 """What was reached; lower it with each line that goes."""
 
 

@@ -14,9 +14,9 @@ from waagent.protocol.wire.certificates import Block, der_base64, match_pairs, s
 from waagent.protocol.wire.certificates_document import read_certificate_file
 from waagent.protocol.wire.publisher_manifest import choose_package, read_manifest
 from waagent.protocol.wire.status_blob import (
-    DOCUMENT_LIMIT_BYTES,
     GoalStateOutcome,
     Machine,
+    checked_report,
     status_document,
 )
 
@@ -142,7 +142,8 @@ def test_a_status_document_has_the_platforms_shape() -> None:
     ]
     outcome = GoalStateOutcome("7", NOW, 0, "GoalState executed successfully")
 
-    document = json.loads(status_document(MACHINE, NOW, "Guest Agent is running", reports, outcome))
+    checked = [checked_report(report) for report in reports]
+    document = json.loads(status_document(MACHINE, NOW, "Guest Agent is running", checked, outcome))
 
     first, second, third = document["aggregateStatus"]["handlerAggregateStatus"]
     assert document["version"] == "1.1"
@@ -170,28 +171,3 @@ def test_without_a_goal_state_its_outcome_is_absent() -> None:
         "vmArtifactsAggregateStatus"
         not in json.loads(status_document(MACHINE, NOW, "m", [], None))["aggregateStatus"]
     )
-
-
-def test_a_document_over_the_limit_loses_its_longest_lists_and_nobody_elses() -> None:
-    def a_report(name: str, size: int) -> ExtensionReport:
-        return ExtensionReport(
-            name,
-            "1.0",
-            "Ready",
-            0,
-            "",
-            "",
-            0,
-            json.dumps({"status": "success", "substatus": ["x" * size]}),
-        )
-
-    encoded = status_document(
-        MACHINE, NOW, "m", [a_report("C.Big", DOCUMENT_LIMIT_BYTES), a_report("C.Small", 10)], None
-    )
-
-    statuses = [
-        entry["runtimeSettingsStatus"]["settingsStatus"]["status"]
-        for entry in json.loads(encoded)["aggregateStatus"]["handlerAggregateStatus"]
-    ]
-    assert len(encoded) <= DOCUMENT_LIMIT_BYTES
-    assert ["substatus" in status for status in statuses] == [False, True]
