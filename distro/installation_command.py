@@ -10,10 +10,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from waagent.distro import installation, installation_steps, service_registration
+from waagent.distro import (
+    firewall,
+    installation,
+    installation_steps,
+    interface_names,
+    service_registration,
+)
 from waagent.distro.installation import DEFAULT_PREFIX, InstallationError, Options
 from waagent.distro.os_release import read_os_release
 from waagent.distro.paths import Paths
+from waagent.distro.run import run
+from waagent.protocol.base.log import PROCESS
 
 STATE = ("/var/lib/waagent", "/var/cache/waagent", "/var/log/waagent", "/run/waagent")
 STATE_FILES = ("/var/log/waagent.log*", "/run/waagent.pid")
@@ -65,11 +73,20 @@ def uninstall(checkout: Path, line: argparse.Namespace) -> None:
         service_registration.unregister(str(manifest["init_system"]), ps, say)
     if line.unregister_service:
         return
+    _undo(Paths(options.root), is_live=not line.root)
     installation_steps.uninstall(options.private, options.root, force=line.force or line.purge)
     if line.purge:
         _purge(checkout, options.root, is_live=not line.root)
     else:
         say("kept: /var/lib/waagent, /var/log, the accounts; with --purge they go, too")
+
+
+def _undo(paths: Paths, *, is_live: bool) -> None:
+    """Put back what the running agent changed of the system, and says so in its state."""
+    for name in interface_names.restore(paths):
+        installation_steps.say(f"put back as it was: {name}")
+    if is_live:
+        firewall.try_remove(firewall.Firewall(paths, run, PROCESS), PROCESS)
 
 
 def _purge(checkout: Path, root: Path, *, is_live: bool) -> None:

@@ -65,6 +65,13 @@ _GOAL_KEYS = ("Extensions.", "EnableOverProvisioning", "Debug.EnableFastTrack")
 _HANDLER_KEYS = ("Extensions.", "Extension.LogDir", "Policy.", "EnableOverProvisioning")
 _COMMON_KEYS = ("Lib.Dir", "Logs.Verbose", "Network.Interface", "Role.")
 
+
+def _once(name: str, *keys: str) -> Row:
+    """A worker that changes the system as root, once a boot."""
+    keys += _COMMON_KEYS
+    return Row(name, ONESHOT, capabilities=_SYSTEM, changes_system=True, is_brief=True, keys=keys)
+
+
 ROSTER: tuple[Row, ...] = (
     Row(
         "environment_monitor",
@@ -72,7 +79,7 @@ ROSTER: tuple[Row, ...] = (
         capabilities=_NETWORK,
         serves=True,
         hands_over=True,
-        keys=(*_HOST_NAME_KEYS, "Protocol.EndpointDiscovery", "OS.", *_COMMON_KEYS),
+        keys=(*_HOST_NAME_KEYS, "Protocol.EndpointDiscovery", "Logs.Console", "OS.", *_COMMON_KEYS),
     ),
     Row(
         "fabric_client",
@@ -106,14 +113,10 @@ ROSTER: tuple[Row, ...] = (
         wants=("certificate_keeper",),
         keys=("OS.SudoersDir", *_COMMON_KEYS),
     ),
-    Row(
-        "provisioner",
-        ONESHOT,
-        capabilities=_SYSTEM,
-        changes_system=True,
-        is_brief=True,
-        keys=("Provisioning.", "DVD.MountPoint", "OS.", *_COMMON_KEYS),
-    ),
+    _once("provisioner", "Provisioning.", "DVD.MountPoint", "OS."),
+    _once("disk_manager", "ResourceDisk.", "OS.RootDeviceScsiTimeout"),
+    _once("kernel_tuner"),
+    _once("vmm_bootstrapper", "DetectScvmmEnv", "DVD.MountPoint"),
     Row(
         "extension_runner",
         ONDEMAND,

@@ -265,6 +265,7 @@ def _typed(
         try:
             typed[name] = None if item.text is None else values.typed(option, item.text)
         except values.Invalid as error:
+            typed[name] = None if option.none_means_off else typed[name]
             problem = f"{error.problem}, using {values.printed(typed[name])}"
             findings.append(Finding(item.file, item.line, name, problem, error.remedy))
         else:

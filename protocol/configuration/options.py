@@ -45,7 +45,9 @@ class Option(Record):
     follows: str = ""
     """When absent, the value of this other option."""
     none_means_off: bool = False
-    """`None` written out leaves the system alone, instead of meaning the default."""
+    """`None` written out, or a value that cannot be used, leaves the system alone instead of
+    meaning the default.
+    """
 
 
 def _switch(name: str, default: bool, use: str, about: str, follows: str = "") -> Option:
@@ -214,8 +216,8 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "ResourceDisk.Format",
                 True,
                 SEED,
-                "Format and mount the resource disk. With n it is not mounted either, and there is"
-                " no swap on it.",
+                "Format and mount the resource disk. With n neither is done; swap is made"
+                " where somebody else mounted the disk.",
             ),
             _text(
                 "ResourceDisk.Filesystem",
@@ -253,7 +255,13 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "options separated by commas, without blanks",
             ),
             _switch(
-                "ResourceDisk.EnableSwapEncryption", False, IN_USE, "Encrypt swap (FreeBSD only)."
+                "ResourceDisk.NVMe",
+                False,
+                IN_USE,
+                "Take a raw NVMe temporary disk as the resource disk, where the VM has no other.",
+            ),
+            _switch(
+                "ResourceDisk.EnableSwapEncryption", False, KEPT, "Encrypt swap (FreeBSD only)."
             ),
         ),
     ),
@@ -344,11 +352,11 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
                 "ClientAliveInterval written to sshd_config; 0 turns it off.",
                 lowest=0,
             ),
-            _switch("OS.AllowHTTP", False, IN_USE, "Fall back to HTTP where Python has no TLS."),
+            _switch("OS.AllowHTTP", False, KEPT, "Fall back to HTTP where Python has no TLS."),
             _switch(
                 "OS.EnableFIPS",
                 False,
-                IN_USE,
+                KEPT,
                 "Export OPENSSL_FIPS=1 to the openssl that the agent runs.",
             ),
             _switch(
@@ -366,7 +374,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _seconds(
                 "OS.MonitorDhcpClientRestartPeriod",
                 30,
-                IN_USE,
+                KEPT,
                 "Seconds between two looks whether the DHCP client was restarted.",
             ),
             _switch(
@@ -478,7 +486,7 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _seconds(
                 "Extensions.InitialGoalStatePeriod",
                 6,
-                IN_USE,
+                KEPT,
                 "The same before the VM is provisioned; follows Extensions.GoalStatePeriod when"
                 " absent.",
                 lowest=1,
@@ -487,13 +495,13 @@ GROUPS: tuple[tuple[str, tuple[Option, ...]], ...] = (
             _switch(
                 "Extensions.WaitForCloudInit",
                 False,
-                IN_USE,
+                KEPT,
                 "Wait for cloud-init to finish before the first extension.",
             ),
             _seconds(
                 "Extensions.WaitForCloudInitTimeout",
                 3600,
-                IN_USE,
+                KEPT,
                 "Longest such wait in seconds.",
                 lowest=1,
             ),

@@ -199,14 +199,6 @@ def settle(values: dict[str, Value], given: frozenset[str]) -> list[Remark]:
                 "set ResourceDisk.SwapSizeMB",
             )
         )
-    if values["ResourceDisk.EnableSwap"] and not values["ResourceDisk.Format"]:
-        remarks.append(
-            Remark(
-                "ResourceDisk.EnableSwap",
-                "ResourceDisk.Format is n, there will be no swap",
-                "set ResourceDisk.Format=y",
-            )
-        )
     remarks.extend(_settle_provisioning(values, given))
     return remarks
 

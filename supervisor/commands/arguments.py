@@ -71,9 +71,8 @@ COMMANDS: tuple[Word, ...] = (
     ),
     Word(
         "serialconsole",
-        "configure the boot loader for the serial console",
+        "configure kernel, boot loader and login for the serial console",
         needs_root=True,
-        when=LATER,
     ),
     Word(
         "install", "install the agent as a service", aliases=("setup",), needs_root=True, when=LATER
@@ -82,11 +81,10 @@ COMMANDS: tuple[Word, ...] = (
     Word("register-service", "register and start the service", needs_root=True, when=LATER),
     Word(
         "collect-logs",
-        "collect logs into an archive",
+        "collect logs into an archive without secrets",
         value=OPTIONAL,
         value_name="full",
         needs_root=True,
-        when=LATER,
     ),
     Word(
         "setup-firewall",

@@ -41,6 +41,10 @@ def _swaps(configuration: Configuration) -> bool:
     return _formats(configuration) and configuration["ResourceDisk.EnableSwap"] is True
 
 
+def _filters(configuration: Configuration) -> bool:
+    return configuration["OS.EnableFirewall"] is True
+
+
 def _formats_with(name: str) -> Callable[[Configuration], bool]:
     def is_needed(configuration: Configuration) -> bool:
         return _formats(configuration) and configuration["ResourceDisk.Filesystem"] == name
@@ -81,11 +85,14 @@ TOOLS: tuple[Tool, ...] = (
     Tool("sudo", _provisions, "the user cannot become root", {f: "sudo" for f in INSTALL}),
     Tool("mount", _formats, "the resource disk is not mounted", _MOUNT),
     Tool("sfdisk", _formats, "the resource disk is not partitioned", _FDISK),
+    Tool("blkid", _formats, "the resource disk is not looked at, and not formatted", _UTIL_LINUX),
+    Tool("partx", _formats, "the resource disk is not partitioned", _UTIL_LINUX),
     Tool("mkfs.ext4", _formats_with("ext4"), "the resource disk is not formatted", _E2FS),
     Tool("mkfs.ext3", _formats_with("ext3"), "the resource disk is not formatted", _E2FS),
     Tool("mkfs.xfs", _formats_with("xfs"), "the resource disk is not formatted", _XFS),
     Tool("mkfs.btrfs", _formats_with("btrfs"), "the resource disk is not formatted", _BTRFS),
     Tool("mkswap", _swaps, "there is no swap", _UTIL_LINUX),
+    Tool("nft", _filters, "the WireServer is open to all", {f: "nftables" for f in INSTALL}),
     Tool("swapon", _swaps, "there is no swap", _MOUNT),
 )
 

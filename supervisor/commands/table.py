@@ -173,6 +173,33 @@ def _reload(line: Line, environment: Mapping[str, str]) -> int:
     return _told(service.ask(Paths(line.root), "reload", wait_for_end=False))
 
 
+def _serialconsole(line: Line, environment: Mapping[str, str]) -> int:
+    # only this command needs them
+    from waagent.distro.run import ToolError
+    from waagent.distro.run import run as run_tool
+    from waagent.protocol.base.errors import ExplainedError
+    from waagent.supervisor.commands import serial_console
+
+    paths = Paths(os.path.abspath(line.root))
+    try:
+        said = serial_console.configure(paths, run_tool, os.uname().machine)
+    except (ExplainedError, ToolError) as error:
+        return fail(str(error))
+    print("\n".join(said or ["nothing to change, the serial console is configured"]))
+    return 0
+
+
+def _collect_logs(line: Line, environment: Mapping[str, str]) -> int:
+    from waagent.supervisor.commands import collect_logs
+
+    paths, _ = load(line)
+    archive, report = collect_logs.collect(paths)
+    if line.is_verbose:
+        print("\n".join(report))
+    print(f"{archive}: {len(report)} entries, listed in {archive.with_name(collect_logs.REPORT)}")
+    return 0
+
+
 def _take_over(line: Line, environment: Mapping[str, str]) -> int:
     # only this command needs it
     from waagent.supervisor.commands.take_over_steps import take_over
@@ -207,4 +234,6 @@ _COMMANDS: dict[str, Callable[[Line, Mapping[str, str]], int]] = {
     "take-over": _take_over,
     "deprovision": _deprovision,
     "deprovision+user": _deprovision,
+    "serialconsole": _serialconsole,
+    "collect-logs": _collect_logs,
 }

@@ -80,7 +80,7 @@ def test_an_unknown_word_does_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["-serialconsole", "-install", "-setup-firewall=1.2.3.4"],
+    ["-install", "-setup-firewall=1.2.3.4"],
 )
 def test_a_command_of_later_versions_says_so(word: str) -> None:
     finished = run(word)

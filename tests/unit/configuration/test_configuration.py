@@ -146,7 +146,7 @@ def test_words_for_no(word: str) -> None:
         ("OS.OpensslPath=none", "OS.OpensslPath", None, "write None, with a capital N"),
         ("HttpProxy.Port=8080/", "HttpProxy.Port", None, "no number"),
         ("HttpProxy.Port=65536", "HttpProxy.Port", None, "1 to 65535"),
-        ("OS.RootDeviceScsiTimeout=0", "OS.RootDeviceScsiTimeout", 300, "1 to 86400"),
+        ("OS.RootDeviceScsiTimeout=0", "OS.RootDeviceScsiTimeout", None, "1 to 86400"),
         (
             "Provisioning.PasswordCryptSaltLength=17",
             "Provisioning.PasswordCryptSaltLength",

@@ -17,7 +17,7 @@ ROOMS = ("protocol", "distro", "workers", "supervisor", "lab")
 FLOORS_INSIDE: dict[str, tuple[tuple[str, ...], ...]] = {
     # each line may import from itself and from the lines above it
     "protocol": (("base",), ("", "configuration"), ("bus",), ("wire",), ("handler",)),
-    "distro": (("", "fences", "cgroups"), ("operations",)),
+    "distro": (("", "fences", "cgroups"), ("boot", "operations")),
     "supervisor": (("", "zygote"), ("commands", "ps")),
 }
 """Of each room its folders, the lowest first; "" is the room itself."""

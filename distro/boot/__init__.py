@@ -1,0 +1,1 @@
+"""What the boot loader and the serial console are told, by editing the files that tell them."""

@@ -1,0 +1,1 @@
+"""Makes the resource disk usable, and gives it swap."""

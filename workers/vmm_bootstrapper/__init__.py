@@ -1,0 +1,1 @@
+"""Runs the installer on the medium of System Center Virtual Machine Manager, where there is one."""
