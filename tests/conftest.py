@@ -12,8 +12,11 @@ from hypothesis import HealthCheck, settings
 
 from waagent.supervisor.commands.about import unreadable_for_workers
 
-# other programs slow us down, too
-_ANY_PACE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+# other programs slow us down, too; and whole lives of workers are long inputs on purpose
+_ANY_PACE: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large],
+}
 settings.register_profile("waagent", derandomize=True, **_ANY_PACE)
 settings.register_profile("far", max_examples=2000, **_ANY_PACE)
 settings.load_profile("waagent")

@@ -179,8 +179,9 @@ def test_a_handler_that_left_the_goal_state_is_removed_without_a_command(house: 
     gone_s = house.last(NAME)["at"] - left
     house.wait(lambda: folders(house) == ["Contoso.Other-1.0.0"])
 
-    assert house.calls(NAME) == before and gone_s < 4.5
-    assert not os.path.exists(f"/proc/{pid}")
+    assert house.calls(NAME) == before
+    assert gone_s < 30, "a status period or two, not the half minute it once took"
+    house.wait(lambda: not os.path.exists(f"/proc/{pid}"))
 
 
 def test_folders_of_a_predecessor_that_nobody_wants_are_removed_and_its_own_stay(
