@@ -250,6 +250,8 @@ class Machine:
     ) -> Completed:
         options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
         options += ["ConnectTimeout=10", "LogLevel=ERROR"]
+        # sshd takes its new configuration about when Ready is said, and listens anew
+        options += ["ConnectionAttempts=5"]
         more = [word for option in options for word in ("-o", option)]
         done = subprocess.run(
             [
