@@ -28,6 +28,7 @@ _SSH = (
     *("-o", "StrictHostKeyChecking=no"),
     *("-o", "UserKnownHostsFile=/dev/null"),
     *("-o", "ConnectTimeout=10"),
+    *("-o", "ConnectionAttempts=5"),
     *("-o", "ServerAliveInterval=15"),
 )
 

@@ -63,5 +63,6 @@ def test_the_next_vm_is_provisioned_anew(guest: Guest, key: Path) -> None:
         lambda: any(item["state"] == "Ready" for item in guest.fabric.health[before:]), "Ready", 400
     )
 
+    guest.await_ssh()  # sshd has new host keys about when Ready is said, and listens anew
     assert guest.must("hostname").strip() == "tern-12"
     assert guest.ssh(key, "azureuser", "sudo -n id -u").stdout == "0\n"
