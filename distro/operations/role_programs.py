@@ -23,16 +23,27 @@ class Untrusted(ExplainedError):
     """The program is none that root may run, or there is none."""
 
 
-def run_program(paths: Paths, option: str, program: str, argument: str) -> Path:
-    """Start ``program`` with one argument, under a shim with a deadline; the folder of its records.
-    It is not waited for. Raises Untrusted, OperationError, OSError.
+def run_program(paths: Paths, option: str, program: str, argument: str) -> None:
+    """Start ``program`` with one argument, under a shim with a deadline. It is not waited for.
+    Raises Untrusted, OperationError, OSError.
+    """
+    single.start(plan_program(paths, option, program, argument))
+
+
+def plan_program(paths: Paths, option: str, program: str, argument: str) -> Path:
+    """Record that it shall run, for `single.start`; the folder of its records. Raises Untrusted,
+    OperationError, OSError.
     """
     refuse_untrusted(paths, option, program)
     folder = _new_folder(paths, option)
     command = f"exec {shlex.quote(str(paths.under(program)))} {shlex.quote(argument)}"
     single.plan_program(paths, folder, option.replace(".", ""), "consume", command, LIMIT_S)
-    single.start(folder)
     return folder
+
+
+def folder_of(paths: Paths, name: str) -> Path:
+    """Where the records of the operation ``name`` are."""
+    return paths.library / _FOLDER / name
 
 
 def refuse_untrusted(paths: Paths, option: str, program: str) -> None:
@@ -66,4 +77,4 @@ def _new_folder(paths: Paths, option: str) -> Path:
     for old in present[:-_KEPT]:
         if records.observe(old).has_ended:
             remove_tree(old)
-    return base / f"{kind}-{os.urandom(6).hex()}"
+    return folder_of(paths, f"{kind}-{os.urandom(6).hex()}")

@@ -23,7 +23,7 @@ STATUS_LIMIT_BYTES = 256 * 1024  # one status event
 # values (subscribe)
 ENDPOINT = "environment_monitor.endpoint"  # Endpoint
 GOAL_STATE = "fabric_client.goal_state"  # GoalStateSummary
-# {HostingEnvironmentConfig, SharedConfig}: SHA-256 of the document, in the spool by `spool_name`
+# {HostingEnvironmentConfig, SharedConfig}: SHA-256 of what lies below <lib> now
 ROLE_DOCUMENTS = "fabric_client.role_documents"
 # requests
 # {} -> {reachable}: whether uid 0 can connect to the WireServer
@@ -44,11 +44,6 @@ REMOTE_USERS = "account_keeper.users"  # RemoteUsers: all there shall be -> {}
 
 class BodyError(ValueError):
     """A body that is not of its topic's shape; the text names the key."""
-
-
-def spool_name(document: str, sha256: str) -> str:
-    """The file of fabric_client's spool that holds this content of a document."""
-    return f"{document}-{sha256}.xml"
 
 
 def to_body(value: Any) -> dict[str, Any]:

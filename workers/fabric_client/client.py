@@ -51,7 +51,7 @@ class FabricClient:
         self.transfer = Transfer(worker, worker.paths.cache, self.handed)
         keeper, self.channels = Keeper(worker), Channels()
         self.keys = Keys(worker, self.link, self.transfer, keeper, self._certificates_present)
-        self.library_files = LibraryFiles(worker, keeper)
+        self.library_files = LibraryFiles(worker, keeper, self._documents_written)
         self.remote_access = RemoteAccess(worker, self.link, self.transfer, keeper)
         self.goal = Goal(
             worker,
@@ -62,7 +62,6 @@ class FabricClient:
             concluded=self._concluded,
             nothing_new=self._nothing_new,
             certificates=self.keys.fetch,
-            documents=self._documents_come,
             document=self.library_files.take,
             channels=self.channels,
             proxies=self._proxies,
@@ -227,8 +226,8 @@ class FabricClient:
         self.server.publish(topics.GOAL_STATE, topics.to_body(summary))
         self.status.has_changed(status_upload.PATIENCE_S)
 
-    def _documents_come(self, hashes: dict[str, str]) -> None:
-        """Those for programs of the role: whoever may write them to their place does it."""
+    def _documents_written(self, hashes: Mapping[str, str]) -> None:
+        """extension_runner may run the programs of the role that look at them."""
         self.server.publish(topics.ROLE_DOCUMENTS, hashes)
         if any(self.worker.configuration.get(option) for option in CONSUMERS):
             self.worker.supervisor.want(RUNNER)

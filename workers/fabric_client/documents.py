@@ -7,14 +7,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from waagent.distro.files import write_atomic
 from waagent.protocol.base.input_errors import DocumentError
 from waagent.protocol.base.xml import read_xml
 from waagent.protocol.bus import topics
-from waagent.protocol.bus.topics import spool_name
 from waagent.protocol.wire import (
     artifacts_profile,
     constants,
@@ -51,6 +48,8 @@ def read_goal_state_documents(
     """Operation goal_state: ids, then each document; a failed one does not keep the others away."""
     if not _read_identifiers(job, send):
         return
+    import hashlib  # maps libcrypto, which only this process shall
+
     goal = read_goal_state(job["body"], job["endpoint"], job["port"])
     goal_state_id = f"incarnation_{goal.incarnation}"
     try:
@@ -84,10 +83,7 @@ def read_goal_state_documents(
         try:
             data = _fetch(job, connect, target, name, constants.SMALL_CONFIG_LIMIT_BYTES)
             read_xml(data, name, limit_bytes=constants.SMALL_CONFIG_LIMIT_BYTES, root=name)
-            digest = _put_in_spool(Path(job["spool"]), name, data)
-            send("document", name=name, data=data, sha256=digest)
-        except OSError as error:
-            send("failed", part=name, text=f"{error.strerror}: {job['spool']}", status=0)
+            send("document", name=name, data=data, sha256=hashlib.sha256(data).hexdigest())
         except DocumentError as error:
             send(
                 "failed",
@@ -95,22 +91,6 @@ def read_goal_state_documents(
                 text=f"{error.what}: {error.where}",
                 status=getattr(error, "status", 0),
             )
-
-
-def _put_in_spool(spool: Path, name: str, data: bytes) -> str:
-    """Write a document for whoever may put it into its place; its SHA-256, by which the file is
-    named, so that its content is what was told of it.
-    """
-    import hashlib  # maps libcrypto, which only this process shall
-
-    digest = hashlib.sha256(data).hexdigest()
-    file = spool / spool_name(name, digest)
-    if not file.exists():
-        write_atomic(file, data)
-    for old in spool.glob(spool_name(name, "*")):
-        if old != file:
-            old.unlink()
-    return digest
 
 
 def _read_identifiers(job: Mapping[str, Any], send: Send) -> bool:

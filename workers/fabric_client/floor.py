@@ -5,9 +5,9 @@ says may be older, and must not be carried out then.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from waagent.distro.files import write_json
 from waagent.protocol.base.log import Log
 
 NAME = "fast_track.json"
@@ -28,10 +28,8 @@ class Floor:
         if ticks == self.ticks:
             return
         self.ticks = ticks
-        temporary = self._path.with_suffix(".new")
         try:
-            temporary.write_text(json.dumps({"timestamp": ticks}))
-            os.replace(temporary, self._path)
+            write_json(self._path, {"timestamp": ticks})
         except OSError as error:
             self._log.debug("%s is not kept: %s", NAME, error.strerror)
 

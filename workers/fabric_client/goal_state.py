@@ -49,13 +49,12 @@ class Goal:
         concluded: Callable[[], None],
         nothing_new: Callable[[], None],
         certificates: Callable[[str], None],
-        documents: Callable[[dict[str, str]], None],
-        document: Callable[[str, bytes], None],
+        document: Callable[[str, bytes, str], None],
         channels: Channels,
         proxies: Callable[[], dict[str, str]],
     ) -> None:
         """``identified(new incarnation)`` as soon as the ids are known, ``certificates`` gets where
-        they are, ``documents`` the hashes of those in the spool, ``changed`` a new summary;
+        they are, ``document`` one (name, content, SHA-256), ``changed`` a new summary;
         ``concluded`` is called when ``outcome`` says something else than before, ``nothing_new``
         after a poll that brought no goal state that could be used, or the one that is known.
         """
@@ -72,7 +71,6 @@ class Goal:
             nothing_new,
             certificates,
         )
-        self._documents = documents
         self.ids: dict[str, Any] | None = None
         self.handlers: dict[str, HandlerGoal] = {}
         self.manifest_urls: dict[str, list[str]] = {}
@@ -192,7 +190,6 @@ class Goal:
 
     def _read(self, body: bytes) -> None:
         failed: list[tuple[str, str]] = []
-        documents: dict[str, str] = {}
 
         def take(frame: Frame) -> None:
             kind = frame.get("kind")
@@ -201,16 +198,13 @@ class Goal:
             elif kind == "extensions":
                 self._fabric = frame
             elif kind == "document":
-                self._document(str(frame["name"]), frame["data"])
-                documents[str(frame["name"])] = str(frame["sha256"])
+                self._document(str(frame["name"]), frame["data"], str(frame["sha256"]))
             elif kind == "failed":
                 failed.append((str(frame.get("part")), str(frame.get("text"))[:500]))
 
         def end(error: str) -> None:
             if error:
                 failed.append(("goal state", error))
-            if documents:
-                self._documents(documents)
             self._ask_host(body, failed)
 
         job = {
@@ -219,7 +213,6 @@ class Goal:
             "body": body,
             "endpoint": self._link.address,
             "port": self._link.ports.wire,
-            "spool": str(self._worker.paths.cache),
             "hostplugin_port": self._link.ports.hostplugin,
             "channels": self._channels.order(self._worker.loop.now()),
             "proxies": self._proxies(),

@@ -4,7 +4,7 @@ certificate_keeper, which may write there, when they have changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from waagent.protocol.base.backoff import next_pause_s, spread_s
@@ -25,24 +25,27 @@ class LibraryFiles:
     meanwhile.
     """
 
-    def __init__(self, worker: Worker, keeper: Keeper) -> None:
-        self._worker, self._keeper = worker, keeper
+    def __init__(
+        self, worker: Worker, keeper: Keeper, written: Callable[[Mapping[str, str]], None]
+    ) -> None:
+        """``written`` gets the SHA-256 of all that lies there, by name, after each change."""
+        self._worker, self._keeper, self._tell = worker, keeper, written
         self._wanted: dict[str, bytes] = {}
         self._tries: dict[str, int] = {}
-        self._written: dict[str, int] = {}
-        """Hash of what lies there; the text itself may hold account keys and is not kept."""
+        self._written: dict[str, str] = {}
+        """SHA-256 of what lies there; the text itself may hold account keys and is not kept."""
 
-    def take(self, name: str, data: bytes) -> None:
+    def take(self, name: str, data: bytes, sha256: str) -> None:
         """The document ``name`` is ``data`` now."""
         if len(data) > SIZE_LIMIT_BYTES:
             self._worker.faults.seen(
                 f"document {name}", f"{name} has {len(data)} bytes: goal state: it is not written"
             )
-        elif self._written.get(name) != hash(data) and self._wanted.get(name) != data:
+        elif self._written.get(name) != sha256 and self._wanted.get(name) != data:
             self._wanted[name], self._tries[name] = data, 0
-            self._send(name, data)
+            self._send(name, data, sha256)
 
-    def _send(self, name: str, data: bytes) -> None:
+    def _send(self, name: str, data: bytes, sha256: str) -> None:
         if self._wanted.get(name) is not data:
             return
 
@@ -56,11 +59,12 @@ class LibraryFiles:
                     f"document {name}",
                     f"{name} is not written: {error}: tried again in {pause_s:.0f} s",
                 )
-                self._worker.loop.after(pause_s, lambda: self._send(name, data))
+                self._worker.loop.after(pause_s, lambda: self._send(name, data, sha256))
             else:
                 self._worker.faults.ended(f"document {name}", f"{name} is written")
-                self._written[name] = hash(data)
+                self._written[name] = sha256
                 del self._wanted[name]
+                self._tell(self._written)
             if not self._wanted:
                 self._keeper.release(_HOLDER)
 

@@ -49,8 +49,14 @@ class RemoteAccess:
         if target:
             self._are_known_gone = False
             self._begin(self._round)
-        elif not self._are_known_gone and (self._is_wanted or self._are_there_any()):
+        elif self._are_known_gone:
+            return
+        elif self._is_wanted or self._are_there_any():
             self._give(self._round, ())
+        else:
+            self._are_known_gone = True
+            # an earlier run of this worker may have wanted it, and a wish lasts until it is unsaid
+            self._worker.supervisor.unwant(ACCOUNTS)
 
     def _are_there_any(self) -> bool:
         """Whether an earlier life of this machine left such accounts."""
