@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,53 +18,54 @@ class NotSeen(AssertionError):
     """What was waited for did not come; the text says what came."""
 
 
-class Watching:
+class Watching(ABC):
     """Wait helpers over `recorded`, `health`, `properties`, `statuses`; shared by the fabric and
     by whoever asks it from another process.
     """
 
     @property
+    @abstractmethod
     def recorded(self) -> list[Recorded]:
-        raise NotImplementedError
+        """Every request, in the order in which it was answered."""
 
     @property
+    @abstractmethod
     def health(self) -> list[dict[str, Any]]:
         """Health reports that were accepted: incarnation, container_id, instance_id, state,
         substatus, description, time.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def properties(self) -> list[dict[str, str]]:
         """Role properties that were accepted, each a map of name to value."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def statuses(self) -> list[dict[str, Any]]:
         """Status documents, parsed, as the control plane reads them from the blob."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def complaints(self) -> list[str]:
         """What a stricter platform would not have accepted."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def telemetry(self) -> list[dict[str, Any]]:
         """Telemetry events that were accepted: provider, id, parameters, time."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def observations(self) -> list[dict[str, Any]]:
         """What the health service was told: ObservationName, IsHealthy, Description, Value and
         time.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def agent_logs(self) -> list[str]:
         """The uploaded log bundles, zips in base64."""
-        raise NotImplementedError
 
     def wait_for(
         self, is_there: Callable[[Any], T | None], deadline_s: float = 90.0, what: str = ""

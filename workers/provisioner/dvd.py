@@ -18,6 +18,7 @@ from waagent.distro import our_python
 from waagent.distro.paths import Paths
 from waagent.distro.run import Finished
 from waagent.protocol.base.log import Log
+from waagent.workers import disc
 from waagent.workers.provisioner import dvd_reader
 from waagent.workers.provisioner.provisioning_error import NoRequest, ProvisioningError
 
@@ -127,13 +128,13 @@ def read_device(device: Path, mount_point: str, run: Run) -> bytes:
     finished = run(
         argv, deadline_s=READ_LIMIT_S, check=False, output_limit_bytes=dvd_reader.LIMIT_BYTES + 1
     )
-    if finished.status == dvd_reader.EXIT_PRINTED:
+    if finished.status == disc.DONE:
         return finished.stdout
     said = " ".join(finished.stderr.decode("utf-8", "replace").split())[-_SAID_LIMIT:]
     what = {
-        dvd_reader.EXIT_NO_FILE: "has no ovf-env.xml",
-        dvd_reader.EXIT_NO_DISC: "no disc in it",
-        dvd_reader.EXIT_UNREADABLE: f"cannot be read ({said})",
+        disc.NO_FILE: "has no ovf-env.xml",
+        disc.NO_DISC: "no disc in it",
+        disc.UNREADABLE: f"cannot be read ({said})",
     }.get(
         finished.status,
         (

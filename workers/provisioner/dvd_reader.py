@@ -4,82 +4,39 @@ A child, because a drive may hang, an image may be hostile to its parser, and th
 password that is then gone with this process. First the image is read in user space (hardened
 kernels have no udf), by pycdlib and, where UDF stands alone, by a reader of our own; what both
 refuse is mounted in a mount namespace of our own, so that nobody else sees it and nothing stays
-mounted. Exit status: 0 printed; 3 no such file on the disc; 4
-no disc; 5 unreadable (why: standard error).
+mounted. Exit status: as of `workers.disc`.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import os
-import stat
 import sys
-import time
 from typing import Any
+
+from waagent.workers import disc
+from waagent.workers.disc import NoFile, Unreadable
 
 NAME = "ovf-env.xml"
 LIMIT_BYTES = 1024 * 1024
-EXIT_PRINTED, EXIT_NO_FILE, EXIT_NO_DISC, EXIT_UNREADABLE = 0, 3, 4, 5
 KERNEL_TYPES = ("udf", "iso9660", "vfat")
-_ATTEMPTS, _PAUSE_S = 5, 5.0  # a drive that has just appeared answers EIO for a while
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 0x4000, 1 << 18
-_CLONE_NEWNS = 0x20000
-_NO_DISC = (errno.ENOENT, errno.ENOMEDIUM, errno.ENXIO, errno.ENODEV)
-
-
-class NoFile(Exception):
-    """A readable disc without the document."""
-
-
-class Unreadable(Exception):
-    """The disc could not be read this way; the text says why."""
+_ATTEMPTS = 5
 
 
 def main() -> int:
     """Print the document; the exit status."""
     device, mount_point = sys.argv[1:]
-    try:
-        with open(device, "rb", buffering=0) as disc:
-            if not disc.read(1):
-                return EXIT_NO_DISC
-    except OSError as error:
-        print(f"{device}: {error.strerror}", file=sys.stderr)
-        return EXIT_NO_DISC if error.errno in _NO_DISC else EXIT_UNREADABLE
-    reasons = []
-    for read in (read_in_user_space, read_udf, read_by_mounting):
-        try:
-            document = read(device, mount_point)
-        except NoFile:
-            return EXIT_NO_FILE
-        except Unreadable as error:
-            reasons.append(str(error))
-            continue
+    status, document = disc.read_by(
+        device,
+        (
+            lambda: disc.with_image(device, _document_in),
+            lambda: read_udf(device),
+            lambda: read_by_mounting(device, mount_point),
+        ),
+    )
+    if document is not None:
         sys.stdout.buffer.write(document)
         sys.stdout.buffer.flush()
-        return EXIT_PRINTED
-    print("; ".join(reasons), file=sys.stderr)
-    return EXIT_UNREADABLE
-
-
-def read_in_user_space(device: str, _: str) -> bytes:
-    """By pycdlib: ISO9660 with its extensions, and UDF beside it."""
-    try:
-        import pycdlib
-        from pycdlib.pycdlibexception import PyCdlibException
-    except ImportError as error:
-        raise Unreadable(f"pycdlib is missing ({error.name})") from error
-    image = pycdlib.PyCdlib()
-    try:
-        image.open(device)
-        return _document_in(image)
-    except NoFile:
-        raise
-    except PyCdlibException as error:
-        raise Unreadable(f"pycdlib: {error}") from error
-    # this is the outermost guard of a parser of foreign bytes in a process made for it
-    except Exception as error:
-        raise Unreadable(f"pycdlib: {type(error).__name__}") from error
+    return status
 
 
 def _document_in(image: Any) -> bytes:
@@ -121,7 +78,7 @@ def _content(image: Any, keyword: str, name: str) -> bytes:
     return into.getvalue()
 
 
-def read_udf(device: str, _: str) -> bytes:
+def read_udf(device: str) -> bytes:
     """A disc that has UDF alone."""
     from waagent.workers.provisioner import udf
 
@@ -130,7 +87,7 @@ def read_udf(device: str, _: str) -> bytes:
             document = udf.Volume(disc).read_file(NAME, LIMIT_BYTES)
     except (udf.UdfError, OSError) as error:
         raise Unreadable(f"udf: {error}") from error
-    # as above: foreign bytes, in a process made for them
+    # foreign bytes, in a process made for them
     except Exception as error:
         raise Unreadable(f"udf: {type(error).__name__}") from error
     if document is None:
@@ -140,16 +97,7 @@ def read_udf(device: str, _: str) -> bytes:
 
 def read_by_mounting(device: str, mount_point: str) -> bytes:
     """By the kernel, read-only and harmless, seen by nobody but this process."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS) or libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None):
-        raise Unreadable(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    if not stat.S_ISBLK(os.stat(device).st_mode):
-        raise Unreadable("not a block device, cannot be mounted")
-    try:
-        os.makedirs(mount_point, 0o700, exist_ok=True)
-    except OSError as error:
-        raise Unreadable(f"{mount_point}: {error.strerror}") from error
-    _mount(libc, device, mount_point)
+    disc.mount(device, mount_point, KERNEL_TYPES, attempts=_ATTEMPTS)
     try:
         names = [name for name in os.listdir(mount_point) if name.lower() == NAME]
         if not names:
@@ -162,23 +110,3 @@ def read_by_mounting(device: str, mount_point: str) -> bytes:
     if len(data) > LIMIT_BYTES:
         raise Unreadable(f"{NAME} has more than {LIMIT_BYTES} bytes")
     return data
-
-
-def _mount(libc: Any, device: str, mount_point: str) -> None:
-    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    known = list(KERNEL_TYPES)
-    reasons: dict[str, str] = {}
-    for attempt in range(_ATTEMPTS):
-        for kind in list(known):
-            if libc.mount(device.encode(), mount_point.encode(), kind.encode(), flags, None) == 0:
-                return
-            code = ctypes.get_errno()
-            reasons[kind] = "not in this kernel" if code == errno.ENODEV else os.strerror(code)
-            if code in (errno.ENODEV, errno.EPERM, errno.EACCES, errno.EINVAL):
-                # the kernel lacks it, forbids it, or says that the disc has another form
-                known.remove(kind)
-        if not known:
-            break
-        if attempt < _ATTEMPTS - 1:
-            time.sleep(_PAUSE_S)
-    raise Unreadable("mount: " + ", ".join(f"{kind}: {why}" for kind, why in reasons.items()))

@@ -47,20 +47,7 @@ def allow_sudo(
     wanted = sudoers_text(present, user_name, has_password)
     if wanted == present and file.stat().st_mode & 0o777 == _MODE:
         return file
-    candidate = folder / _CANDIDATE
-    write_atomic(candidate, wanted.encode("utf-8"), mode=_MODE)
-    try:
-        run(["visudo", "-cf", str(candidate)], deadline_s=_LIMIT_S)
-    except ToolNotFound:
-        pass  # sudo is not installed: the file waits for it
-    except ToolError as error:
-        candidate.unlink()
-        raise SudoError(
-            "Failed to configure sudo privileges (0x08)",
-            f"{file}, {error.where}",
-            "look at that file",
-        ) from error
-    os.rename(candidate, file)
+    _put(file, wanted, _MODE, ["visudo", "-cf"], run)
     return file
 
 
@@ -72,12 +59,18 @@ def _allow_doas(file: Path, run: Run, user_name: str, has_password: bool) -> Pat
     others = [line for line in present.splitlines() if line.split()[-1:] != [user_name]]
     rights = "persist" if has_password else "nopass"
     wanted = "".join(line + "\n" for line in (*others, f"permit keepenv {rights} {user_name}"))
+    _put(file, wanted, 0o644, ["doas", "-C"], run)
+    return file
+
+
+def _put(file: Path, text: str, mode: int, check: list[str], run: Run) -> None:
+    """``text`` at its place, once ``check`` has accepted it. Raises SudoError, OSError."""
     candidate = file.with_name(_CANDIDATE)
-    write_atomic(candidate, wanted.encode("utf-8"), mode=0o644)
+    write_atomic(candidate, text.encode("utf-8"), mode=mode)
     try:
-        run(["doas", "-C", str(candidate)], deadline_s=_LIMIT_S)
+        run([*check, str(candidate)], deadline_s=_LIMIT_S)
     except ToolNotFound:
-        pass
+        pass  # it is not installed: the file waits for it
     except ToolError as error:
         candidate.unlink()
         raise SudoError(
@@ -86,7 +79,6 @@ def _allow_doas(file: Path, run: Run, user_name: str, has_password: bool) -> Pat
             "look at that file",
         ) from error
     os.rename(candidate, file)
-    return file
 
 
 def _include(folder: Path) -> None:

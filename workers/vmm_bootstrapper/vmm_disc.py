@@ -16,6 +16,7 @@ from waagent.distro import kernel_files, our_python
 from waagent.distro.files import make_folder, remove_tree
 from waagent.distro.paths import Paths
 from waagent.protocol.base.records import Record
+from waagent.workers import disc
 from waagent.workers.vmm_bootstrapper import vmm_disc_reader
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ def fetch_disc(paths: Paths, run: Callable[..., Finished], log: Log) -> DiscCopy
             vmm_disc_reader.__name__, device, str(target), title="vmm disc reader"
         )
         finished = run(argv, deadline_s=READ_LIMIT_S, check=False)
-        if finished.status == vmm_disc_reader.EXIT_COPIED:
+        remove_tree(vmm_disc_reader.mount_point(target))
+        if finished.status == disc.DONE:
             return DiscCopy(device, target, _identity(target))
-        if finished.status not in (vmm_disc_reader.EXIT_NO_FILE, vmm_disc_reader.EXIT_NO_DISC):
+        if finished.status not in (disc.NO_FILE, disc.NO_DISC):
             said = " ".join(finished.stderr.decode("utf-8", "replace").split())[-300:]
             log.warning("disc in %s cannot be read: %s: another drive is tried", device, said)
         remove_tree(target)
