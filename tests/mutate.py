@@ -44,10 +44,7 @@ class Target:
 TARGETS = (
     Target(
         "supervisor/transitions.py",
-        (
-            "tests/unit/supervisor/test_transition_actions.py",
-            "tests/unit/supervisor/test_transitions.py",
-        ),
+        ("tests/unit/supervisor/test_transition*.py",),
         "supervisor/events.py",
         (
             (

@@ -139,7 +139,7 @@ def host_name_of(name: str) -> str:
     if _HOST_NAME.match(wanted) is None:
         raise Refused(
             "host name has other characters than letters, digits, hyphens and inner dots",
-            repr(name[:80]),
+            repr(name),
             "set it by hand, or create the VM with another one",
         )
     return wanted

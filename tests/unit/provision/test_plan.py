@@ -79,6 +79,13 @@ def test_other_host_names_are_refused_and_never_cut(name: str) -> None:
         plan.host_name_of(name)
 
 
+def test_a_host_name_that_is_too_long_is_shown_by_its_first_80_characters() -> None:
+    with pytest.raises(Refused) as refused:
+        plan.host_name_of("x" * 100)
+
+    assert refused.value.where == repr("x" * 80)
+
+
 ALLOWED = Options(allow_system_user=True)
 
 

@@ -16,6 +16,7 @@ from waagent.workers.extension_runner.plan import (
     NOT_INSTALLED,
     STATES,
     UNINSTALL,
+    UPDATE,
     Fetch,
     Forget,
     OperationKey,
@@ -162,6 +163,69 @@ def test_an_extension_that_goes_is_disabled_then_forgotten() -> None:
     steps = plan(goal, recorded({"1.0.0": ENABLED}, "one"), "boot")
 
     assert steps == (a_run(DISABLE, settings, "one"), Forget("1.0.0", "one"))
+
+
+def test_an_extension_whose_disable_succeeded_before_is_only_forgotten() -> None:
+    goal = a_goal(an_extension("one", state="disabled"), multi_config=True)
+    known = recorded({"1.0.0": ENABLED})._replace(disabled=frozenset({"one"}))
+
+    assert plan(goal, known, "boot") == (Forget("1.0.0", "one"),)
+
+
+def test_extensions_that_all_go_go_from_the_version_that_is_there() -> None:
+    settings = an_extension("one", state="disabled")
+    goal = a_goal(settings, multi_config=True, version="2.0.0")
+
+    steps = plan(goal, recorded({"1.0.0": ENABLED}, "one"), "boot")
+
+    assert steps == (a_run(DISABLE, settings, "one"), Forget("1.0.0", "one"))
+
+
+def test_an_update_takes_the_first_settings_and_disables_unknown_extensions_with_sequence_0() -> (
+    None
+):
+    one, two = an_extension("one", 4), an_extension("two", 5)
+    goal = a_goal(one, two, multi_config=True, version="2.0.0")
+    gone = ExtensionGoal("three", 0, "disabled", "null")
+
+    steps = plan(goal, recorded({"1.0.0": ENABLED}, "one", "three"), "boot")
+
+    update = a_run(UPDATE, one, version="2.0.0")
+    assert steps[:5] == (
+        Fetch("2.0.0"),
+        a_run(DISABLE, one, "one"),
+        a_run(DISABLE, gone, "three"),
+        update._replace(
+            key=steps[3].key,  # type: ignore[union-attr]
+            update=("1.0.0", "2.0.0"),
+            extensions=("one", "two"),
+        ),
+        a_run(UNINSTALL, one)._replace(key=steps[4].key),  # type: ignore[union-attr]
+    )
+
+
+def test_an_update_whose_disable_failed_stops_with_nothing_to_do() -> None:
+    goal = a_goal(an_extension(), version="2.0.0")
+    disable = plan(goal, recorded({"1.0.0": ENABLED}), "boot")[1]
+    assert isinstance(disable, Run)
+
+    failed = recorded({"1.0.0": ENABLED}, outcomes={disable.key.id: False})
+
+    assert plan(goal, failed, "boot") == ()
+
+
+def test_a_removal_of_several_extensions_disables_them_and_uninstalls_with_the_first() -> None:
+    one, two = an_extension("one", 4), an_extension("two", 5)
+    goal = a_goal(one, two, multi_config=True, state="uninstall")
+
+    steps = plan(goal, recorded({"1.0.0": ENABLED}, "one", "two"), "boot")
+
+    runs = [step for step in steps if isinstance(step, Run)]
+    assert [(run.key.operation, run.settings) for run in runs] == [
+        (DISABLE, one),
+        (DISABLE, two),
+        (UNINSTALL, one),
+    ]
 
 
 def test_a_disabled_handler_is_disabled_once_in_the_version_that_is_enabled() -> None:

@@ -88,6 +88,13 @@ class Story:
     ) -> tuple[Any, ...]:
         return self.say(e.Exited(name, pid, status, left, chance))
 
+    def hang(self) -> tuple[Any, ...]:
+        """Silent for its limit and the doubt after it; what is done then."""
+        self.now += 35
+        assert self.tick() == ()
+        self.now += 0.5
+        return self.tick()
+
     def state(self, name: str = "client") -> str:
         return self.workers.lives[name].state
 
