@@ -73,13 +73,14 @@ class Box:
         overlay.mount_root(stage / "root", [Path("/")], stage / "changed")
         upper = os.open(stage / "changed/upper", os.O_RDONLY | os.O_DIRECTORY)
         root = stage / "root"
-        for needed in sorted({sys.prefix, sys.base_prefix, str(_house())}):
-            _bring(root, needed)
         overlay.mount("proc", "proc", root / "proc")
         overlay.make_dev(root / "dev")
         for folder, mode in (("run", "755"), ("tmp", "1777"), ("var/lib/waagent", "755")):
             overlay.tmpfs(root / folder, f"mode={mode}")
         overlay.tmpfs(root / "var/log/azure", "mode=755")
+        # last: a checkout may lie below a folder that is another one in here, such as /tmp
+        for needed in sorted({sys.prefix, sys.base_prefix, str(_house())}):
+            _bring(root, needed)
         run_tool(["mount", "-t", "sysfs", "-o", "ro,nosuid,nodev,noexec", "sysfs", root / "sys"])
         (root / "run/old").mkdir()
         run_tool(["pivot_root", root, root / "run/old"])
@@ -283,7 +284,7 @@ def _house() -> Path:
 
 
 def _bring(root: Path, place: str) -> None:
-    """Show a folder of this machine that lies on another file system than `/`."""
+    """Show a folder of this machine that is hidden, or on another file system than `/`."""
     target = root / place.lstrip("/")
     if not target.exists() or not any(target.iterdir()):
         target.mkdir(parents=True, exist_ok=True)
